@@ -1,0 +1,169 @@
+"""Cut the faces out of the downloaded photos: stage 2 of 5.
+
+The face region is the consensus of the three annotators' boxes, the class the majority of what
+they saw: <output>/<majority>/<name>, or <output>/UNKNOWN/<name> where all three differ. Rows that
+cannot be read go to parse.error.log, photos that cannot be cut to crop.error.log; either log is a
+table that can be given as --input to try just those again. Crops that are there are not made again.
+
+  python cropImages.py                                     # original/ -> crop/
+  python cropImages.py --input crop.error.log              # only what failed
+  python cropImages.py --original photos --output faces --workers 4
+
+Next: python dataPreparation.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from PIL import Image
+
+from utils import cli
+from utils.annotations import ANNOTATORS, Once, Row, RowError, Table
+from utils.boxes import Box, BoxError, pixels
+from utils.cli import Bar, Problem
+from utils.emotions import EMOTIONS, UNKNOWN
+from utils.errorlog import ErrorLog
+from utils.files import atomic_file, clear_parts, existing, stops_the_stage
+from utils.images import BadImage, open_image, to_channels
+from utils.parallel import bounded_map, cores, process_pool
+
+LABELS = (*EMOTIONS, UNKNOWN)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--input", type=Path, default=Path("metadata/emotions.tsv"), metavar="TSV",
+        help="annotation table, or an error log of this script (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--original", type=Path, default=Path("original"), metavar="DIR",
+        help="the downloaded photos (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path("crop"), metavar="DIR",
+        help="where the faces go, a folder for each emotion seen (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quality", type=int, default=95, choices=range(1, 101), metavar="1-100",
+        help="JPEG quality of the faces (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=cli.positive, default=cores(), metavar="N",
+        help="processes (all cores: %(default)s)",
+    )  # fmt: skip
+    parser.add_log_dir()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
+    table = Table(args.input, required=("name", *columns))
+    if not args.original.is_dir():
+        raise Problem(f"{args.original}: no such folder; python downloadImage.py fills it")
+    make_folders(args.output, args.log_dir)
+
+    made: Counter[str] = Counter()
+    there: Counter[str] = Counter()
+    repeated = 0
+    with (
+        ErrorLog(args.log_dir / "parse.error.log", table) as bad_rows,
+        ErrorLog(args.log_dir / "crop.error.log", table) as bad_photos,
+        Bar(table.count(), "crop") as bar,
+    ):
+
+        def fail(log: ErrorLog, row: Row, reason: object) -> None:
+            log.add(row, reason)
+            bar.fail(f"{args.input.name} line {row.line}", reason)
+
+        def missing_crops() -> Iterator[tuple[tuple[Row, str], tuple[Path, Path, Box, int]]]:
+            nonlocal repeated
+            once = Once()
+            for row in table:
+                try:
+                    name, label, box = row.name, row.seen, row.box
+                    source = existing(args.original / row.asked, name)
+                    new = once.first(name, (label, box))
+                except RowError as error:
+                    fail(bad_rows, row, error)
+                else:
+                    target = existing(args.output / label, name)
+                    drop_relabelled(args.output, label, name)
+                    if new and not target.exists():
+                        yield (row, label), (source, target, box, args.quality)
+                        continue
+                    there[label] += new
+                    repeated += not new
+                bar.update()
+
+        pool = process_pool(args.workers)
+        for (row, label), future in bounded_map(pool, crop, missing_crops(), 16 * args.workers):
+            try:
+                future.result()
+                made[label] += 1
+            except (BadImage, BoxError) as error:
+                fail(bad_photos, row, error)
+            except BrokenProcessPool:
+                raise Problem(
+                    "a worker process was killed, perhaps for want of memory: run this again to do "
+                    "what is left, with fewer --workers"
+                ) from None
+            bar.update()
+
+    failures = bad_rows.failures + bad_photos.failures
+    print(
+        f"{made.total()} cropped, {there.total()} already there, {failures} failed -> {args.output}"
+    )
+    if repeated:
+        print(f"{repeated} rows were there twice in the table")
+    print("  ".join(f"{label} {made[label] + there[label]}" for label in LABELS))
+    for log in (bad_rows, bad_photos):
+        if log.failures:
+            print(f"{log.failures} rows with their reasons: {log.path}")
+    return cli.SOME_FAILED if failures else cli.OK
+
+
+def make_folders(output: Path, log_dir: Path) -> None:
+    log_dir.mkdir(parents=True, exist_ok=True)
+    for label in LABELS:
+        (output / label).mkdir(parents=True, exist_ok=True)
+        clear_parts(output / label)
+
+
+def drop_relabelled(output: Path, label: str, name: str) -> None:
+    """Remove the photo's crop from every other class: its annotations have changed since."""
+    for other in LABELS:
+        if other != label:
+            (output / other / name).unlink(missing_ok=True)
+
+
+def crop(source: Path, target: Path, box: Box, quality: int) -> None:
+    """Cut the box out of a photo as it is displayed, into a file without metadata.
+
+    Raises BadImage or BoxError for what is this photo's fault.
+    """
+    photo = open_image(source)
+    face = photo.crop(pixels(box, *photo.size))
+    # The colour profile belongs to the pixels and goes with them; place and time do not.
+    profile = photo.info.get("icc_profile")
+    if face.mode not in ("L", "RGB"):
+        face, profile = to_channels(face, 3), None
+    face.info = {}
+    try:
+        with atomic_file(target) as file:
+            kind = Image.registered_extensions()[target.suffix.lower()]
+            face.save(file, kind, quality=quality, icc_profile=profile)
+    except OSError as error:
+        if stops_the_stage(error):
+            raise
+        raise BadImage(cli.describe(error)) from None
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,202 @@
+"""Download the photos of an annotation table: stage 1 of 5.
+
+Each photo goes to <output>/<emotion asked for>/<name>; what fails goes to download.error.log, each
+row with the reason and the time. The log is itself a table: give it as --input to try just those
+again. What is already there is not asked for again.
+
+  python downloadImage.py                                  # metadata/emotions.tsv -> original/
+  python downloadImage.py --input download.error.log       # only what failed
+  python downloadImage.py --input my.tsv --output photos --workers 32
+
+Next: python cropImages.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from utils import __version__, cli
+from utils.annotations import Once, Row, RowError, Table
+from utils.cli import Bar
+from utils.emotions import EMOTIONS
+from utils.errorlog import ErrorLog
+from utils.files import atomic_file, clear_parts, existing, stops_the_stage
+from utils.images import BadImage, open_header
+from utils.parallel import bounded_map
+
+USER_AGENT = f"facial-emotion-recognition/{__version__} (dataset download)"
+MAX_BYTES = 64 << 20  # of one photo; an endless answer ends here
+DEADLINE = 300  # seconds for one photo, however slowly it trickles
+CHUNK = 1 << 16
+
+
+class DownloadError(Exception):
+    """Why a photo did not arrive."""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--input", type=Path, default=Path("metadata/emotions.tsv"), metavar="TSV",
+        help="annotation table, or an error log of this script (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path("original"), metavar="DIR",
+        help="where the photos go, a folder for each emotion asked for (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=cli.positive, default=16, metavar="N",
+        help="photos downloaded at a time (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=cli.positive_float, default=30.0, metavar="SECONDS",
+        help="longest wait for a connection or for the next bytes (%(default)g)",
+    )  # fmt: skip
+    parser.add_log_dir()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    table = Table(args.input, required=("name", "url"))
+    make_folders(args.output, args.log_dir)
+
+    done = there = repeated = 0
+    with (
+        ErrorLog(args.log_dir / "download.error.log", table) as log,
+        Bar(table.count(), "download") as bar,
+    ):
+
+        def fail(row: Row, reason: object) -> None:
+            log.add(row, reason)
+            bar.fail(f"{args.input.name} line {row.line}", reason)
+
+        def missing_photos() -> Iterator[tuple[Row, tuple[str, Path, float]]]:
+            nonlocal there, repeated
+            once = Once()
+            for row in table:
+                try:
+                    url, target = plan(row, args.output)
+                    new = once.first(target.name, (target, url))
+                except RowError as error:
+                    fail(row, error)
+                else:
+                    if new and not target.exists():
+                        yield row, (url, target, args.timeout)
+                        continue
+                    there += new
+                    repeated += not new
+                bar.update()
+
+        pool = ThreadPoolExecutor(args.workers)
+        for row, future in bounded_map(pool, download, missing_photos(), 4 * args.workers):
+            try:
+                future.result()
+                done += 1
+            except DownloadError as error:
+                fail(row, error)
+            bar.update()
+
+    print(f"{done} downloaded, {there} already there, {log.failures} failed -> {args.output}")
+    if repeated:
+        print(f"{repeated} rows were there twice in the table")
+    if log.failures:
+        print(f"reasons: {log.path}; try those again: python downloadImage.py --input {log.path}")
+    return cli.SOME_FAILED if log.failures else cli.OK
+
+
+def make_folders(output: Path, log_dir: Path) -> None:
+    log_dir.mkdir(parents=True, exist_ok=True)
+    for emotion in EMOTIONS:
+        (output / emotion).mkdir(parents=True, exist_ok=True)
+        clear_parts(output / emotion)
+
+
+def plan(row: Row, output: Path) -> tuple[str, Path]:
+    """The row's URL and the file that it becomes. Raises RowError for a row that gives neither."""
+    url = row["url"]
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme.lower() in ("http", "https") and parts.hostname
+    except ValueError:
+        usable = False
+    if not usable:
+        raise RowError(f"the url {url!r} is not an http or https address" if url else "no url")
+    return url, existing(output / row.asked, row.name)
+
+
+def download(url: str, target: Path, timeout: float) -> None:
+    """Store what the URL holds under `target`, if it is a whole image. Raises DownloadError."""
+    try:
+        with (
+            session().get(url, timeout=timeout, stream=True) as response,
+            atomic_file(target) as file,
+        ):
+            if response.status_code != 200:
+                raise DownloadError(f"HTTP status {response.status_code} {response.reason}")
+            receive(response, file)
+            file.flush()
+            open_header(Path(file.name)).close()
+    except BadImage as error:
+        raise DownloadError(error) from None
+    except requests.Timeout:
+        raise DownloadError(f"no answer for {timeout:g} seconds") from None
+    except requests.ConnectionError as error:
+        raise DownloadError(f"connection failed: {root_cause(error)}") from None
+    except (requests.RequestException, ValueError) as error:
+        raise DownloadError(f"the request failed: {error}") from None
+    except OSError as error:
+        if stops_the_stage(error):
+            raise
+        raise DownloadError(cli.describe(error)) from None
+
+
+def receive(response: requests.Response, file) -> None:
+    """Write the answer's body to the file, within the byte cap and the deadline."""
+    announced = response.headers.get("Content-Length", "")
+    end = time.monotonic() + DEADLINE
+    received = 0
+    try:
+        for chunk in response.iter_content(CHUNK):
+            received += file.write(chunk)
+            if received > MAX_BYTES:
+                raise DownloadError(f"larger than {MAX_BYTES >> 20} MB")
+            if time.monotonic() > end:
+                raise DownloadError(f"not complete after {DEADLINE} seconds")
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+        if isinstance(error, requests.Timeout) or "timed out" in str(error):
+            raise DownloadError(f"stalled after {received:,} bytes") from None
+        whole = f"{int(announced):,}" if announced.isdigit() else "unknown"
+        raise DownloadError(f"truncated: {received:,} of {whole} bytes") from None
+
+
+def session() -> requests.Session:
+    """This thread's session: its connections are kept alive from photo to photo."""
+    if not hasattr(_thread, "session"):
+        _thread.session = requests.Session()
+        # Uncompressed, so that Content-Length is the length of the file.
+        _thread.session.headers.update(
+            {"User-Agent": USER_AGENT, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+        )
+    return _thread.session
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost reason of a connection error, which requests wraps several times."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+_thread = threading.local()
+
+if __name__ == "__main__":
+    cli.run(main)

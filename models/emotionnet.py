@@ -1,0 +1,57 @@
+"""EmotionNet: the seed's small convolutional network for 48×48 faces."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class EmotionNet(nn.Module):
+    """Five convolution stages and three linear layers; 4,742,221 parameters for 1 channel, 7 classes.
+
+    Float images (N, image_channel, 48, 48) in [0, 1] → log-probabilities (N, num_classes). The
+    module names and their positions are those of the original's checkpoints.
+    """
+
+    SIZES = "48"
+
+    def __init__(self, num_classes: int, image_channel: int) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(
+            nn.Conv2d(image_channel, 64, 5),
+            nn.PReLU(),
+            nn.ZeroPad2d(2),
+            nn.MaxPool2d(5, stride=2),
+        )
+        # The original pads in layers of their own; here the next layer pads, which gives the same
+        # numbers faster, and an Identity keeps each place. (Not before the max-pool: its own
+        # padding would be -inf, not 0.)
+        self.layer2 = nn.Sequential(
+            nn.Identity(), nn.Conv2d(64, 64, 3, padding=1), nn.PReLU(), nn.Identity()
+        )
+        self.layer3 = nn.Sequential(
+            nn.Conv2d(64, 128, 3, padding=1), nn.PReLU(), nn.AvgPool2d(3, stride=2)
+        )
+        self.layer4 = nn.Sequential(nn.Identity(), nn.Conv2d(128, 128, 3, padding=1), nn.PReLU())
+        self.layer5 = nn.Sequential(
+            nn.Identity(),
+            nn.Conv2d(128, 128, 3, padding=1),
+            nn.PReLU(),
+            nn.Identity(),
+            nn.AvgPool2d(3, stride=2, padding=1),
+        )
+        self.fc1 = nn.Linear(128 * 5 * 5, 1024)
+        self.prelu = nn.PReLU()
+        self.dropout = nn.Dropout(0.2)
+        self.fc2 = nn.Linear(1024, 1024)
+        self.fc3 = nn.Linear(1024, num_classes)
+
+    @staticmethod
+    def takes(image_size: int) -> bool:
+        return image_size == 48
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer5(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
+        x = self.dropout(self.prelu(self.fc1(x.flatten(1))))
+        x = self.dropout(self.prelu(self.fc2(x)))
+        return torch.log_softmax(self.fc3(x), dim=1)

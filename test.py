@@ -1,0 +1,130 @@
+"""Measure a trained model on faces it has never seen: stage 5 of 5.
+
+Prints the accuracy and the Truth\\Prediction table over <data_path>/test, or over <data_path> itself
+where that holds the class folders. Network, size, channels and classes are read from the
+checkpoint; no flag of the training has to be repeated.
+
+  python test.py                                           # model.pt on data/test
+  python test.py --data_path data/validation
+  python test.py --model_path adam.pt --data_path my_faces --no-gpu
+
+Next: python emotion.py --img photo.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from utils import cli
+from utils.checkpoint import Checkpoint
+from utils.cli import Problem, say
+from utils.dataset import load
+from utils.device import choose_device
+from utils.engine import predict
+from utils.errorlog import log_files
+from utils.samples import find_images, label_images
+
+
+def parse_args() -> argparse.Namespace:
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--model_path", type=Path, default=Path("model.pt"), metavar="FILE",
+        help="the trained model (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data_path", type=Path, default=Path("data"), metavar="DIR",
+        help="folder that holds test, or any folder of class folders (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch_size", type=cli.positive, default=128, metavar="N",
+        help="images at a time; changes the speed, not the figures (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--image_size", type=cli.positive, metavar="PIXELS",
+        help="only to check: the model's own is used (unset)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--image_channel", type=int, choices=(1, 3),
+        help="only to check: the model's own is used (unset)",
+    )  # fmt: skip
+    parser.add_device_flags()
+    parser.add_log_dir()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    device = choose_device(args.gpu, args.cuda_idx)
+    checkpoint = Checkpoint.load(args.model_path)
+    check_flags(args, checkpoint)
+    model = checkpoint.build().to(device)
+    root = args.data_path / "test" if (args.data_path / "test").is_dir() else args.data_path
+    images = find_images(root)
+    check_classes(root, list(images), checkpoint.classes)
+
+    samples = label_images(images, checkpoint.classes)
+    data = load(samples, checkpoint.preprocessing(), "test images")
+    log_path = args.log_dir / "test.error.log"
+    args.log_dir.mkdir(parents=True, exist_ok=True)
+    log_files(log_path, data.failures)
+    if not len(data):
+        raise Problem(f"{root}: not one readable image")
+
+    answers = predict(model, data.images, args.batch_size, "test").argmax(1)
+    right = int((answers == data.labels).sum())
+    print(
+        f"{args.model_path}: {checkpoint.network}, epoch {checkpoint.epoch}, "
+        f"validation accuracy {checkpoint.val_accuracy:.3%}"
+    )
+    print(f"{root}: accuracy {right / len(data):.3%} ({right} of {len(data)} images)")
+    print_confusion(confusion(data.labels, answers, len(checkpoint.classes)), checkpoint.classes)
+    if data.failures:
+        print(f"{len(data.failures)} images could not be read: {log_path}")
+    return cli.SOME_FAILED if data.failures else cli.OK
+
+
+def check_flags(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Raises Problem where a flag says otherwise than the model was trained."""
+    for flag in ("image_size", "image_channel"):
+        given, trained = getattr(args, flag), checkpoint.preprocess[flag]
+        if given not in (None, trained):
+            raise Problem(
+                f"--{flag} {given} contradicts {args.model_path}, which was trained with {trained}: "
+                f"leave the flag out"
+            )
+
+
+def check_classes(root: Path, found: list[str], known: list[str]) -> None:
+    """Raises Problem where the folders hold a class that the model does not know, or none at all."""
+    if not found:
+        raise Problem(f"{root} has no class folder with images")
+    unknown = [name for name in found if name not in known]
+    if unknown:
+        raise Problem(
+            f"{root} has classes that the model does not know: {' '.join(unknown)}; "
+            f"it knows {' '.join(known)}"
+        )
+    missing = [name for name in known if name not in found]
+    if missing:
+        say(f"note: {root} has no image of {' '.join(missing)}, which the model knows")
+
+
+def confusion(truth: torch.Tensor, answers: torch.Tensor, n: int) -> torch.Tensor:
+    """Counts int64 (n, n): row = true class, column = predicted class."""
+    return torch.bincount(truth * n + answers, minlength=n * n).view(n, n)
+
+
+def print_confusion(counts: torch.Tensor, classes: list[str]) -> None:
+    """The seed's table, in Markdown, and what its numbers stand for."""
+    print("\n| Truth\\Prediction  |" + "|".join(map(str, range(len(classes)))) + "|")
+    print("|-------------------|" + "-|" * len(classes))
+    for i, row in enumerate(counts.tolist()):
+        print(f"|{i}|" + "|".join(map(str, row)) + "|")
+    print("\n" + "  ".join(f"{i} {name}" for i, name in enumerate(classes)))
+
+
+if __name__ == "__main__":
+    cli.run(main)

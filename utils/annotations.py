@@ -1,0 +1,209 @@
+"""The annotation table: a TSV of any size, read as a stream of rows, with or without a header.
+
+A row is never fatal: what is wrong with it is a RowError, raised when the row is used. Only a file
+that cannot be such a table at all is a Problem.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.boxes import Box, BoxError, consensus, parse_boxes
+from utils.cli import Problem, describe
+from utils.emotions import asked_emotion, find_emotion, majority, nfc
+from utils.files import BadName, safe_name
+
+ANNOTATORS = ("TaskA", "TaskB", "TaskC")
+COLUMNS = (
+    "name",
+    "url",
+    *(f"{annotator}_emotion" for annotator in ANNOTATORS),
+    *(f"{annotator}_background" for annotator in ANNOTATORS),
+    *(f"{annotator}_result" for annotator in ANNOTATORS),
+)
+ERROR_COLUMNS = ("error", "time")  # what an error log adds, always at the end
+
+# A quoted cell may hold tabs and doubled quotes. One that is not closed within its row is plain
+# text, so that a stray quote can spoil no other row.
+_CELL = re.compile(r'(?:^|\t)("(?:[^"]|"")*"(?=\t|$)|[^\t]*)')
+
+
+class RowError(ValueError):
+    """What is wrong with one row of the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its place in the file, and its cells as they stand there, quotes and all.
+
+    From an error log, the two cells that the log added are `error`, and not among the cells.
+    """
+
+    line: int
+    cells: tuple[str, ...]
+    columns: dict[str, int]
+    error: tuple[str, ...] = ()
+
+    def __getitem__(self, column: str) -> str:
+        """A cell's text, without its quotes and outer spaces; empty where the row is too short.
+
+        Raises RowError where the row has more cells than columns or is not UTF-8.
+        """
+        if len(self.cells) > len(self.columns):
+            raise RowError(f"{len(self.cells)} cells in a table of {len(self.columns)} columns")
+        position = self.columns[column]
+        text = _unquoted(self.cells[position]) if position < len(self.cells) else ""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RowError(f"{column} is not UTF-8 text") from None
+        return text
+
+    @property
+    def name(self) -> str:
+        """The photo's file name, in NFC. Raises RowError for one that is not safe to write."""
+        try:
+            return safe_name(self["name"])
+        except BadName as error:
+            raise RowError(str(error)) from None
+
+    @property
+    def asked(self) -> str:
+        """The emotion that the subject was asked to show. Raises RowError if the name has none."""
+        emotion = asked_emotion(self["name"])
+        if emotion is None:
+            raise RowError("the name holds none of the seven emotions, or several")
+        return emotion
+
+    @property
+    def seen(self) -> str:
+        """The majority of what three annotators saw, or UNKNOWN. RowError if an answer is none."""
+        answers = []
+        for annotator in ANNOTATORS:
+            cell = self[f"{annotator}_emotion"]
+            emotion = find_emotion(cell)
+            if emotion is None:
+                what = f"{cell!r} is not one of the seven emotions" if cell else "is empty"
+                raise RowError(f"{annotator}_emotion {what}")
+            answers.append(emotion)
+        return majority(answers)
+
+    @property
+    def box(self) -> Box:
+        """The consensus of the three annotators' face boxes. RowError if one has none."""
+        boxes = []
+        for annotator in ANNOTATORS:
+            try:
+                boxes.append(parse_boxes(self[f"{annotator}_result"]))
+            except BoxError as error:
+                raise RowError(f"{annotator}_result {error}") from None
+        return consensus(boxes)
+
+
+class Table:
+    """The rows of one annotation file, read anew, row by row, each time it is iterated over."""
+
+    def __init__(self, path: Path, required: Sequence[str]) -> None:
+        """Raises Problem for a file that is missing, empty, binary, or lacks a required column."""
+        self.path = path
+        self._check_text()
+        first = next(self._lines(), None)
+        if first is None:
+            raise Problem(f"{path} is empty: a table with the columns {', '.join(required)} needed")
+        header = [_unquoted(cell) for cell in first[1]]
+        self.has_header = any(cell in COLUMNS for cell in header)
+        if not self.has_header:
+            if len(header) != len(COLUMNS):
+                raise Problem(
+                    f"{path} has no header and {len(header)} column(s) where the annotation table "
+                    f"has {len(COLUMNS)}, tab-separated: {' '.join(COLUMNS)}"
+                )
+            header = list(COLUMNS)
+        missing = [column for column in required if column not in header]
+        if missing:
+            raise Problem(f"{path} has no column {', '.join(missing)}; its header names {header}")
+        self.is_error_log = tuple(header[-2:]) == ERROR_COLUMNS
+        self.columns = tuple(header[:-2] if self.is_error_log else header)
+
+    def __iter__(self) -> Iterator[Row]:
+        columns = {column: i for i, column in enumerate(self.columns)}
+        lines = self._lines()
+        if self.has_header:
+            next(lines)
+        for number, cells in lines:
+            error: list[str] = []
+            if self.is_error_log:
+                cells, error = cells[:-2], cells[-2:]
+            while len(cells) > len(columns) and not cells[-1].strip():
+                cells = cells[:-1]
+            yield Row(number, tuple(cells), columns, tuple(error))
+
+    def count(self) -> int:
+        """How many rows there are, from the line ends alone: for a bar, before the work starts."""
+        with self.path.open("rb") as file:
+            chunks = iter(lambda: file.read(1 << 20), b"")
+            lines, last = 0, b""
+            for last in chunks:
+                lines += last.count(b"\n")
+        return max(0, lines + (not last.endswith(b"\n")) - self.has_header)
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        # Bytes that are not UTF-8 pass through as surrogates: the row that holds them fails, and
+        # the error log gives them back as they were.
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                line = line.rstrip("\r\n")
+                if line.strip():
+                    yield number, _CELL.findall(line) if '"' in line else line.split("\t")
+
+    def _check_text(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(1 << 16)
+        except FileNotFoundError:
+            raise Problem(f"{self.path}: no such file; name the table with --input") from None
+        except OSError as error:
+            raise Problem(describe(error)) from None
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise Problem(f"{self.path} is UTF-16 text: save it as UTF-8")
+        if b"\0" in head:
+            raise Problem(f"{self.path} is a binary file, not a tab-separated table")
+        texts = [line for line in head.splitlines()[:-1] or [head] if not line.isascii()]
+        if texts and not any(_is_utf8(line) for line in texts):
+            raise Problem(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
+
+
+class Once:
+    """Tells a name met for the first time from one met before, in constant memory a name."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}
+
+    def first(self, name: str, content: object) -> bool:
+        """True for a new name, False for the same name with the same content again.
+
+        Raises RowError for a name met before with another content.
+        """
+        new = hash(name) not in self._seen
+        known = self._seen.setdefault(hash(name), hash(content))
+        if known != hash(content):
+            raise RowError("the name stands in an earlier row, with other content")
+        return new
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    if len(cell) > 1 and cell[0] == cell[-1] == '"':
+        cell = cell[1:-1].replace('""', '"').strip()
+    return cell
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""What every script shares with the shell: flags, one-line errors, bars and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+SHOWN_FAILURES = 5  # lines on the screen; the log has them all
+
+
+class Problem(Exception):
+    """What keeps a stage from running, told to the user in one line: what, where, what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose description is the script's docstring and whose errors are a line."""
+
+    def __init__(self, docstring: str) -> None:
+        super().__init__(
+            description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(COULD_NOT_RUN, f"{self.prog}: error: {one_line(message)} (see --help)\n")
+
+    def add_switch(self, name: str, default: bool, help: str) -> None:
+        """A yes/no flag in every spelling people try: --name, --name False, --no-name, --no_name."""
+        self.add_argument(
+            f"--{name}", nargs="?", const=True, default=default, type=boolean, metavar="BOOL",
+            help=f"{help} ({default})",
+        )  # fmt: skip
+        spellings = dict.fromkeys((f"--no-{name.replace('_', '-')}", f"--no_{name}"))
+        self.add_argument(*spellings, dest=name, action="store_false", help=argparse.SUPPRESS)
+
+    def add_device_flags(self) -> None:
+        self.add_switch("gpu", True, "use a GPU where the system has one; --no-gpu: never")
+        self.add_argument(
+            "--cuda_idx", type=whole, default=0, metavar="N", help="which GPU, from 0 (%(default)s)"
+        )
+
+    def add_log_dir(self) -> None:
+        self.add_argument(
+            "--log_dir", type=Path, default=Path(), metavar="DIR",
+            help="where the error logs are written (the current folder)",
+        )  # fmt: skip
+
+
+def boolean(text: str) -> bool:
+    """True or False from any common spelling of them, for argparse."""
+    word = text.strip().lower()
+    if word in ("true", "yes", "on", "1", "y", "t"):
+        return True
+    if word in ("false", "no", "off", "0", "n", "f"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+
+
+def _number(kind: type, smallest: float, allow_smallest: bool, name: str) -> Callable:
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {name}") from None
+        if not smallest <= value < float("inf") or (value == smallest and not allow_smallest):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {name}")
+        return value
+
+    return convert
+
+
+whole = _number(int, 0, True, "whole number of 0 or more")
+positive = _number(int, 1, True, "whole number of 1 or more")
+positive_float = _number(float, 0, False, "number above 0")
+
+
+def one_line(text: object) -> str:
+    """Any text as one line that is safe on a terminal: control characters become escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def say(message: object) -> None:
+    """A line for the person at the terminal (stderr), clear of any bar that is being drawn."""
+    tqdm.write(one_line(message), file=sys.stderr)
+
+
+class Bar(tqdm):
+    """A bar on stderr with a rate and a count of failures; silent where stderr is no terminal."""
+
+    def __init__(
+        self, total: int, description: str, unit: str = "photo", silent: bool = False
+    ) -> None:
+        super().__init__(
+            total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True,
+            disable=True if silent else None,  # None: only where stderr is no terminal
+        )  # fmt: skip
+        self.failures = 0
+
+    def fail(self, what: object, why: object) -> None:
+        """Count one failure and tell the first few; the rest are only in the stage's log."""
+        self.failures += 1
+        if self.failures <= SHOWN_FAILURES:
+            say(f"failed: {what}: {why}")
+        elif self.failures == SHOWN_FAILURES + 1:
+            say("more failures follow: all of them are in the log")
+        self.set_postfix(failed=self.failures, refresh=False)
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a script's `main` and leave with its exit status; no traceback for what is not a bug."""
+    _use_utf8()
+    script = Path(sys.argv[0]).name
+    try:
+        status = main()
+        sys.stdout.flush()
+    except Problem as problem:
+        status = _stop(script, problem)
+    except KeyboardInterrupt:
+        print(f"{script}: interrupted; run it again to do what is left", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = SOME_FAILED
+    except OSError as error:
+        status = _stop(script, describe(error))
+    if status in (COULD_NOT_RUN, INTERRUPTED):
+        # Threads that wait for a server would hold a plain exit back until it answers.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def describe(error: OSError) -> str:
+    """An operating system's error as `path: reason`, without its number."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _stop(script: str, message: object) -> int:
+    print(f"{script}: error: {one_line(message)}", file=sys.stderr)
+    return COULD_NOT_RUN
+
+
+def _use_utf8() -> None:
+    """Hangul in file names and on stdout under any locale.
+
+    Outside UTF-8 locales Python cannot even name the files, which only a restart in its UTF-8
+    mode mends; the guard keeps an interpreter that ignores `-X utf8` from restarting for ever.
+    """
+    if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")

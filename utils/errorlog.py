@@ -1,0 +1,85 @@
+"""Error logs: what a stage could not do, each row as it was read plus `error` and `time` columns.
+
+A log is thereby a table that the same script takes as its `--input`, to try just those again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from utils.annotations import ERROR_COLUMNS, Row, Table
+from utils.cli import Problem, one_line
+from utils.files import atomic_file, clear_parts
+
+
+class ErrorLog:
+    """One log of one run over `table`; it takes its name when the run ends, not before.
+
+    A run over the annotation table replaces the log. A run over an error log is a retry: rows that
+    it has tried leave the log unless they failed again, all others stay. No rows, no file.
+    """
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self.failures = 0
+        self._table = table
+        self._failed: set[int] = set()
+
+    def __enter__(self) -> ErrorLog:
+        clear_parts(self.path.parent)
+        self._writer = atomic_file(self.path)
+        self._file = self._writer.__enter__()
+        self._write((*self._table.columns, *ERROR_COLUMNS))
+        return self
+
+    def add(self, row: Row, error: object) -> None:
+        """Keep a row that failed, with the reason and the time."""
+        self.failures += 1
+        self._failed.add(hash(row.cells))
+        missing = ("",) * (len(self._table.columns) - len(row.cells))
+        self._write((*row.cells, *missing, one_line(error), _now()))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        kept = 0
+        for cells in self._untried(complete=kind is None):
+            self._write(cells)
+            kept += 1
+        self._writer.__exit__(None, None, None)  # also what an interrupted run has found stays
+        if not self.failures and not kept:
+            self.path.unlink()
+
+    def _untried(self, complete: bool) -> Iterator[tuple[str, ...]]:
+        """The lines of the log as it was that this run has nothing new to say about."""
+        if not self._table.is_error_log or not self.path.exists():
+            return
+        tried = {hash(row.cells) for row in self._table} if complete else self._failed
+        with suppress(Problem):
+            before = Table(self.path, required=())
+            if before.columns == self._table.columns:
+                yield from (
+                    (*row.cells, *row.error) for row in before if hash(row.cells) not in tried
+                )
+
+    def _write(self, cells: Iterable[str]) -> None:
+        self._file.write(("\t".join(cells) + "\n").encode(errors="surrogateescape"))
+        self._file.flush()
+
+
+def log_files(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
+    """The log of a stage whose items are files and not rows: file, error, time. None, no file."""
+    failures = list(failures)
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as file:
+        lines = [("file", *ERROR_COLUMNS), *((str(p), one_line(e), _now()) for p, e in failures)]
+        file.write(
+            "".join("\t".join(line) + "\n" for line in lines).encode(errors="surrogateescape")
+        )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,39 @@
+"""Finding faces in a photo with OpenCV's Haar cascade."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from utils.cli import Problem
+
+Rect = tuple[int, int, int, int]  # x, y, width, height in pixels
+
+SMALLEST = (
+    0.1  # of the photo's shorter side; what is smaller is rarely a face, and slow to look for
+)
+
+
+def find_faces(grey: np.ndarray) -> list[Rect]:
+    """Faces in a grey photo, uint8 (height, width); largest first, none if there are none."""
+    side = max(24, int(min(grey.shape) * SMALLEST))
+    found = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(side, side))
+    rects = [tuple(int(value) for value in rect) for rect in found]
+    return sorted(rects, key=lambda rect: (-rect[2] * rect[3], rect))
+
+
+@cache
+def _cascade():  # noqa: ANN202
+    try:
+        import cv2
+    except ImportError as error:
+        raise Problem(
+            f"OpenCV cannot be loaded ({error}); on Debian and Ubuntu: apt install libgl1"
+        ) from None
+    path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
+    cascade = cv2.CascadeClassifier(str(path))
+    if cascade.empty():
+        raise Problem(f"OpenCV {cv2.__version__} cannot read {path}; install opencv-python 4")
+    return cascade

@@ -1,0 +1,83 @@
+"""Pictures from anywhere: opened upright, or refused with the reason, whatever the bytes are."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from utils.cli import describe
+
+MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
+
+# PIL's own limit is below that and warns before it refuses: the check here is the only one.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class BadImage(ValueError):
+    """A file that gives no picture, with the reason."""
+
+
+def open_header(source: Path | BinaryIO) -> Image.Image:
+    """A picture whose size and format are known and whose pixels are not read yet.
+
+    Raises BadImage for what is no image, or too large to be decoded.
+    """
+    try:
+        image = Image.open(source)
+    except UnidentifiedImageError:
+        raise BadImage(_what_it_is(source)) from None
+    except OSError as error:
+        raise BadImage(describe(error)) from None
+    except Exception as error:  # hostile bytes can raise anything out of a decoder
+        raise BadImage(f"not a readable image ({type(error).__name__}: {error})") from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise BadImage(f"{width}×{height} pixels; {MAX_PIXELS:,} are the most that is decoded")
+    return image
+
+
+def open_image(source: Path | BinaryIO) -> Image.Image:
+    """The whole picture, decoded, and turned as its EXIF orientation says it is displayed.
+
+    Raises BadImage for what cannot be decoded to the last pixel.
+    """
+    with open_header(source) as image, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # oddities in metadata that nobody here reads
+        try:
+            image.load()
+            return ImageOps.exif_transpose(image)
+        except Exception as error:
+            raise BadImage(f"broken image: {error or type(error).__name__}") from None
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """The picture as 8-bit grey (1 channel) or RGB (3), from whatever mode it is in."""
+    if image.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip, not scale
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535 if image.mode.startswith("I") else max(float(values.max()), 1e-6)
+        image = Image.fromarray(np.clip(values * (255 / top), 0, 255).astype(np.uint8))
+    if image.mode in ("P", "LA", "PA"):
+        image = image.convert("RGBA")  # a palette's transparency has to survive until it is dropped
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _what_it_is(source: Path | BinaryIO) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(512)
+    else:
+        source.seek(0)
+        head = source.read(512)
+    if not head:
+        return "an empty file, not an image"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "an HTML page, not an image"
+    if start.startswith((b"<", b"{", b"[")) or head.isascii():
+        return "a text, not an image"
+    return "not an image"

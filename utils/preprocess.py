@@ -1,0 +1,43 @@
+"""From a picture to what a network sees: the one way, for training, testing and prediction."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from utils.images import to_channels
+
+if TYPE_CHECKING:
+    import torch
+
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes a network's input. It is stored in the checkpoint, so that a model
+    is never shown anything but what it was trained on.
+    """
+
+    image_size: int = 48  # pixels; pictures are resized to a square, whatever their shape
+    image_channel: int = 1  # 1 grey, 3 RGB
+    resample: str = "bilinear"  # area-aware when shrinking, as PIL does it
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """A picture of any size and mode → uint8 array (channels, size, size)."""
+        size = (self.image_size, self.image_size)
+        small = to_channels(image, self.image_channel).resize(size, _RESAMPLE[self.resample])
+        pixels = np.asarray(small)
+        return pixels[None] if self.image_channel == 1 else pixels.transpose(2, 0, 1)
+
+    @staticmethod
+    def scale(batch: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, C, S, S) → float32 in [0, 1], the same shape."""
+        return batch.float() / 255
+
+    def settings(self) -> dict[str, int | str]:
+        """Everything that defines it, as plain numbers and strings; `Preprocess(**it)` is back."""
+        return asdict(self)

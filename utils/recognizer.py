@@ -1,0 +1,36 @@
+"""A trained model as a function from faces to answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from utils.checkpoint import Checkpoint
+from utils.device import choose_device
+from utils.engine import predict
+
+
+class Recognizer:
+    """Says which emotion each of some faces shows."""
+
+    def __init__(self, model_path: Path, gpu: bool, cuda_idx: int) -> None:
+        """Raises Problem where the file is no model, or there is no such GPU."""
+        checkpoint = Checkpoint.load(model_path)
+        self.classes = checkpoint.classes
+        self._preprocess = checkpoint.preprocessing()
+        self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
+
+    def __call__(self, faces: list[Image.Image]) -> list[dict]:
+        """For each face, cut out and of any size, `label` and `probs`: per cent, in class order."""
+        batch = torch.from_numpy(np.stack([self._preprocess(face) for face in faces]))
+        probs = predict(self._model, batch, len(faces)).double().exp()
+        return [
+            {
+                "label": self.classes[int(row.argmax())],
+                "probs": [round(100 * p, 2) for p in row.tolist()],
+            }
+            for row in probs
+        ]
