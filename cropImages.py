@@ -25,11 +25,11 @@ from PIL import Image
 from utils import cli
 from utils.annotations import ANNOTATORS, Once, Row, RowError, Table
 from utils.boxes import Box, BoxError, pixels
-from utils.cli import Bar, Problem
+from utils.cli import Bar, StageError
 from utils.emotions import EMOTIONS, UNKNOWN
 from utils.errorlog import ErrorLog
 from utils.files import atomic_file, clear_parts, existing, stops_the_stage
-from utils.images import BadImage, open_image, to_channels
+from utils.images import ImageError, open_image, to_channels
 from utils.parallel import bounded_map, cores, process_pool
 
 LABELS = (*EMOTIONS, UNKNOWN)
@@ -37,27 +37,14 @@ LABELS = (*EMOTIONS, UNKNOWN)
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--input", type=Path, default=Path("metadata/emotions.tsv"), metavar="TSV",
-        help="annotation table, or an error log of this script (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--original", type=Path, default=Path("original"), metavar="DIR",
-        help="the downloaded photos (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=Path, default=Path("crop"), metavar="DIR",
-        help="where the faces go, a folder for each emotion seen (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--quality", type=int, default=95, choices=range(1, 101), metavar="1-100",
-        help="JPEG quality of the faces (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=cli.positive, default=cores(), metavar="N",
-        help="processes (all cores: %(default)s)",
-    )  # fmt: skip
-    parser.add_log_dir()
+    flag = parser.flag
+    tsv = Path("metadata/emotions.tsv")
+    flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
+    flag("--original", "the downloaded photos", Path("original"), Path, metavar="DIR")
+    flag("--output", "where the faces go", Path("crop"), Path, metavar="DIR")
+    flag("--quality", "JPEG quality of the faces", 95, int, choices=range(1, 101), metavar="1-100")
+    flag("--workers", "processes, by default one for each core", cores(), cli.positive, metavar="N")
+    parser.log_dir_flag()
     return parser.parse_args()
 
 
@@ -66,7 +53,7 @@ def main() -> int:
     columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
     table = Table(args.input, required=("name", *columns))
     if not args.original.is_dir():
-        raise Problem(f"{args.original}: no such folder; python downloadImage.py fills it")
+        raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
     make_folders(args.output, args.log_dir)
 
     made: Counter[str] = Counter()
@@ -107,10 +94,10 @@ def main() -> int:
             try:
                 future.result()
                 made[label] += 1
-            except (BadImage, BoxError) as error:
+            except (ImageError, BoxError) as error:
                 fail(bad_photos, row, error)
             except BrokenProcessPool:
-                raise Problem(
+                raise StageError(
                     "a worker process was killed, perhaps for want of memory: run this again to do "
                     "what is left, with fewer --workers"
                 ) from None
@@ -146,7 +133,7 @@ def drop_relabelled(output: Path, label: str, name: str) -> None:
 def crop(source: Path, target: Path, box: Box, quality: int) -> None:
     """Cut the box out of a photo as it is displayed, into a file without metadata.
 
-    Raises BadImage or BoxError for what is this photo's fault.
+    Raises ImageError or BoxError for what is this photo's fault.
     """
     photo = open_image(source)
     face = photo.crop(pixels(box, *photo.size))
@@ -162,7 +149,7 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
     except OSError as error:
         if stops_the_stage(error):
             raise
-        raise BadImage(cli.describe(error)) from None
+        raise ImageError(cli.describe(error)) from None
 
 
 if __name__ == "__main__":

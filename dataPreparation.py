@@ -23,7 +23,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from utils import cli
-from utils.cli import Bar, Problem
+from utils.cli import Bar, StageError
 from utils.emotions import nfc
 from utils.errorlog import log_files
 from utils.files import atomic_file, clear_parts, stops_the_stage, temporary
@@ -38,23 +38,19 @@ Place = tuple[str, str, str]
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
+    flag = parser.flag
+    flag("--input", "the faces, a folder for each class", Path("crop"), Path, metavar="DIR")
+    flag("--output", "where the three sets are made", Path("data"), Path, metavar="DIR")
     parser.add_argument(
-        "--input", type=Path, default=Path("crop"), metavar="DIR",
-        help="the faces, a folder for each class (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=Path, default=Path("data"), metavar="DIR",
-        help="where train, validation and test are made (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ratio", type=share, nargs=3, default=[Fraction(80), Fraction(10), Fraction(10)],
-        metavar=("TRAIN", "VALIDATION", "TEST"),
+        "--ratio",
         help="shares of the three sets, in any unit (80 10 10)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed, another split (%(default)s)"
+        default=[Fraction(80), Fraction(10), Fraction(10)],
+        type=share,
+        nargs=3,
+        metavar=("TRAIN", "VALIDATION", "TEST"),
     )
-    parser.add_log_dir()
+    flag("--seed", "another seed, another split", 0, int, metavar="N")
+    parser.log_dir_flag()
     return parser.parse_args()
 
 
@@ -72,16 +68,16 @@ def share(text: str) -> Fraction:
 def main() -> int:
     args = parse_args()
     if not sum(args.ratio):
-        raise Problem("--ratio 0 0 0 leaves no photo anywhere")
+        raise StageError("--ratio 0 0 0 leaves no photo anywhere")
     images = find_images(args.input)
     if not images:
-        raise Problem(f"{args.input} has no class folders with images in them")
+        raise StageError(f"{args.input} has no class folders with images in them")
     if args.input.resolve() == args.output.resolve():
-        raise Problem("--input and --output are the same folder")
+        raise StageError("--input and --output are the same folder")
 
     odd = [path for paths in images.values() for path in paths if not is_plain(path)]
     if odd:
-        raise Problem(f"{odd[0]}: a file or folder name with a tab or line break; rename it")
+        raise StageError(f"{odd[0]}: a file or folder name with a tab or line break; rename it")
 
     plan: dict[Place, Path] = {}
     for label, paths in images.items():
@@ -122,7 +118,7 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
     """Take every photo of an earlier split out of the place where it no longer belongs.
 
     This comes before any photo is placed, so that at no moment one is in two sets. Only what the
-    manifest names is touched. Raises Problem where there are other images in a set.
+    manifest names is touched. Raises StageError where there are other images in a set.
     """
     there: dict[Place, Path] = {}
     for name in SPLITS:
@@ -132,7 +128,7 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
                 there |= {(name, label, nfc(path.name)): path for path in paths}
     foreign = there.keys() - read_manifest(output)
     if foreign:
-        raise Problem(
+        raise StageError(
             f"{there[min(foreign)]} and {len(foreign) - 1} more were not put there by this script "
             f"and would be mixed into the split: name another --output, or move them away"
         )
@@ -187,7 +183,7 @@ def read_manifest(output: Path) -> set[Place]:
         return set()
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
     if not lines or lines[0] != HEADER or any(line.count("\t") != 2 for line in lines):
-        raise Problem(f"{path} is not a list of this script's making: move it away")
+        raise StageError(f"{path} is not a list of this script's making: move it away")
     rows = (line.split("\t") for line in lines[1:])
     return {(name, label, file) for file, label, name in rows}
 

@@ -29,7 +29,7 @@ from utils.cli import Bar
 from utils.emotions import EMOTIONS
 from utils.errorlog import ErrorLog
 from utils.files import atomic_file, clear_parts, existing, stops_the_stage
-from utils.images import BadImage, open_header
+from utils.images import ImageError, open_header
 from utils.parallel import bounded_map
 
 USER_AGENT = f"facial-emotion-recognition/{__version__} (dataset download)"
@@ -44,23 +44,13 @@ class DownloadError(Exception):
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--input", type=Path, default=Path("metadata/emotions.tsv"), metavar="TSV",
-        help="annotation table, or an error log of this script (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=Path, default=Path("original"), metavar="DIR",
-        help="where the photos go, a folder for each emotion asked for (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=cli.positive, default=16, metavar="N",
-        help="photos downloaded at a time (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--timeout", type=cli.positive_float, default=30.0, metavar="SECONDS",
-        help="longest wait for a connection or for the next bytes (%(default)g)",
-    )  # fmt: skip
-    parser.add_log_dir()
+    flag = parser.flag
+    tsv = Path("metadata/emotions.tsv")
+    flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
+    flag("--output", "where the photos go", Path("original"), Path, metavar="DIR")
+    flag("--workers", "photos downloaded at a time", 16, cli.positive, metavar="N")
+    flag("--timeout", "seconds to wait for an answer", 30.0, cli.positive_float, metavar="S")
+    parser.log_dir_flag()
     return parser.parse_args()
 
 
@@ -145,7 +135,7 @@ def download(url: str, target: Path, timeout: float) -> None:
             receive(response, file)
             file.flush()
             open_header(Path(file.name)).close()
-    except BadImage as error:
+    except ImageError as error:
         raise DownloadError(error) from None
     except requests.Timeout:
         raise DownloadError(f"no answer for {timeout:g} seconds") from None

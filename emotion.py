@@ -16,33 +16,29 @@ import json
 from pathlib import Path
 
 from utils import cli
-from utils.cli import Problem
+from utils.cli import StageError
 
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--img", type=Path, default=Path("기쁨.jpg"), metavar="FILE", help="the image (%(default)s)"
-    )
-    parser.add_argument(
-        "--model_path", type=Path, default=Path("model.pt"), metavar="FILE",
-        help="the trained model (%(default)s)",
-    )  # fmt: skip
-    parser.add_switch("detect_face", False, "find the faces in the image first")
-    parser.add_device_flags()
+    flag = parser.flag
+    flag("--img", "the image", Path("기쁨.jpg"), Path, metavar="FILE")
+    flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    parser.switch("--detect_face", "find the faces in the image first", False)
+    parser.device_flags()
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_args()
     # Not imported for --help or a wrong flag: torch alone takes seconds.
-    from utils.images import BadImage, open_image
+    from utils.images import ImageError, open_image
     from utils.recognizer import Recognizer
 
     try:
         image = open_image(args.img)
-    except BadImage as error:
-        raise Problem(f"--img {args.img}: {error}") from None
+    except ImageError as error:
+        raise StageError(f"--img {args.img}: {error}") from None
     rects = find_rects(image) if args.detect_face else [(0, 0, *image.size)]
     recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx)
     faces = [image.crop((x, y, x + width, y + height)) for x, y, width, height in rects]

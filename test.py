@@ -1,7 +1,7 @@
 """Measure a trained model on faces it has never seen: stage 5 of 5.
 
-Prints the accuracy and the Truth\\Prediction table over <data_path>/test, or over <data_path> itself
-where that holds the class folders. Network, size, channels and classes are read from the
+Prints the accuracy and the Truth\\Prediction table over <data_path>/test, or over <data_path>
+itself where that holds the class folders. Network, size, channels and classes are read from the
 checkpoint; no flag of the training has to be repeated.
 
   python test.py                                           # model.pt on data/test
@@ -20,7 +20,7 @@ import torch
 
 from utils import cli
 from utils.checkpoint import Checkpoint
-from utils.cli import Problem, say
+from utils.cli import StageError, say
 from utils.dataset import load
 from utils.device import choose_device
 from utils.engine import predict
@@ -30,28 +30,15 @@ from utils.samples import find_images, label_images
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--model_path", type=Path, default=Path("model.pt"), metavar="FILE",
-        help="the trained model (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data_path", type=Path, default=Path("data"), metavar="DIR",
-        help="folder that holds test, or any folder of class folders (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch_size", type=cli.positive, default=128, metavar="N",
-        help="images at a time; changes the speed, not the figures (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--image_size", type=cli.positive, metavar="PIXELS",
-        help="only to check: the model's own is used (unset)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--image_channel", type=int, choices=(1, 3),
-        help="only to check: the model's own is used (unset)",
-    )  # fmt: skip
-    parser.add_device_flags()
-    parser.add_log_dir()
+    flag = parser.flag
+    check = "only checked: the model's own is used"
+    flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    flag("--data_path", "holds test, or class folders itself", Path("data"), Path, metavar="DIR")
+    flag("--batch_size", "images at a time; no figure changes", 128, cli.positive, metavar="N")
+    flag("--image_size", check, None, cli.positive, metavar="PIXELS")
+    flag("--image_channel", check, None, int, choices=(1, 3))
+    parser.device_flags()
+    parser.log_dir_flag()
     return parser.parse_args()
 
 
@@ -71,7 +58,7 @@ def main() -> int:
     args.log_dir.mkdir(parents=True, exist_ok=True)
     log_files(log_path, data.failures)
     if not len(data):
-        raise Problem(f"{root}: not one readable image")
+        raise StageError(f"{root}: not one readable image")
 
     answers = predict(model, data.images, args.batch_size, "test").argmax(1)
     right = int((answers == data.labels).sum())
@@ -87,23 +74,23 @@ def main() -> int:
 
 
 def check_flags(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Raises Problem where a flag says otherwise than the model was trained."""
+    """Raises StageError where a flag says otherwise than the model was trained."""
     for flag in ("image_size", "image_channel"):
         given, trained = getattr(args, flag), checkpoint.preprocess[flag]
         if given not in (None, trained):
-            raise Problem(
-                f"--{flag} {given} contradicts {args.model_path}, which was trained with {trained}: "
+            raise StageError(
+                f"--{flag} {given} contradicts {args.model_path}, trained with {trained}: "
                 f"leave the flag out"
             )
 
 
 def check_classes(root: Path, found: list[str], known: list[str]) -> None:
-    """Raises Problem where the folders hold a class that the model does not know, or none at all."""
+    """Raises StageError where the folders hold a class that the model does not know, or none."""
     if not found:
-        raise Problem(f"{root} has no class folder with images")
+        raise StageError(f"{root} has no class folder with images")
     unknown = [name for name in found if name not in known]
     if unknown:
-        raise Problem(
+        raise StageError(
             f"{root} has classes that the model does not know: {' '.join(unknown)}; "
             f"it knows {' '.join(known)}"
         )

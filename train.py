@@ -3,7 +3,7 @@
 Learns from <data_path>/train; the epoch with the best accuracy on <data_path>/validation is kept in
 --model_path. The test set is never opened. Class names are the folders' names, whatever they are.
 
-  python train.py                                          # emotionnet, 50 epochs, data/ -> model.pt
+  python train.py                                   # emotionnet, 50 epochs, data/ -> model.pt
   python train.py --optimizer adam --epochs 20 --model_path adam.pt
   python train.py --data_path fer2013 --no-gpu
 
@@ -25,7 +25,7 @@ import models
 from utils import cli
 from utils.augment import augment
 from utils.checkpoint import Checkpoint
-from utils.cli import Bar, Problem, say
+from utils.cli import Bar, StageError, say
 from utils.dataset import Dataset, load
 from utils.device import choose_device
 from utils.engine import evaluate
@@ -40,48 +40,20 @@ LEARNING_RATES = {"adadelta": 0.1, "adam": 0.001, "sgd": 0.01}
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--data_path", type=Path, default=Path("data"), metavar="DIR",
-        help="folder that holds train and validation, each a folder a class (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--model_path", type=Path, default=Path("model.pt"), metavar="FILE",
-        help="where the best epoch's model is kept (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--model", default="emotionnet", metavar="NAME",
-        help=f"network: {models.names()} (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--optimizer", choices=tuple(LEARNING_RATES), default="adadelta", help="(%(default)s)"
-    )  # fmt: skip
-    parser.add_argument(
-        "--lr", type=cli.positive_float, metavar="RATE",
-        help="learning rate (unset: 0.1 for adadelta, 0.001 for adam, 0.01 for sgd)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--image_size", type=cli.positive, default=48, metavar="PIXELS",
-        help="images are resized to this square (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--image_channel",
-        type=int,
-        choices=(1, 3),
-        default=1,
-        help="1 grey, 3 colour (%(default)s)",
-    )
-    parser.add_argument(
-        "--epochs", type=cli.positive, default=50, metavar="N", help="(%(default)s)"
-    )
-    parser.add_argument(
-        "--batch_size", type=cli.positive, default=128, metavar="N", help="(%(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=cli.whole, default=0, metavar="N",
-        help="same seed, same machine: same model (%(default)s)",
-    )  # fmt: skip
-    parser.add_device_flags()
-    parser.add_log_dir()
+    flag = parser.flag
+    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+    flag("--data_path", "folder that holds train and validation", Path("data"), Path, metavar="DIR")
+    flag("--model_path", "where the best epoch is kept", Path("model.pt"), Path, metavar="FILE")
+    flag("--model", f"network: {models.names()}", "emotionnet", str, metavar="NAME")
+    flag("--optimizer", "what moves the weights", "adadelta", str, choices=tuple(LEARNING_RATES))
+    flag("--lr", f"learning rate; unset it is {rates}", None, cli.positive_float, metavar="RATE")
+    flag("--image_size", "images are resized to this square", 48, cli.positive, metavar="PIXELS")
+    flag("--image_channel", "1 grey, 3 colour", 1, int, choices=(1, 3))
+    flag("--epochs", "passes over the images", 50, cli.positive, metavar="N")
+    flag("--batch_size", "images a step", 128, cli.positive, metavar="N")
+    flag("--seed", "same seed, same machine: same model", 0, cli.whole, metavar="N")
+    parser.device_flags()
+    parser.log_dir_flag()
     return parser.parse_args()
 
 
@@ -101,7 +73,7 @@ def main() -> int:
     log_path = args.log_dir / "train.error.log"
     log_files(log_path, failures)
     if not len(train_set) or not len(validation_set):
-        raise Problem(f"{args.data_path}: not one readable image in train, or in validation")
+        raise StageError(f"{args.data_path}: not one readable image in train, or in validation")
 
     lr = args.lr or LEARNING_RATES[args.optimizer]
     optimizer = make_optimizer(args.optimizer, model, lr)
@@ -120,7 +92,7 @@ def main() -> int:
         train_loss = train_epoch(model, optimizer, train_set, args.batch_size, chance, where)
         seconds = time.perf_counter() - started
         if not math.isfinite(train_loss):
-            raise Problem(f"{where}: the loss is {train_loss}; try a lower --lr than {lr:g}")
+            raise StageError(f"{where}: the loss is {train_loss}; try a lower --lr than {lr:g}")
         val_loss, accuracy = evaluate(model, validation_set, args.batch_size, "validate")
         if best is None or accuracy > best.val_accuracy:
             weights = {key: value.cpu().clone() for key, value in model.state_dict().items()}
@@ -145,17 +117,17 @@ def main() -> int:
 def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
     """Class names, as train's folders have them, and the samples of train and of validation.
 
-    Raises Problem where the folders do not make a task.
+    Raises StageError where the folders do not make a task.
     """
     train_images = find_images(data_path / "train")
     validation_images = find_images(data_path / "validation")
     classes = list(train_images)
     if len(classes) < 2:
         what = f"only the class {classes[0]}" if classes else "no class folder with images"
-        raise Problem(f"{data_path / 'train'} has {what}; a model needs two classes or more")
+        raise StageError(f"{data_path / 'train'} has {what}; a model needs two classes or more")
     unknown = [name for name in validation_images if name not in classes]
     if unknown:
-        raise Problem(
+        raise StageError(
             f"{data_path / 'validation'} has classes that train does not: {' '.join(unknown)}"
         )
     missing = [name for name in classes if name not in validation_images]
@@ -170,7 +142,7 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
 
 def prepare_outputs(model_path: Path, log_dir: Path) -> None:
     if model_path.is_dir():
-        raise Problem(f"--model_path {model_path} is a folder; name a file in it")
+        raise StageError(f"--model_path {model_path} is a folder; name a file in it")
     for folder in (model_path.parent, log_dir):
         folder.mkdir(parents=True, exist_ok=True)
         clear_parts(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from models.emotionnet import EmotionNet
-from utils.cli import Problem
+from utils.cli import StageError
 
 NETWORKS = {"emotionnet": EmotionNet}
 ALIASES = {"cnn": "emotionnet"}
@@ -22,19 +22,19 @@ def names() -> str:
 
 
 def full_name(name: str) -> str:
-    """The registered name for a name or alias. Raises Problem for one that is neither."""
+    """The registered name for a name or alias. Raises StageError for one that is neither."""
     name = ALIASES.get(name.lower(), name.lower())
     if name not in NETWORKS:
-        raise Problem(f"no network is called {name!r}; there are: {names()}")
+        raise StageError(f"no network is called {name!r}; there are: {names()}")
     return name
 
 
 def create(name: str, num_classes: int, image_channel: int, image_size: int) -> nn.Module:
     """A network of a registered name, freshly initialised from torch's random state.
 
-    Raises Problem for a size that the network cannot take.
+    Raises StageError for a size that the network cannot take.
     """
     network = NETWORKS[name]
     if not network.takes(image_size):
-        raise Problem(f"{name} takes images of {network.SIZES} pixels, not {image_size}")
+        raise StageError(f"{name} takes images of {network.SIZES} pixels, not {image_size}")
     return network(num_classes, image_channel)

@@ -7,10 +7,10 @@ from torch import nn
 
 
 class EmotionNet(nn.Module):
-    """Five convolution stages and three linear layers; 4,742,221 parameters for 1 channel, 7 classes.
+    """Five convolutions and three linear layers: 4,742,221 parameters for 1 channel, 7 classes.
 
-    Float images (N, image_channel, 48, 48) in [0, 1] → log-probabilities (N, num_classes). The
-    module names and their positions are those of the original's checkpoints.
+    Float images (N, image_channel, 48, 48) in [0, 1] → log-probabilities (N, num_classes). Module
+    names and positions are those of the original's checkpoints.
     """
 
     SIZES = "48"

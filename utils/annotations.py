@@ -1,7 +1,7 @@
 """The annotation table: a TSV of any size, read as a stream of rows, with or without a header.
 
 A row is never fatal: what is wrong with it is a RowError, raised when the row is used. Only a file
-that cannot be such a table at all is a Problem.
+that cannot be such a table at all is a StageError.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.boxes import Box, BoxError, consensus, parse_boxes
-from utils.cli import Problem, describe
-from utils.emotions import asked_emotion, find_emotion, majority, nfc
-from utils.files import BadName, safe_name
+from utils.cli import StageError, describe
+from utils.emotions import asked_emotion, find_emotion, majority
+from utils.files import FileNameError, safe_name
 
 ANNOTATORS = ("TaskA", "TaskB", "TaskC")
 COLUMNS = (
@@ -67,7 +67,7 @@ class Row:
         """The photo's file name, in NFC. Raises RowError for one that is not safe to write."""
         try:
             return safe_name(self["name"])
-        except BadName as error:
+        except FileNameError as error:
             raise RowError(str(error)) from None
 
     @property
@@ -107,24 +107,28 @@ class Table:
     """The rows of one annotation file, read anew, row by row, each time it is iterated over."""
 
     def __init__(self, path: Path, required: Sequence[str]) -> None:
-        """Raises Problem for a file that is missing, empty, binary, or lacks a required column."""
+        """Raises StageError for a file that is missing, empty, binary, or lacks a required column."""
         self.path = path
         self._check_text()
         first = next(self._lines(), None)
         if first is None:
-            raise Problem(f"{path} is empty: a table with the columns {', '.join(required)} needed")
+            raise StageError(
+                f"{path} is empty: a table with the columns {', '.join(required)} needed"
+            )
         header = [_unquoted(cell) for cell in first[1]]
         self.has_header = any(cell in COLUMNS for cell in header)
         if not self.has_header:
             if len(header) != len(COLUMNS):
-                raise Problem(
+                raise StageError(
                     f"{path} has no header and {len(header)} column(s) where the annotation table "
                     f"has {len(COLUMNS)}, tab-separated: {' '.join(COLUMNS)}"
                 )
             header = list(COLUMNS)
         missing = [column for column in required if column not in header]
         if missing:
-            raise Problem(f"{path} has no column {', '.join(missing)}; its header names {header}")
+            raise StageError(
+                f"{path} has no column {', '.join(missing)}; its header names {header}"
+            )
         self.is_error_log = tuple(header[-2:]) == ERROR_COLUMNS
         self.columns = tuple(header[:-2] if self.is_error_log else header)
 
@@ -164,16 +168,16 @@ class Table:
             with self.path.open("rb") as file:
                 head = file.read(1 << 16)
         except FileNotFoundError:
-            raise Problem(f"{self.path}: no such file; name the table with --input") from None
+            raise StageError(f"{self.path}: no such file; name the table with --input") from None
         except OSError as error:
-            raise Problem(describe(error)) from None
+            raise StageError(describe(error)) from None
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise Problem(f"{self.path} is UTF-16 text: save it as UTF-8")
+            raise StageError(f"{self.path} is UTF-16 text: save it as UTF-8")
         if b"\0" in head:
-            raise Problem(f"{self.path} is a binary file, not a tab-separated table")
+            raise StageError(f"{self.path} is a binary file, not a tab-separated table")
         texts = [line for line in head.splitlines()[:-1] or [head] if not line.isascii()]
         if texts and not any(_is_utf8(line) for line in texts):
-            raise Problem(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
+            raise StageError(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
 
 
 class Once:

@@ -7,7 +7,7 @@ It is read with torch's `weights_only`, which never runs code from the file.
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 import models
 from utils import __version__
-from utils.cli import Problem, describe
+from utils.cli import StageError, describe
 from utils.files import atomic_file
 from utils.preprocess import Preprocess
 
@@ -39,26 +39,30 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read a file that `save` wrote. Raises Problem for anything else."""
+        """Read a file that `save` wrote. Raises StageError for anything else."""
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
-            raise Problem(
+            raise StageError(
                 f"{path}: no such file; python train.py makes one, --model_path names another"
             ) from None
         except OSError as error:
-            raise Problem(describe(error)) from None
+            raise StageError(describe(error)) from None
         except pickle.UnpicklingError as error:
             unsafe = "Unsupported" in str(error) or "GLOBAL" in str(error)
             why = "it holds code, which is never run" if unsafe else "it is no model file"
-            raise Problem(f"{path} was refused: {why}") from None
+            raise StageError(f"{path} was refused: {why}") from None
         except Exception as error:  # what a broken file makes torch raise is not documented
-            raise Problem(f"{path} is no model file, or broken ({type(error).__name__})") from None
+            raise StageError(
+                f"{path} is no model file, or broken ({type(error).__name__})"
+            ) from None
         try:
             checkpoint = cls(**content)
             checkpoint.check()
         except (TypeError, ValueError):
-            raise Problem(f"{path} is not a model of this toolkit, or of another version") from None
+            raise StageError(
+                f"{path} is not a model of this toolkit, or of another version"
+            ) from None
         return checkpoint
 
     def check(self) -> None:
@@ -83,12 +87,12 @@ class Checkpoint:
         return Preprocess(**self.preprocess)
 
     def build(self) -> nn.Module:
-        """The network with its weights, ready to predict (no dropout). Raises Problem."""
+        """The network with its weights, ready to predict (no dropout). Raises StageError."""
         how = self.preprocessing()
         name = models.full_name(self.network)
         model = models.create(name, len(self.classes), how.image_channel, how.image_size)
         try:
             model.load_state_dict(self.weights)
         except RuntimeError:
-            raise Problem(f"the checkpoint's weights are not those of a {name}") from None
+            raise StageError(f"the checkpoint's weights are not those of a {name}") from None
         return model.eval()

@@ -15,12 +15,12 @@ OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 SHOWN_FAILURES = 5  # lines on the screen; the log has them all
 
 
-class Problem(Exception):
+class StageError(Exception):
     """What keeps a stage from running, told to the user in one line: what, where, what to do."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose description is the script's docstring and whose errors are a line."""
+    """Takes its description from a script's docstring and tells what is wrong in one line."""
 
     def __init__(self, docstring: str) -> None:
         super().__init__(
@@ -30,26 +30,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(COULD_NOT_RUN, f"{self.prog}: error: {one_line(message)} (see --help)\n")
 
-    def add_switch(self, name: str, default: bool, help: str) -> None:
-        """A yes/no flag in every spelling people try: --name, --name False, --no-name, --no_name."""
-        self.add_argument(
-            f"--{name}", nargs="?", const=True, default=default, type=boolean, metavar="BOOL",
-            help=f"{help} ({default})",
-        )  # fmt: skip
-        spellings = dict.fromkeys((f"--no-{name.replace('_', '-')}", f"--no_{name}"))
-        self.add_argument(*spellings, dest=name, action="store_false", help=argparse.SUPPRESS)
+    def flag(self, name: str, help: str, default: object, type: Callable, **more: object) -> None:
+        """A flag whose help ends with its default, as the seed's list of them does."""
+        shown = f" ({default})".replace("%", "%%") if default is not None else ""
+        self.add_argument(name, help=help + shown, default=default, type=type, **more)
 
-    def add_device_flags(self) -> None:
-        self.add_switch("gpu", True, "use a GPU where the system has one; --no-gpu: never")
-        self.add_argument(
-            "--cuda_idx", type=whole, default=0, metavar="N", help="which GPU, from 0 (%(default)s)"
-        )
+    def switch(self, name: str, help: str, default: bool) -> None:
+        """A yes/no flag in every spelling people try: --x, --x False, --x=0, --no-x, --no_x."""
+        self.flag(name, help, default, boolean, nargs="?", const=True, metavar="BOOL")
+        word = name.removeprefix("--")
+        for no in dict.fromkeys((f"--no-{word.replace('_', '-')}", f"--no_{word}")):
+            self.add_argument(no, dest=word, action="store_false", help=argparse.SUPPRESS)
 
-    def add_log_dir(self) -> None:
-        self.add_argument(
-            "--log_dir", type=Path, default=Path(), metavar="DIR",
-            help="where the error logs are written (the current folder)",
-        )  # fmt: skip
+    def device_flags(self) -> None:
+        self.switch("--gpu", "use a GPU where the system has one; --no-gpu: never", True)
+        self.flag("--cuda_idx", "which GPU, counted from 0", 0, whole, metavar="N")
+
+    def log_dir_flag(self) -> None:
+        self.flag("--log_dir", "where the error logs are written", Path(), Path, metavar="DIR")
 
 
 def boolean(text: str) -> bool:
@@ -119,7 +117,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
         sys.stdout.flush()
-    except Problem as problem:
+    except StageError as problem:
         status = _stop(script, problem)
     except KeyboardInterrupt:
         print(f"{script}: interrupted; run it again to do what is left", file=sys.stderr)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from utils.cli import Bar
-from utils.images import BadImage, open_image
+from utils.images import ImageError, open_image
 from utils.parallel import cores
 from utils.preprocess import Preprocess
 from utils.samples import Sample
@@ -32,10 +32,10 @@ class Dataset:
 def load(samples: list[Sample], preprocess: Preprocess, description: str) -> Dataset:
     """Decode the samples with all cores. One that cannot be read is left out and listed."""
 
-    def read(sample: Sample) -> np.ndarray | BadImage:
+    def read(sample: Sample) -> np.ndarray | ImageError:
         try:
             return preprocess(open_image(sample.path))
-        except BadImage as error:
+        except ImageError as error:
             return error
 
     shape = (preprocess.image_channel, preprocess.image_size, preprocess.image_size)
@@ -45,7 +45,7 @@ def load(samples: list[Sample], preprocess: Preprocess, description: str) -> Dat
     # Threads are enough: Pillow decodes and resizes without holding Python's lock.
     with ThreadPool(cores()) as pool, Bar(len(samples), description, "image") as bar:
         for sample, result in zip(samples, pool.imap(read, samples, chunksize=16), strict=True):
-            if isinstance(result, BadImage):
+            if isinstance(result, ImageError):
                 failures.append((sample.path, str(result)))
                 bar.fail(sample.path, result)
             else:

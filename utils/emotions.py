@@ -1,4 +1,4 @@
-"""The seven emotions, how a word is found in a text, and how three annotators' answers are voted."""
+"""The seven emotions: how one is found in a text, and how three annotators' answers are voted."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from utils.annotations import ERROR_COLUMNS, Row, Table
-from utils.cli import Problem, one_line
+from utils.cli import StageError, one_line
 from utils.files import atomic_file, clear_parts
 
 
@@ -56,7 +56,7 @@ class ErrorLog:
         if not self._table.is_error_log or not self.path.exists():
             return
         tried = {hash(row.cells) for row in self._table} if complete else self._failed
-        with suppress(Problem):
+        with suppress(StageError):
             before = Table(self.path, required=())
             if before.columns == self._table.columns:
                 yield from (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.cli import Problem
+from utils.cli import StageError
 
 Rect = tuple[int, int, int, int]  # x, y, width, height in pixels
 
@@ -25,15 +25,15 @@ def find_faces(grey: np.ndarray) -> list[Rect]:
 
 
 @cache
-def _cascade():  # noqa: ANN202
+def _cascade():
     try:
         import cv2
     except ImportError as error:
-        raise Problem(
+        raise StageError(
             f"OpenCV cannot be loaded ({error}); on Debian and Ubuntu: apt install libgl1"
         ) from None
     path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
     cascade = cv2.CascadeClassifier(str(path))
     if cascade.empty():
-        raise Problem(f"OpenCV {cv2.__version__} cannot read {path}; install opencv-python 4")
+        raise StageError(f"OpenCV {cv2.__version__} cannot read {path}; install opencv-python 4")
     return cascade

@@ -27,7 +27,7 @@ _counter = itertools.count()
 _ABANDONED = 24 * 3600  # seconds after which another machine's temporary file is nobody's
 
 
-class BadName(ValueError):
+class FileNameError(ValueError):
     """A name that is not safe to write as a file, on this system or another."""
 
 
@@ -35,20 +35,20 @@ def safe_name(name: str) -> str:
     """An image's file name in NFC, exactly as given otherwise.
 
     A name that could lead out of its folder, or that some file system would refuse, is not mended
-    (two names could become one) but refused: raises BadName.
+    (two names could become one) but refused: raises FileNameError.
     """
     name = nfc(name)
     if not name:
-        raise BadName("the name is empty")
+        raise FileNameError("the name is empty")
     bad = [c for c in name if c in _FORBIDDEN or not c.isprintable()]
     if bad:
-        raise BadName(f"the name holds {bad[0]!r}, which is not safe in a file name")
+        raise FileNameError(f"the name holds {bad[0]!r}, which is not safe in a file name")
     if name.startswith(".") or name.split(".")[0].strip().lower() in _RESERVED:
-        raise BadName("the name is hidden or reserved for the system")
+        raise FileNameError("the name is hidden or reserved for the system")
     if not name.lower().endswith(IMAGE_SUFFIXES):
-        raise BadName(f"the name does not end as an image's: {' '.join(IMAGE_SUFFIXES)}")
+        raise FileNameError(f"the name does not end as an image's: {' '.join(IMAGE_SUFFIXES)}")
     if len(name.encode()) > LONGEST_NAME:
-        raise BadName(f"the name is longer than {LONGEST_NAME} bytes")
+        raise FileNameError(f"the name is longer than {LONGEST_NAME} bytes")
     return name
 
 
@@ -87,7 +87,7 @@ def clear_parts(folder: Path) -> None:
         for entry in entries:
             if entry.name.startswith(_PART) and _is_abandoned(entry):
                 with suppress(OSError):  # gone meanwhile, or open (which Windows tells this way)
-                    os.unlink(entry.path)
+                    Path(entry.path).unlink()
 
 
 def stops_the_stage(error: OSError) -> bool:

@@ -17,34 +17,34 @@ MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken fo
 Image.MAX_IMAGE_PIXELS = None
 
 
-class BadImage(ValueError):
+class ImageError(ValueError):
     """A file that gives no picture, with the reason."""
 
 
 def open_header(source: Path | BinaryIO) -> Image.Image:
     """A picture whose size and format are known and whose pixels are not read yet.
 
-    Raises BadImage for what is no image, or too large to be decoded.
+    Raises ImageError for what is no image, or too large to be decoded.
     """
     try:
         image = Image.open(source)
     except UnidentifiedImageError:
-        raise BadImage(_what_it_is(source)) from None
+        raise ImageError(_what_it_is(source)) from None
     except OSError as error:
-        raise BadImage(describe(error)) from None
+        raise ImageError(describe(error)) from None
     except Exception as error:  # hostile bytes can raise anything out of a decoder
-        raise BadImage(f"not a readable image ({type(error).__name__}: {error})") from None
+        raise ImageError(f"not a readable image ({type(error).__name__}: {error})") from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
-        raise BadImage(f"{width}×{height} pixels; {MAX_PIXELS:,} are the most that is decoded")
+        raise ImageError(f"{width}×{height} pixels; {MAX_PIXELS:,} are the most that is decoded")
     return image
 
 
 def open_image(source: Path | BinaryIO) -> Image.Image:
     """The whole picture, decoded, and turned as its EXIF orientation says it is displayed.
 
-    Raises BadImage for what cannot be decoded to the last pixel.
+    Raises ImageError for what cannot be decoded to the last pixel.
     """
     with open_header(source) as image, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities in metadata that nobody here reads
@@ -52,7 +52,7 @@ def open_image(source: Path | BinaryIO) -> Image.Image:
             image.load()
             return ImageOps.exif_transpose(image)
         except Exception as error:
-            raise BadImage(f"broken image: {error or type(error).__name__}") from None
+            raise ImageError(f"broken image: {error or type(error).__name__}") from None
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:

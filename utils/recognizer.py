@@ -17,7 +17,7 @@ class Recognizer:
     """Says which emotion each of some faces shows."""
 
     def __init__(self, model_path: Path, gpu: bool, cuda_idx: int) -> None:
-        """Raises Problem where the file is no model, or there is no such GPU."""
+        """Raises StageError where the file is no model, or there is no such GPU."""
         checkpoint = Checkpoint.load(model_path)
         self.classes = checkpoint.classes
         self._preprocess = checkpoint.preprocessing()

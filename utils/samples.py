@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.cli import Problem
+from utils.cli import StageError
 from utils.emotions import UNKNOWN, nfc
 from utils.files import IMAGE_SUFFIXES
 
@@ -27,10 +27,10 @@ def find_images(root: Path) -> dict[str, list[Path]]:
     have the seed's order, which is their sorted one. Hidden files and folders are left out, and of
     one name in both composed and decomposed form the first is taken.
 
-    Raises Problem where `root` is no folder.
+    Raises StageError where `root` is no folder.
     """
     if not root.is_dir():
-        raise Problem(f"{root}: no such folder")
+        raise StageError(f"{root}: no such folder")
     classes: dict[str, dict[str, Path]] = {}
     with os.scandir(root) as folders:
         for folder in folders:
