@@ -107,14 +107,12 @@ class Table:
     """The rows of one annotation file, read anew, row by row, each time it is iterated over."""
 
     def __init__(self, path: Path, required: Sequence[str]) -> None:
-        """Raises StageError for a file that is missing, empty, binary, or lacks a required column."""
+        """Raises StageError for a file that is missing, empty, no text, or lacks a column."""
         self.path = path
         self._check_text()
         first = next(self._lines(), None)
         if first is None:
-            raise StageError(
-                f"{path} is empty: a table with the columns {', '.join(required)} needed"
-            )
+            raise StageError(f"{path} is empty; a table of {', '.join(required)} is needed")
         header = [_unquoted(cell) for cell in first[1]]
         self.has_header = any(cell in COLUMNS for cell in header)
         if not self.has_header:
@@ -127,7 +125,7 @@ class Table:
         missing = [column for column in required if column not in header]
         if missing:
             raise StageError(
-                f"{path} has no column {', '.join(missing)}; its header names {header}"
+                f"{path} has no column {', '.join(missing)}; its header is: {' '.join(header)}"
             )
         self.is_error_log = tuple(header[-2:]) == ERROR_COLUMNS
         self.columns = tuple(header[:-2] if self.is_error_log else header)

@@ -52,17 +52,13 @@ class Checkpoint:
             unsafe = "Unsupported" in str(error) or "GLOBAL" in str(error)
             why = "it holds code, which is never run" if unsafe else "it is no model file"
             raise StageError(f"{path} was refused: {why}") from None
-        except Exception as error:  # what a broken file makes torch raise is not documented
-            raise StageError(
-                f"{path} is no model file, or broken ({type(error).__name__})"
-            ) from None
+        except Exception:  # what a broken file makes torch raise is not documented
+            raise StageError(f"{path} is no model file, or a broken one") from None
         try:
             checkpoint = cls(**content)
             checkpoint.check()
         except (TypeError, ValueError):
-            raise StageError(
-                f"{path} is not a model of this toolkit, or of another version"
-            ) from None
+            raise StageError(f"{path} is no model that this toolkit trained") from None
         return checkpoint
 
     def check(self) -> None:

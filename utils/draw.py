@@ -59,9 +59,7 @@ def _hangul_font() -> str | None:
             for path in sorted(folder.rglob(pattern)):
                 if _has_hangul(path):
                     return str(path)
-    say(
-        "note: no font with Hangul on this system, so pictures get English names; fonts-nanum has one"
-    )
+    say("note: no Hangul font found, so pictures get English names (fonts-nanum has one)")
     return None
 
 
