@@ -135,7 +135,10 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
 
     Raises ImageError or BoxError for what is this photo's fault.
     """
-    photo = open_image(source)
+    try:
+        photo = open_image(source)
+    except ImageError as error:
+        raise ImageError(f"{source}: {error}") from None
     face = photo.crop(pixels(box, *photo.size))
     # The colour profile belongs to the pixels and goes with them; place and time do not.
     profile = photo.info.get("icc_profile")

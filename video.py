@@ -37,6 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the same for the decoder beneath it
     if not args.output and not has_screen():
         raise StageError("there is no screen to show the video on; --output out.mp4 writes it")
     # Not imported for --help or a wrong flag: torch alone takes seconds.
@@ -72,7 +73,7 @@ def open_video(source: str) -> Iterator[tuple[Iterator[np.ndarray], tuple[int, i
     camera = source.isdecimal()
     if not camera and not Path(source).is_file():
         raise StageError(f"--source {source}: no such file")
-    cv2.setLogLevel(0)  # its warnings would stand beside our one line
+    cv2.utils.logging.setLogLevel(0)  # its warnings would stand beside our one line
     video = cv2.VideoCapture(int(source) if camera else source)
 
     def frames() -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ It is read with torch's `weights_only`, which never runs code from the file.
 from __future__ import annotations
 
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,17 +42,20 @@ class Checkpoint:
     def load(cls, path: Path) -> Checkpoint:
         """Read a file that `save` wrote. Raises StageError for anything else."""
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is refused in one line, or it is fine
+                content = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise StageError(
                 f"{path}: no such file; python train.py makes one, --model_path names another"
             ) from None
         except OSError as error:
             raise StageError(describe(error)) from None
-        except pickle.UnpicklingError as error:
-            unsafe = "Unsupported" in str(error) or "GLOBAL" in str(error)
-            why = "it holds code, which is never run" if unsafe else "it is no model file"
-            raise StageError(f"{path} was refused: {why}") from None
+        except pickle.UnpicklingError:
+            raise StageError(
+                f"{path} was refused: it holds more than tensors, strings and numbers, or is no "
+                f"model file; nothing in it was run"
+            ) from None
         except Exception:  # what a broken file makes torch raise is not documented
             raise StageError(f"{path} is no model file, or a broken one") from None
         try:

@@ -9,8 +9,6 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from utils.cli import describe
-
 MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
 
 # PIL's own limit is below that and warns before it refuses: the check here is the only one.
@@ -31,7 +29,7 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(_what_it_is(source)) from None
     except OSError as error:
-        raise ImageError(describe(error)) from None
+        raise ImageError(error.strerror or str(error)) from None
     except Exception as error:  # hostile bytes can raise anything out of a decoder
         raise ImageError(f"not a readable image ({type(error).__name__}: {error})") from None
     width, height = image.size

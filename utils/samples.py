@@ -30,7 +30,7 @@ def find_images(root: Path) -> dict[str, list[Path]]:
     Raises StageError where `root` is no folder.
     """
     if not root.is_dir():
-        raise StageError(f"{root}: no such folder")
+        raise StageError(f"{root}: no such folder; it should hold a folder of images a class")
     classes: dict[str, dict[str, Path]] = {}
     with os.scandir(root) as folders:
         for folder in folders:
