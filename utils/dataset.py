@@ -39,7 +39,7 @@ def load(samples: list[Sample], preprocess: Preprocess, description: str) -> Dat
             return error
 
     shape = (preprocess.image_channel, preprocess.image_size, preprocess.image_size)
-    images = torch.empty((len(samples), *shape), dtype=torch.uint8)
+    pixels = np.empty((len(samples), *shape), dtype=np.uint8)
     kept: list[Sample] = []
     failures: list[tuple[Path, str]] = []
     # Threads are enough: Pillow decodes and resizes without holding Python's lock.
@@ -49,8 +49,9 @@ def load(samples: list[Sample], preprocess: Preprocess, description: str) -> Dat
                 failures.append((sample.path, str(result)))
                 bar.fail(sample.path, result)
             else:
-                images[len(kept)] = torch.from_numpy(np.ascontiguousarray(result))
+                pixels[len(kept)] = result
                 kept.append(sample)
             bar.update()
     labels = torch.tensor([sample.label for sample in kept], dtype=torch.int64)
-    return Dataset(images[: len(kept)], labels, [sample.path for sample in kept], failures)
+    images = torch.from_numpy(pixels[: len(kept)])
+    return Dataset(images, labels, [sample.path for sample in kept], failures)

@@ -1,0 +1,107 @@
+"""Two pictures of a finished demo: the road of one photo through the stages, and test answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from utils.annotations import ANNOTATORS, Row, Table
+from utils.boxes import parse_boxes
+from utils.draw import font, shown
+from utils.files import existing
+from utils.images import open_image
+from utils.recognizer import Recognizer
+from utils.samples import find_images
+
+INK, PALE, RIGHT, WRONG = (40, 40, 50), (225, 228, 235), (70, 150, 90), (200, 70, 70)
+ANNOTATOR_COLOURS = ((230, 120, 40), (60, 120, 220), (150, 80, 190))
+STAGES = ("downloadImage", "cropImages", "dataPreparation", "train, test", "emotion")
+    "downloadImage.py",
+    "cropImages.py",
+    "dataPreparation.py",
+    "train.py · test.py",
+    "emotion.py",
+)
+
+
+def draw_results(out: Path, path: Path, columns: int = 12) -> None:
+    """Faces of the test set, each with its true label and the model's answer."""
+    recognize = Recognizer(out / "model.pt", gpu=False, cuda_idx=0)
+    faces = [
+        (label, open_image(file))
+        for label, files in find_images(out / "data" / "test").items()
+        for file in files
+    ][: 4 * columns]
+    answers = recognize([face for _, face in faces])
+    side, line = 96, 24
+    rows = -(-len(faces) // columns)
+    sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + 2 * line + 8) + 8), "white")
+    paint = ImageDraw.Draw(sheet)
+    for i, ((label, face), answer) in enumerate(zip(faces, answers, strict=True)):
+        x, y = 8 + i % columns * (side + 8), 8 + i // columns * (side + 2 * line + 8)
+        sheet.paste(face.convert("RGB").resize((side, side)), (x, y))
+        colour = RIGHT if answer["label"] == label else WRONG
+        paint.rectangle((x, y, x + side - 1, y + side - 1), outline=colour, width=3)
+        paint.text((x + 2, y + side + 2), shown(label), INK, font(15))
+        text = f"→ {shown(answer['label'])} {max(answer['probs']):.0f} %"
+        paint.text((x + 2, y + side + line - 2), text, colour, font(15))
+    sheet.save(path)
+
+
+def draw_pipeline(out: Path, path: Path) -> None:
+    """One test photo: as downloaded, with its boxes; its face; the sets; the input; the answer."""
+    name, label = next(
+        (file.name, label)
+        for label, files in find_images(out / "data" / "test").items()
+        for file in files
+    )
+    row = next(row for row in Table(out / "emotions.tsv", ()) if _name(row) == name)
+    recognize = Recognizer(out / "model.pt", gpu=False, cuda_idx=0)
+    face = open_image(existing(out / "crop" / label, name)).convert("RGB")
+    [answer] = recognize([face])
+
+    sheet = Image.new("RGB", (1240, 330), "white")
+    paint = ImageDraw.Draw(sheet)
+    lefts = (20, 340, 530, 770, 950)
+    for x, stage in zip(lefts, STAGES, strict=True):
+        paint.text((x, 16), stage, INK, font(19))
+    for x in lefts[1:]:
+        paint.text((x - 32, 150), "→", INK, font(24))
+    _paste_photo(sheet, row, open_image(existing(out / "original" / row.asked, name)), (20, 60))
+    sheet.paste(face.resize((140, 160)), (340, 80))
+    paint.text((340, 250), shown(label), INK, font(18))
+    for i, split in enumerate(("train", "validation", "test")):
+        count = sum(len(files) for files in find_images(out / "data" / split).values())
+        paint.rectangle((530, 82 + 54 * i, 720, 124 + 54 * i), PALE)
+        paint.text((542, 92 + 54 * i), f"{split}  {count}", INK, font(17))
+    small = face.convert("L").resize((48, 48), Image.Resampling.BILINEAR)
+    sheet.paste(small.resize((144, 144), Image.Resampling.NEAREST), (770, 80))
+    paint.text((770, 232), "48 × 48, 1 channel", INK, font(15))
+    for i, (word, percent) in enumerate(zip(recognize.classes, answer["probs"], strict=True)):
+        y = 78 + 27 * i
+        paint.text((950, y), shown(word), INK, font(16))
+        best = RIGHT if word == answer["label"] else (170, 178, 195)
+        paint.rectangle((1060, y + 2, 1062 + percent, y + 19), best)
+        paint.text((1170, y), f"{percent:.2f}", INK, font(16))
+    sheet.save(path)
+
+
+def _paste_photo(sheet: Image.Image, row: Row, photo: Image.Image, place: tuple[int, int]) -> None:
+    paint = ImageDraw.Draw(photo)
+    for annotator, colour in zip(ANNOTATORS, ANNOTATOR_COLOURS, strict=True):
+        for box in parse_boxes(row[f"{annotator}_result"]):
+            paint.rectangle(box, outline=colour, width=2)
+    paint.rectangle(row.box, outline="white", width=4)
+    sheet.paste(photo.resize((280, 210)), place)
+    seen = "  ".join(shown(row[f"{annotator}_emotion"]) for annotator in ANNOTATORS)
+    ImageDraw.Draw(sheet).text(
+        (place[0], place[1] + 216), f"{seen} → {shown(row.seen)}", INK, font(16)
+    )
+
+
+def _name(row: Row) -> str | None:
+    try:
+        return row.name
+    except ValueError:
+        return None

@@ -1,0 +1,123 @@
+"""A small sample of all that the real data holds: photos, a table of three annotators, and trouble.
+
+The photos are painted. The table has the real one's quirks (quoted cells, bare lists, names in NFD,
+careless boxes, a byte order mark), and a few rows and files are broken on purpose; each of them
+ends in an error log, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import unicodedata
+from pathlib import Path
+
+from PIL import Image
+
+from demo.draw import draw_photo
+from utils.annotations import COLUMNS
+from utils.boxes import CORNERS, Box
+from utils.emotions import EMOTIONS
+
+ANNOTATOR_RIGHT = 0.85  # how often one annotator sees what was shown
+CARELESS = 0.05  # how often one draws a box anywhere
+EXIF_ORIENTATION = 0x0112
+# How a photo lies in its file for each orientation that a phone writes.
+STORED = {
+    3: Image.Transpose.ROTATE_180,
+    6: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
+}
+PLACES = ("실내", "공원&산", "도심 환경", "교통 및 이동수단(택시)", "오락 공간")
+
+
+def make_sample(folder: Path, url: str, per_class: int, seed: int = 0) -> Path:
+    """Write photos to `folder`/photos, to be served as `url`, and the table that lists them.
+
+    Returns the table's path. The same arguments make the same files.
+    """
+    chance = random.Random(seed)
+    photos = folder / "photos"
+    photos.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(per_class * len(EMOTIONS)):
+        emotion = EMOTIONS[number % len(EMOTIONS)]
+        photo, box = draw_photo(emotion, chance)
+        name = _name(emotion, number, chance)
+        # One photo in ten was taken with the phone held another way.
+        orientation = chance.choice(tuple(STORED)) if number % 10 == 3 else 1
+        (photos / name).write_bytes(_jpeg(photo, orientation))
+        rows.append(_row(name, url, emotion, box, chance))
+    rows += _trouble(photos, url, chance)
+    chance.shuffle(rows)
+    table = folder / "emotions.tsv"
+    lines = ["\t".join(cells) for cells in (COLUMNS, *rows)]
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    return table
+
+
+def _trouble(photos: Path, url: str, chance: random.Random) -> list[list[str]]:
+    """Rows that cannot be done, one for each way in which real ones fail."""
+    photo, box = draw_photo("기쁨", chance)
+    jpeg = _jpeg(photo)
+
+    def row(what: str, content: bytes | None = None, **cells: str) -> list[str]:
+        name = f"{what}_여_20_기쁨_실내_20201231000000-000-000.jpg"
+        if content:
+            (photos / name).write_bytes(content)
+        row = dict(zip(COLUMNS, _row(name, url, "기쁨", box, chance), strict=True))
+        return list((row | cells).values())
+
+    away = json.dumps({"boxes": [dict(zip(CORNERS, (900, 900, 950, 950), strict=True))]})
+    return [
+        row("gone"),
+        row("page", b"<!DOCTYPE html><html><body>Please log in</body></html>"),
+        row("truncated", jpeg[: len(jpeg) // 2]),
+        row("escape", jpeg, name="../../escape_기쁨_.jpg"),
+        row("local", url="file:///etc/hostname"),
+        row("unsure", jpeg, TaskB_emotion="모름"),
+        row("garbled", jpeg, TaskC_result='{"boxes": [{"minX": 12'),
+        row("outside", jpeg, TaskA_result=away, TaskB_result=away),
+    ]
+
+
+def _row(name: str, url: str, emotion: str, box: Box, chance: random.Random) -> list[str]:
+    """One photo's cells, as three annotators might fill them."""
+    seen = [
+        emotion if chance.random() < ANNOTATOR_RIGHT else chance.choice(EMOTIONS) for _ in "ABC"
+    ]
+    place = name.split("_")[4]
+    boxes = [_box_cell(box, label, chance) for label in seen]
+    if chance.random() < 0.1:
+        name = unicodedata.normalize("NFD", name)
+    return [name, f"{url}/{unicodedata.normalize('NFC', name)}", *seen, place, place, place, *boxes]
+
+
+def _box_cell(box: Box, label: str, chance: random.Random) -> str:
+    if chance.random() < CARELESS:
+        corners = [chance.uniform(-20, 200), chance.uniform(-20, 150)]
+        corners += [corners[0] + chance.uniform(50, 250), corners[1] + chance.uniform(50, 200)]
+    else:
+        corners = [value + chance.gauss(0, 3) for value in box]
+    entry = {"label": label} | {k: round(v, 3) for k, v in zip(CORNERS, corners, strict=True)}
+    if chance.random() < 0.1:
+        entry |= {corner: str(entry[corner]) for corner in CORNERS}
+    cell = json.dumps([entry] if chance.random() < 0.1 else {"boxes": [entry]}, ensure_ascii=False)
+    return '"' + cell.replace('"', '""') + '"' if chance.random() < 0.5 else cell
+
+
+def _name(emotion: str, number: int, chance: random.Random) -> str:
+    subject = f"{number // 6:032x}"
+    person = f"{chance.choice('여남')}_{chance.randrange(10, 60, 10)}"
+    return f"{subject}_{person}_{emotion}_{chance.choice(PLACES)}_20201231{number:06d}-000-000.jpg"
+
+
+def _jpeg(photo: Image.Image, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    if orientation in STORED:
+        photo = photo.transpose(STORED[orientation])
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=92, exif=exif)
+    return file.getvalue()
