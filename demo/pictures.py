@@ -17,12 +17,6 @@ from utils.samples import find_images
 INK, PALE, RIGHT, WRONG = (40, 40, 50), (225, 228, 235), (70, 150, 90), (200, 70, 70)
 ANNOTATOR_COLOURS = ((230, 120, 40), (60, 120, 220), (150, 80, 190))
 STAGES = ("downloadImage", "cropImages", "dataPreparation", "train, test", "emotion")
-    "downloadImage.py",
-    "cropImages.py",
-    "dataPreparation.py",
-    "train.py · test.py",
-    "emotion.py",
-)
 
 
 def draw_results(out: Path, path: Path, columns: int = 12) -> None:
@@ -44,7 +38,7 @@ def draw_results(out: Path, path: Path, columns: int = 12) -> None:
         colour = RIGHT if answer["label"] == label else WRONG
         paint.rectangle((x, y, x + side - 1, y + side - 1), outline=colour, width=3)
         paint.text((x + 2, y + side + 2), shown(label), INK, font(15))
-        text = f"→ {shown(answer['label'])} {max(answer['probs']):.0f} %"
+        text = f"{shown(answer['label'])} {max(answer['probs']):.0f} %"
         paint.text((x + 2, y + side + line - 2), text, colour, font(15))
     sheet.save(path)
 
@@ -67,7 +61,8 @@ def draw_pipeline(out: Path, path: Path) -> None:
     for x, stage in zip(lefts, STAGES, strict=True):
         paint.text((x, 16), stage, INK, font(19))
     for x in lefts[1:]:
-        paint.text((x - 32, 150), "→", INK, font(24))
+        paint.line((x - 32, 150, x - 12, 150), INK, 3)
+        paint.polygon(((x - 14, 143), (x - 14, 157), (x - 4, 150)), INK)
     _paste_photo(sheet, row, open_image(existing(out / "original" / row.asked, name)), (20, 60))
     sheet.paste(face.resize((140, 160)), (340, 80))
     paint.text((340, 250), shown(label), INK, font(18))
@@ -96,7 +91,7 @@ def _paste_photo(sheet: Image.Image, row: Row, photo: Image.Image, place: tuple[
     sheet.paste(photo.resize((280, 210)), place)
     seen = "  ".join(shown(row[f"{annotator}_emotion"]) for annotator in ANNOTATORS)
     ImageDraw.Draw(sheet).text(
-        (place[0], place[1] + 216), f"{seen} → {shown(row.seen)}", INK, font(16)
+        (place[0], place[1] + 216), f"{seen}:  {shown(row.seen)}", INK, font(16)
     )
 
 

@@ -24,11 +24,8 @@ ANNOTATOR_RIGHT = 0.85  # how often one annotator sees what was shown
 CARELESS = 0.05  # how often one draws a box anywhere
 EXIF_ORIENTATION = 0x0112
 # How a photo lies in its file for each orientation that a phone writes.
-STORED = {
-    3: Image.Transpose.ROTATE_180,
-    6: Image.Transpose.ROTATE_90,
-    8: Image.Transpose.ROTATE_270,
-}
+_TURN = Image.Transpose
+STORED = {3: _TURN.ROTATE_180, 6: _TURN.ROTATE_90, 8: _TURN.ROTATE_270}
 PLACES = ("실내", "공원&산", "도심 환경", "교통 및 이동수단(택시)", "오락 공간")
 
 
