@@ -25,6 +25,9 @@ from demo.pictures import draw_pipeline, draw_results  # noqa: E402
 from demo.sample import make_sample  # noqa: E402
 from utils import cli  # noqa: E402
 
+# A set this small needs small steps, and many of them.
+TRAINING = ("--optimizer", "adam", "--lr", 0.0003, "--batch_size", 16)
+
 
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
@@ -72,17 +75,7 @@ def run_pipeline(args: argparse.Namespace) -> None:
     say("3 split: python dataPreparation.py")
     script("dataPreparation.py")
     say("4 train: python train.py")
-    script(
-        "train.py",
-        "--optimizer",
-        "adam",
-        "--lr",
-        0.0003,
-        "--batch_size",
-        16,
-        "--epochs",
-        args.epochs,
-    )
+    script("train.py", *TRAINING, "--epochs", args.epochs)
     say("5 test: python test.py")
     script("test.py")
 
@@ -113,7 +106,7 @@ def print_next(seconds: float) -> None:
         "cd demo/out && . ../../.venv/bin/activate",
         "python ../../downloadImage.py --input download.error.log   # once more, only what failed",
         f"python ../../emotion.py --img {shlex.quote(str(face))}",
-        "python ../../train.py --optimizer adam --lr 0.0003 --batch_size 16 --epochs 80   # longer",
+        f"python ../../train.py {' '.join(map(str, TRAINING))} --epochs 80   # longer, better",
     ):
         print("  " + line)
     print("pictures: demo/out/pipeline.png demo/out/results.png")

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo.draw import draw_photo
-from utils.annotations import COLUMNS
+from utils.annotations import ANNOTATORS, COLUMNS
 from utils.boxes import CORNERS, Box
 from utils.emotions import EMOTIONS
 
@@ -81,14 +81,16 @@ def _trouble(photos: Path, url: str, chance: random.Random) -> list[list[str]]:
 
 def _row(name: str, url: str, emotion: str, box: Box, chance: random.Random) -> list[str]:
     """One photo's cells, as three annotators might fill them."""
-    seen = [
-        emotion if chance.random() < ANNOTATOR_RIGHT else chance.choice(EMOTIONS) for _ in "ABC"
-    ]
+    seen = [_answer(emotion, chance) for _ in ANNOTATORS]
     place = name.split("_")[4]
     boxes = [_box_cell(box, label, chance) for label in seen]
     if chance.random() < 0.1:
         name = unicodedata.normalize("NFD", name)
     return [name, f"{url}/{unicodedata.normalize('NFC', name)}", *seen, place, place, place, *boxes]
+
+
+def _answer(emotion: str, chance: random.Random) -> str:
+    return emotion if chance.random() < ANNOTATOR_RIGHT else chance.choice(EMOTIONS)
 
 
 def _box_cell(box: Box, label: str, chance: random.Random) -> str:
