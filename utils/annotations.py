@@ -26,6 +26,8 @@ COLUMNS = (
 )
 ERROR_COLUMNS = ("error", "time")  # what an error log adds, always at the end
 
+HEAD = 1 << 16  # bytes looked at to tell whether a file is text
+
 # A quoted cell may hold tabs and doubled quotes. One that is not closed within its row is plain
 # text, so that a stray quote can spoil no other row.
 _CELL = re.compile(r'(?:^|\t)("(?:[^"]|"")*"(?=\t|$)|[^\t]*)')
@@ -164,7 +166,7 @@ class Table:
     def _check_text(self) -> None:
         try:
             with self.path.open("rb") as file:
-                head = file.read(1 << 16)
+                head = file.read(HEAD)
         except FileNotFoundError:
             raise StageError(f"{self.path}: no such file; name the table with --input") from None
         except OSError as error:
@@ -173,8 +175,10 @@ class Table:
             raise StageError(f"{self.path} is UTF-16 text: save it as UTF-8")
         if b"\0" in head:
             raise StageError(f"{self.path} is a binary file, not a tab-separated table")
-        texts = [line for line in head.splitlines()[:-1] or [head] if not line.isascii()]
-        if texts and not any(_is_utf8(line) for line in texts):
+        lines = head.splitlines()
+        whole = lines[:-1] if len(head) == HEAD else lines  # the last one may be cut in a letter
+        good = sum(map(_is_utf8, whole))
+        if good < len(whole) - good:  # a few bad rows are only that
             raise StageError(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
 
 

@@ -29,9 +29,9 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(_what_it_is(source)) from None
     except OSError as error:
-        raise ImageError(error.strerror or str(error)) from None
+        raise ImageError(error.strerror or f"broken image: {error}") from None
     except Exception as error:  # hostile bytes can raise anything out of a decoder
-        raise ImageError(f"not a readable image ({type(error).__name__}: {error})") from None
+        raise ImageError(f"broken image: {error or type(error).__name__}") from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()

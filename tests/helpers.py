@@ -1,0 +1,146 @@
+"""What the tests share: the scripts run as a user runs them, and a real server on 127.0.0.1."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+from PIL import Image
+
+from utils.annotations import COLUMNS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(script: str, *args: object, cwd: Path, env: dict | None = None):
+    """Run a script to its end; stdout and stderr as text. No run may print a traceback."""
+    done = subprocess.run(
+        command(script, *args), cwd=cwd, env=os.environ | (env or {}), capture_output=True
+    )
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def command(script: str, *args: object) -> list[str]:
+    return [sys.executable, str(ROOT / script), *map(str, args)]
+
+
+def one_line_error(done, *words: str) -> None:
+    """The script could not run, and said why in one line that holds the words."""
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def jpeg(size: tuple[int, int] = (60, 80), colour="gray", orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+def box_cell(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'{{"boxes": [{{"minX": {x1}, "minY": {y1}, "maxX": {x2}, "maxY": {y2}}}]}}'
+
+
+def name_of(emotion: str, number: int = 0) -> str:
+    return f"subject_여_20_{emotion}_실내_20200101000000-000-{number:03d}.jpg"
+
+
+def row(name: str, url: str = "", seen: str = "기쁨 기쁨 기쁨", box: str = "", **more: str):
+    """A table's row as a dict, with three equal answers and boxes unless told otherwise."""
+    cells = dict.fromkeys(COLUMNS, "")
+    cells |= {"name": name, "url": url or f"http://127.0.0.1:9/{name}"}
+    for who, emotion in zip("ABC", seen.split(), strict=True):
+        cells[f"Task{who}_emotion"] = emotion
+        cells[f"Task{who}_result"] = box or box_cell(10, 10, 50, 60)
+    return cells | more
+
+
+def write_table(path: Path, rows: list[dict], header: bool = True) -> Path:
+    lines = [list(COLUMNS)] if header else []
+    lines += [list(row.values()) for row in rows]
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below the folder, by its path in it; temporary ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def make_faces(root: Path, classes: list[str], count: int, size: int = 48, seed: int = 0) -> Path:
+    """Class folders of images that differ by class in what a small network learns at once."""
+    chance = np.random.default_rng(seed)
+    for i, name in enumerate(classes):
+        folder = root / name
+        folder.mkdir(parents=True)
+        for j in range(count):
+            pixels = chance.integers(0, 60, (size, size), dtype=np.uint8)
+            band = size // len(classes)
+            pixels[i * band : (i + 1) * band] += 180
+            Image.fromarray(pixels).save(folder / f"{j:04d}.png")
+    return root
+
+
+class Server:
+    """Serves `files` (path → bytes, or a function that answers itself) and counts the requests."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes | Callable] = {}
+        self.asked: Counter[str] = Counter()
+        self.agents: set[str] = set()
+        self.delay = 0.0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path = unquote(self.path)
+                outer.asked[path] += 1
+                outer.agents.add(self.headers["User-Agent"])
+                time.sleep(outer.delay)
+                content = outer.files.get(path)
+                if callable(content):
+                    content(self)
+                    return
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write(content or b"")
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        class Listener(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+
+            def handle_error(self, *args: object) -> None:
+                pass  # a client that was killed
+
+        self._server = Listener(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,147 @@
+"""Opening what people call images, and the one way from a picture to a network's input."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers import jpeg
+from utils.files import atomic_file, clear_parts, existing, temporary
+from utils.images import ImageError, open_header, open_image, to_channels
+from utils.preprocess import Preprocess
+
+
+def store(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    return path
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that says it is 50,000 pixels square."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<!DOCTYPE html><html>", "HTML page"),
+        (b"\xef\xbb\xbf\n <html lang=ko>", "HTML page"),
+        (b"hello", "a text"),
+        (b"\xff\xd8\xff\xe0 cut short", "image"),
+        (b"\x00\x01\x02\xff" * 50, "not an image"),
+        (bomb(), "50000×50000"),
+        (jpeg()[:500], "broken image: .*[Tt]runcated"),
+        (jpeg((300, 300))[:-200], "broken image: .*[Tt]runcated"),
+        (b"\x89PNG\r\n\x1a\n" + b"\xff" * 100, "broken image|not an image"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_the_reason(tmp_path, content, reason):
+    with pytest.raises(ImageError, match=reason):
+        open_image(store(tmp_path, content))
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        open_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="directory"):
+        open_image(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_out_upright(tmp_path, orientation):
+    upright = Image.new("RGB", (60, 40), "black")
+    upright.paste("white", (0, 0, 30, 10))  # one corner tells them all apart
+    turned = {
+        1: lambda i: i,
+        2: lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda i: i.rotate(180),
+        4: lambda i: i.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda i: i.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda i: i.rotate(90, expand=True),
+        7: lambda i: i.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda i: i.rotate(-90, expand=True),
+    }[orientation](upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned.save(tmp_path / "x.png", exif=exif)
+    assert np.array_equal(np.asarray(open_image(tmp_path / "x.png")), np.asarray(upright))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_grey_or_rgb(mode, channels):
+    image = to_channels(Image.new("RGB", (4, 4), "white").convert(mode), channels)
+    assert image.mode == ("L" if channels == 1 else "RGB")
+    assert np.asarray(image).min() >= 250
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_sixteen_bits_are_scaled_not_clipped(dtype):
+    image = Image.fromarray(np.full((4, 4), 32768, dtype))
+    assert abs(int(np.asarray(to_channels(image, 1))[0, 0]) - 127) <= 1
+
+
+def test_header_is_read_without_the_pixels(tmp_path):
+    with open_header(store(tmp_path, jpeg((60, 80)))) as image:
+        assert image.size == (60, 80)
+    with open_header(io.BytesIO(jpeg((60, 80)))) as image:
+        assert image.size == (60, 80)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_preprocess_shape_scale_and_settings(channels):
+    how = Preprocess(48, channels)
+    pixels = how(Image.new("RGB", (100, 30), (255, 255, 255)))
+    assert pixels.shape == (channels, 48, 48) and pixels.dtype == np.uint8
+    scaled = Preprocess.scale(torch.from_numpy(np.array(pixels)))
+    assert scaled.dtype == torch.float32 and scaled.min() == scaled.max() == 1.0
+    assert Preprocess(**how.settings()) == how
+
+
+def test_atomic_file_gives_the_name_only_at_the_end(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["x"] and path.read_bytes() == b"new"
+
+
+def test_leftovers_of_dead_processes_are_removed_and_no_others(tmp_path):
+    mine = temporary(tmp_path)
+    dead = tmp_path / mine.name.replace(f"-{__import__('os').getpid()}-", "-4194999-")
+    other = tmp_path / ".part-12345678-1-0"  # another machine's
+    for path in (mine, dead, other, tmp_path / "photo.jpg"):
+        path.touch()
+    clear_parts(tmp_path)
+    assert not dead.exists() and mine.exists() and other.exists()
+    clear_parts(tmp_path / "none")
+
+
+def test_existing_finds_a_name_stored_decomposed(tmp_path):
+    import unicodedata
+
+    decomposed = tmp_path / unicodedata.normalize("NFD", "기쁨.jpg")
+    assert existing(tmp_path, "기쁨.jpg") == tmp_path / "기쁨.jpg"
+    decomposed.touch()
+    assert existing(tmp_path, "기쁨.jpg").exists()

@@ -1,0 +1,145 @@
+"""The rules of the data: emotions, votes, boxes, names."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from tests.helpers import box_cell
+from utils.boxes import Box, BoxError, consensus, parse_boxes, pixels
+from utils.emotions import EMOTIONS, asked_emotion, find_emotion, majority
+from utils.files import FileNameError, safe_name
+
+
+def test_class_index_is_the_sorted_order():
+    assert " ".join(EMOTIONS) == "기쁨 당황 분노 불안 상처 슬픔 중립"
+    assert list(EMOTIONS) == sorted(EMOTIONS)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("text", ["슬픔", " 슬픔 ", "emotion: 슬픔(강함)", "슬픔, 슬픔"])
+def test_emotion_is_found_in_a_cell(text, form):
+    assert find_emotion(unicodedata.normalize(form, text)) == "슬픔"
+
+
+@pytest.mark.parametrize("text", ["", "모름", "슬픔/기쁨", "sadness"])
+def test_no_emotion_or_several_is_none(text):
+    assert find_emotion(text) is None
+
+
+def test_emotion_asked_for_is_the_part_of_the_name_that_is_one():
+    assert asked_emotion("a1_여_20_상처_실내_2020.jpg") == "상처"
+    assert asked_emotion("a1_여_20_상처_불안한 곳_2020.jpg") == "상처"
+    assert asked_emotion(unicodedata.normalize("NFD", "a1_여_20_중립_실내_2020.jpg")) == "중립"
+    assert asked_emotion("my 기쁨 photo.jpg") == "기쁨"
+    assert asked_emotion("a1_상처_기쁨_.jpg") is None
+    assert asked_emotion("photo.jpg") is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ("기쁨 기쁨 기쁨", "기쁨"),
+        ("기쁨 슬픔 기쁨", "기쁨"),
+        ("슬픔 기쁨 기쁨", "기쁨"),
+        ("기쁨 기쁨 중립", "기쁨"),
+        ("기쁨 슬픔 중립", "UNKNOWN"),
+    ],
+)
+def test_majority(answers, expected):
+    assert majority(answers.split()) == expected
+
+
+BOX = '"minX": 1, "minY": 2.5, "maxX": 30, "maxY": 40'
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f'{{"boxes": [{{{BOX}}}]}}',
+        f"[{{{BOX}}}]",
+        f'{{"boxes": [{{"label": "기쁨", {BOX}}}]}}',
+        '[{"minX": "1", "minY": "2.5", "maxX": "30", "maxY": "40"}]',
+        '[{"minX": 30, "minY": 40, "maxX": 1, "maxY": 2.5}]',
+    ],
+)
+def test_every_form_of_a_box_cell(cell):
+    assert parse_boxes(cell) == [Box(1, 2.5, 30, 40)]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "",
+        "{",
+        "7",
+        "null",
+        "{}",
+        "[]",
+        '{"boxes": []}',
+        '{"boxes": 3}',
+        "[1]",
+        "[null]",
+        '[{"minX": 1}]',
+        '[{"minX": "a", "minY": 2, "maxX": 3, "maxY": 4}]',
+        '[{"minX": NaN, "minY": 2, "maxX": 3, "maxY": 4}]',
+        '[{"minX": 1e999, "minY": 2, "maxX": 3, "maxY": 4}]',
+        f'[{{"minX": {"9" * 400}, "minY": 2, "maxX": 3, "maxY": 4}}]',
+        "[" * 100_000,
+        f"[{','.join(['{}'] * 101)}]",
+    ],
+)
+def test_a_cell_without_a_box_is_an_error(cell):
+    with pytest.raises(BoxError):
+        parse_boxes(cell)
+
+
+def test_consensus_averages_the_closest_two_of_three():
+    near, nearer, careless = Box(10, 10, 50, 50), Box(14, 12, 54, 52), Box(200, 0, 300, 90)
+    expected = Box(12, 11, 52, 51)
+    for three in ([near, nearer, careless], [careless, near, nearer], [nearer, careless, near]):
+        assert consensus([[box] for box in three]) == expected
+
+
+def test_consensus_takes_the_face_on_which_annotators_agree():
+    one, other = Box(0, 0, 40, 40), Box(100, 100, 140, 140)
+    assert consensus([[one, other], [Box(101, 101, 141, 141)], [Box(60, 0, 90, 40)]]) == Box(
+        100.5, 100.5, 140.5, 140.5
+    )
+
+
+def test_pixels_are_clamped_and_rounded():
+    assert pixels(Box(-5, 3.4, 99.6, 300), 100, 80) == (0, 3, 100, 80)
+    assert pixels(Box(0.4, 0.6, 10, 10), 100, 80) == (0, 1, 10, 10)
+
+
+@pytest.mark.parametrize(
+    "box", [Box(200, 0, 300, 50), Box(5, 5, 5, 50), Box(-50, -50, -1, -1), Box(5.1, 5, 5.3, 9)]
+)
+def test_nothing_left_is_an_error(box):
+    with pytest.raises(BoxError, match="100×80"):
+        pixels(box, 100, 80)
+
+
+def test_box_cell_helper_reads_back():
+    assert parse_boxes(box_cell(1, 2, 3, 4)) == [Box(1, 2, 3, 4)]
+
+
+def test_safe_name_is_kept_but_for_nfc():
+    name = "a1_여_20_기쁨_교통 및 이동수단(택시)&_2020.JPG"
+    assert safe_name(name) == name
+    assert safe_name(unicodedata.normalize("NFD", name)) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "../x.jpg", "../../x.jpg", "/etc/x.jpg", "a/b.jpg", "a\\b.jpg", "C:x.jpg",
+        "\\\\server\\x.jpg", "a\0.jpg", "a\n.jpg", "a\u202egpj.jpg", ".hidden.jpg", "con.jpg",
+        "nul .jpg", "x.exe", "x", "기" * 84 + ".jpg",
+    ],
+)  # fmt: skip
+def test_unsafe_names_are_refused(name):
+    with pytest.raises(FileNameError):
+        safe_name(name)
