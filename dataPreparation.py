@@ -26,7 +26,7 @@ from utils import cli
 from utils.cli import Bar, StageError
 from utils.emotions import nfc
 from utils.errorlog import log_files
-from utils.files import atomic_file, clear_parts, stops_the_stage, temporary
+from utils.files import atomic_file, clear_parts, stops_the_stage
 from utils.samples import SPLITS, find_images
 
 MANIFEST = "split.tsv"
@@ -168,12 +168,10 @@ def put(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
-        part = temporary(target.parent)
-        try:
-            shutil.copy2(source, part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        with source.open("rb") as original, atomic_file(target) as file:
+            shutil.copyfileobj(original, file)
+            file.flush()
+            shutil.copystat(source, file.name)
 
 
 def read_manifest(output: Path) -> set[Place]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from utils import cli
 from utils.cli import StageError
+from utils.files import atomic_file
 
 TITLE = "facial emotion recognition"
 ESCAPE = 27
@@ -103,21 +104,14 @@ def open_sink(
     """Where the frames go: a function that takes each and says whether to go on."""
     import cv2
 
-    from utils.files import temporary
-
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        part = temporary(args.output.parent).with_suffix(".mp4")
-        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-        try:
+        with atomic_file(args.output) as file:
+            writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             if not writer.isOpened():
-                raise StageError(f"{args.output} cannot be written as a video")
+                raise StageError(f"{args.output} cannot be written as a video; name an .mp4 file")
             yield lambda frame: writer.write(frame) is None
             writer.release()
-            part.replace(args.output)
-        finally:
-            writer.release()
-            part.unlink(missing_ok=True)
     else:
 
         def show(frame: np.ndarray) -> bool:

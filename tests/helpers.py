@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import torch
 from PIL import Image
 
 from utils.annotations import COLUMNS
@@ -98,6 +100,27 @@ def make_faces(root: Path, classes: list[str], count: int, size: int = 48, seed:
             pixels[i * band : (i + 1) * band] += 180
             Image.fromarray(pixels).save(folder / f"{j:04d}.png")
     return root
+
+
+class Evil:
+    """An object whose pickle runs a command when it is read."""
+
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def write_no_model(path: Path, kind: str, good: bytes = b"") -> None:
+    """Write a file that is no checkpoint, of the kind that is named."""
+    if kind in ("evil", "other"):
+        torch.save({"weights": Evil() if kind == "evil" else torch.zeros(2)}, path)
+    else:
+        contents = {
+            "random": np.random.default_rng(0).bytes(5000),
+            "text": b"hello\n",
+            "evil pickle": pickle.dumps(Evil()),
+            "cut": good[: len(good) // 2],
+        }
+        path.write_bytes(contents[kind])
 
 
 class Server:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.helpers import jpeg
-from utils.files import atomic_file, clear_parts, existing, temporary
+from utils.files import atomic_file, clear_parts, existing
 from utils.images import ImageError, open_header, open_image, to_channels
 from utils.preprocess import Preprocess
 
@@ -127,14 +127,15 @@ def test_atomic_file_gives_the_name_only_at_the_end(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"] and path.read_bytes() == b"new"
 
 
-def test_leftovers_of_dead_processes_are_removed_and_no_others(tmp_path):
-    mine = temporary(tmp_path)
-    dead = tmp_path / mine.name.replace(f"-{__import__('os').getpid()}-", "-4194999-")
-    other = tmp_path / ".part-12345678-1-0"  # another machine's
-    for path in (mine, dead, other, tmp_path / "photo.jpg"):
-        path.touch()
-    clear_parts(tmp_path)
-    assert not dead.exists() and mine.exists() and other.exists()
+def test_leftovers_are_removed_and_files_in_use_are_not(tmp_path):
+    dead = tmp_path / ".part-0123456789abcdef.jpg"
+    dead.write_bytes(b"half")
+    (tmp_path / "photo.jpg").touch()
+    with atomic_file(tmp_path / "x.jpg") as file:
+        file.write(b"whole")
+        clear_parts(tmp_path)
+        assert not dead.exists() and Path(file.name).exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", "x.jpg"}
     clear_parts(tmp_path / "none")
 
 

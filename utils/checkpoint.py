@@ -78,9 +78,8 @@ class Checkpoint:
             and isinstance(self.epoch, int)
             and isinstance(self.val_accuracy, float)
         )
-        if not fine:
+        if not fine or self.preprocessing().settings() != self.preprocess:
             raise ValueError
-        self.preprocessing()
 
     def preprocessing(self) -> Preprocess:
         """The preprocessing that the model was trained with."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import itertools
 import os
-import platform
+import secrets
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -16,15 +14,18 @@ from typing import BinaryIO
 
 from utils.emotions import nfc
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be removed, which serves as well
+    fcntl = None
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 LONGEST_NAME = 255  # bytes, on every common file system
 _FORBIDDEN = set('/\\:*?"<>|')  # a separator or a wildcard somewhere
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 
 _PART = ".part-"
-_HOST = hashlib.sha1(platform.node().encode()).hexdigest()[:8]
-_counter = itertools.count()
-_ABANDONED = 24 * 3600  # seconds after which another machine's temporary file is nobody's
+_ABANDONED = 24 * 3600  # seconds; after these a temporary file is nobody's, where locks are unknown
 
 
 class FileNameError(ValueError):
@@ -61,53 +62,64 @@ def existing(folder: Path, name: str) -> Path:
     return decomposed if decomposed.exists() else path
 
 
-def temporary(folder: Path) -> Path:
-    """A new name in the folder for a file that is not complete; it is this process's alone."""
-    return folder / f"{_PART}{_HOST}-{os.getpid()}-{next(_counter)}"
-
-
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file to write that gets its name only when all of it is written.
 
-    If the block raises, nothing is left, and whatever had the name before still has it.
+    If the block raises, nothing is left, and whatever had the name before still has it. The file is
+    locked meanwhile, so that `clear_parts` can tell it from what a killed process left.
     """
-    part = temporary(path.parent)
+    file = _open_part(path)
+    part = Path(file.name)
     try:
-        with part.open("xb") as file:
+        with file:
             yield file
-        part.replace(path)
+            file.flush()
+            if fcntl:
+                part.replace(path)
+        if not fcntl:  # Windows renames no open file
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _open_part(path: Path) -> BinaryIO:
+    while True:
+        part = path.parent / f"{_PART}{secrets.token_hex(8)}{path.suffix}"
+        file = part.open("xb")
+        if fcntl:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.fstat(file.fileno()).st_nlink:
+                file.close()  # taken for a leftover in the moment before it was locked
+                continue
+        return file
 
 
 def clear_parts(folder: Path) -> None:
     """Remove the temporary files that a killed process left in the folder; not those in use."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(_PART) and _is_abandoned(entry):
+            if entry.name.startswith(_PART):
                 with suppress(OSError):  # gone meanwhile, or open (which Windows tells this way)
-                    Path(entry.path).unlink()
+                    _remove_if_abandoned(Path(entry.path))
+
+
+def _remove_if_abandoned(part: Path) -> None:
+    if not fcntl:
+        part.unlink()
+        return
+    with part.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:
+            if time.time() - os.fstat(file.fileno()).st_mtime < _ABANDONED:
+                return
+        part.unlink()
 
 
 def stops_the_stage(error: OSError) -> bool:
     """True for an error that every further file would meet too: a full or read-only disk, say."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
-
-
-def _is_abandoned(entry: os.DirEntry) -> bool:
-    host, _, rest = entry.name.removeprefix(_PART).partition("-")
-    pid = rest.partition("-")[0]
-    if host != _HOST or not pid.isdigit():
-        with suppress(OSError):
-            return time.time() - entry.stat().st_mtime > _ABANDONED
-        return False
-    if os.name == "nt" or int(pid) == os.getpid():
-        return os.name == "nt"
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return False

@@ -26,6 +26,14 @@ class Preprocess:
     image_channel: int = 1  # 1 grey, 3 RGB
     resample: str = "bilinear"  # area-aware when shrinking, as PIL does it
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for settings, from a file perhaps, that mean nothing."""
+        size, channels = self.image_size, self.image_channel
+        if type(size) is not int or size < 1 or channels not in (1, 3):
+            raise ValueError("image_size or image_channel")
+        if self.resample not in _RESAMPLE:
+            raise ValueError("resample")
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """A picture of any size and mode → uint8 array (channels, size, size)."""
         size = (self.image_size, self.image_size)

@@ -1,0 +1,126 @@
+"""The networks, their checkpoint, and the random variation of training images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from tests.helpers import write_no_model
+from utils.augment import augment
+from utils.checkpoint import Checkpoint
+from utils.cli import StageError
+from utils.preprocess import Preprocess
+
+
+class OriginalEmotionNet(nn.Module):
+    """EmotionNet as the reference lists it, with the padding in layers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        conv, prelu, pad = nn.Conv2d, nn.PReLU, nn.ZeroPad2d
+        self.layer1 = nn.Sequential(conv(1, 64, 5), prelu(), pad(2), nn.MaxPool2d(5, 2))
+        self.layer2 = nn.Sequential(pad(1), conv(64, 64, 3), prelu(), pad(1))
+        self.layer3 = nn.Sequential(conv(64, 128, 3), prelu(), nn.AvgPool2d(3, 2))
+        self.layer4 = nn.Sequential(pad(1), conv(128, 128, 3), prelu())
+        self.layer5 = nn.Sequential(pad(1), conv(128, 128, 3), prelu(), pad(1), nn.AvgPool2d(3, 2))
+        self.fc1, self.fc2 = nn.Linear(3200, 1024), nn.Linear(1024, 1024)
+        self.fc3, self.prelu = nn.Linear(1024, 7), nn.PReLU()
+
+    def forward(self, x):
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
+            x = layer(x)
+        x = self.prelu(self.fc2(self.prelu(self.fc1(x.flatten(1)))))
+        return torch.log_softmax(self.fc3(x), 1)
+
+
+def test_emotionnet_is_the_original_with_fewer_layers():
+    ours, original = models.create("emotionnet", 7, 1, 48).eval(), OriginalEmotionNet().eval()
+    assert sum(p.numel() for p in ours.parameters()) == 4_742_221
+    original.load_state_dict(ours.state_dict())
+    images = torch.rand(4, 1, 48, 48)
+    torch.testing.assert_close(ours(images), original(images))
+
+
+def test_emotionnet_takes_any_channels_and_classes_and_48_pixels():
+    assert models.create("emotionnet", 3, 3, 48)(torch.rand(2, 3, 48, 48)).shape == (2, 3)
+    with pytest.raises(StageError, match="48 pixels, not 64"):
+        models.create("emotionnet", 7, 1, 64)
+
+
+def test_names_and_aliases():
+    assert models.full_name("CNN") == models.full_name("emotionnet") == "emotionnet"
+    with pytest.raises(StageError, match="emotionnet"):
+        models.full_name("resnet1000")
+
+
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(0)
+    weights = models.create("emotionnet", 2, 1, 48).state_dict()
+    return Checkpoint("emotionnet", ["기쁨", "슬픔"], Preprocess().settings(), 3, 0.5, weights)
+
+
+def test_checkpoint_is_plain_and_comes_back_whole(tmp_path):
+    made = checkpoint()
+    made.save(tmp_path / "m.pt")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    assert set(content) == {
+        "network", "classes", "preprocess", "epoch", "val_accuracy", "weights", "version",
+    }  # fmt: skip
+    assert content["preprocess"] == {"image_size": 48, "image_channel": 1, "resample": "bilinear"}
+    loaded = Checkpoint.load(tmp_path / "m.pt")
+    images = torch.rand(2, 1, 48, 48)
+    torch.testing.assert_close(loaded.build()(images), made.build()(images))
+    assert not loaded.build().training
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": 5},
+        {"network": "nonet"},
+        {"classes": ["one"]},
+        {"classes": "기쁨"},
+        {"preprocess": {"image_size": 48}},
+        {"preprocess": {"image_size": 10**9, "image_channel": 1, "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": 2, "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": 1, "resample": "magic"}},
+        {"preprocess": {"image_size": "48", "image_channel": 1, "resample": "bilinear"}},
+        {"weights": {}},
+        {"weights": {"layer1": 5}},
+        {"epoch": "3"},
+        {"more": 1},
+    ],
+)
+def test_a_checkpoint_that_is_not_what_it_says_is_refused(tmp_path, change):
+    fields = {name: getattr(checkpoint(), name) for name in Checkpoint.__annotations__}
+    torch.save(fields | change, tmp_path / "m.pt")
+    with pytest.raises(StageError):
+        Checkpoint.load(tmp_path / "m.pt").build()
+
+
+@pytest.mark.parametrize("kind", ["random", "text", "evil", "evil pickle", "other", "cut"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    checkpoint().save(tmp_path / "good.pt")
+    write_no_model(tmp_path / "m.pt", kind, (tmp_path / "good.pt").read_bytes())
+    with pytest.raises(StageError, match=r"m\.pt"):
+        Checkpoint.load(tmp_path / "m.pt")
+    assert {p.name for p in tmp_path.iterdir()} == {"m.pt", "good.pt"}
+
+
+def test_augment_turns_and_mirrors_within_bounds():
+    images = torch.zeros(200, 1, 48, 48)
+    images[:, :, 20:28, 4:8] = 1  # a mark at the left edge, halfway down
+    varied = augment(images, torch.Generator().manual_seed(0))
+    assert varied.shape == images.shape and varied.min() >= 0 and varied.max() <= 1.0001
+    rows, columns = torch.arange(48.0).view(48, 1), torch.arange(48.0)
+    mass = varied.sum((1, 2, 3))
+    x = (varied[:, 0] * columns).sum((1, 2)) / mass - 23.5
+    y = (varied[:, 0] * rows).sum((1, 2)) / mass - 23.5
+    assert 0.4 < (x > 0).float().mean() < 0.6
+    angle = torch.rad2deg(torch.atan2(y, x.abs())).abs()
+    assert 5 < angle.max() < 6.3 and angle.std() > 1
+    again = augment(images, torch.Generator().manual_seed(0))
+    assert torch.equal(varied, again)
