@@ -108,16 +108,17 @@ def one_face(out: Path, emotion: str) -> Path:
 
 
 def print_next(out: Path) -> None:
+    where = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
+    face = where / one_face(out, "슬픔")
     training = " ".join(map(str, TRAINING))
-    print(f"  cd {shlex.quote(str(out))}")
-    for command in (
-        "downloadImage.py --input download.error.log",
-        f"emotion.py --img {shlex.quote(str(one_face(out, '슬픔')))}",
-        f"train.py {training} --epochs 80 --model_path better.pt",
-        "test.py --model_path better.pt",
+    for line in (
+        ". .venv/bin/activate",
+        f"python emotion.py --model_path {where}/model.pt --img {shlex.quote(str(face))}",
+        f"python train.py --data_path {where}/data {training} --epochs 80 --model_path better.pt",
+        f"python test.py --data_path {where}/data --model_path better.pt",
     ):
-        print(f"  {sys.executable} {ROOT / command}")
-    print("pictures to look at: pipeline.png and results.png there")
+        print(f"  {line}")
+    print(f"pictures to look at: {where}/pipeline.png {where}/results.png")
     print("your own photos: README.md, “The stages”")
 
 

@@ -15,6 +15,8 @@ from utils.parallel import cores
 from utils.preprocess import Preprocess
 from utils.samples import Sample
 
+CHUNK = 64  # images that a thread decodes before it reports
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -31,27 +33,30 @@ class Dataset:
 
 def load(samples: list[Sample], preprocess: Preprocess, description: str) -> Dataset:
     """Decode the samples with all cores. One that cannot be read is left out and listed."""
-
-    def read(sample: Sample) -> np.ndarray | ImageError:
-        try:
-            return preprocess(open_image(sample.path))
-        except ImageError as error:
-            return error
-
     shape = (preprocess.image_channel, preprocess.image_size, preprocess.image_size)
     pixels = np.empty((len(samples), *shape), dtype=np.uint8)
-    kept: list[Sample] = []
-    failures: list[tuple[Path, str]] = []
+
+    def read(start: int) -> list[tuple[int, str]]:
+        failed = []
+        for i, sample in enumerate(samples[start : start + CHUNK], start):
+            try:
+                pixels[i] = preprocess(open_image(sample.path))
+            except ImageError as error:
+                failed.append((i, str(error)))
+        return failed
+
+    failures: dict[int, str] = {}
     # Threads are enough: Pillow decodes and resizes without holding Python's lock.
     with ThreadPool(cores()) as pool, Bar(len(samples), description, "image") as bar:
-        for sample, result in zip(samples, pool.imap(read, samples, chunksize=16), strict=True):
-            if isinstance(result, ImageError):
-                failures.append((sample.path, str(result)))
-                bar.fail(sample.path, result)
-            else:
-                pixels[len(kept)] = result
-                kept.append(sample)
-            bar.update()
-    labels = torch.tensor([sample.label for sample in kept], dtype=torch.int64)
-    images = torch.from_numpy(pixels[: len(kept)])
-    return Dataset(images, labels, [sample.path for sample in kept], failures)
+        for failed in pool.imap(read, range(0, len(samples), CHUNK)):
+            for i, reason in failed:
+                failures[i] = reason
+                bar.fail(samples[i].path, reason)
+            bar.update(min(CHUNK, len(samples) - bar.n))
+    kept = [i for i in range(len(samples)) if i not in failures]
+    return Dataset(
+        torch.from_numpy(pixels[kept] if failures else pixels),
+        torch.tensor([samples[i].label for i in kept], dtype=torch.int64),
+        [samples[i].path for i in kept],
+        [(samples[i].path, reason) for i, reason in failures.items()],
+    )

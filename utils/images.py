@@ -11,6 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
 
+# Oddities in metadata that nobody here reads.
+warnings.filterwarnings("ignore", module="PIL")
+
 # PIL's own limit is below that and warns before it refuses: the check here is the only one.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -44,8 +47,7 @@ def open_image(source: Path | BinaryIO) -> Image.Image:
 
     Raises ImageError for what cannot be decoded to the last pixel.
     """
-    with open_header(source) as image, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # oddities in metadata that nobody here reads
+    with open_header(source) as image:
         try:
             image.load()
             return ImageOps.exif_transpose(image)
