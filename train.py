@@ -173,7 +173,7 @@ def train_epoch(
     model.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
     order = torch.randperm(len(data), generator=chance)
-    with Bar(len(data), description, "image") as bar:
+    with Bar(len(data), description, "image", leave=False) as bar:
         for batch in order.split(batch_size):
             images = Preprocess.scale(data.images[batch].to(device))
             labels = data.labels[batch].to(device)

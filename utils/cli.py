@@ -92,11 +92,13 @@ class Bar(tqdm):
     """A bar on stderr with a rate and a count of failures; silent where stderr is no terminal."""
 
     def __init__(
-        self, total: int, description: str, unit: str = "photo", silent: bool = False
+        self, total: int, description: str, unit: str = "photo", leave: bool = True
     ) -> None:
+        """`leave`: the full bar stays on the screen; False where a line will say the same."""
         super().__init__(
             total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True,
-            disable=True if silent else None,  # None: only where stderr is no terminal
+            leave=leave,
+            disable=None if description else True,  # None: where stderr is no terminal
         )  # fmt: skip
         self.failures = 0
 
@@ -120,7 +122,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     except StageError as problem:
         status = _stop(script, problem)
     except KeyboardInterrupt:
-        print(f"{script}: interrupted; run it again to do what is left", file=sys.stderr)
+        print(f"{script}: interrupted; run it again to finish", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); python would complain once more at exit.

@@ -23,7 +23,7 @@ def predict(
     device = next(model.parameters()).device
     model.eval()
     log_probs = []
-    with Bar(len(images), description, "image", silent=not description) as bar:
+    with Bar(len(images), description, "image", leave=False) as bar:
         for batch in images.split(batch_size):
             outputs = model(Preprocess.scale(batch.to(device)))
             log_probs.append(F.log_softmax(outputs.float(), dim=1).cpu())
