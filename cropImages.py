@@ -54,6 +54,8 @@ def main() -> int:
     table = Table(args.input, required=("name", *columns))
     if not args.original.is_dir():
         raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
+    if args.original.resolve() == args.output.resolve():
+        raise StageError("--original and --output are the same folder")
     make_folders(args.output, args.log_dir)
 
     made: Counter[str] = Counter()
@@ -76,32 +78,35 @@ def main() -> int:
                 try:
                     name, label, box = row.name, row.seen, row.box
                     source = existing(args.original / row.asked, name)
-                    new = once.first(name, (label, box))
+                    new = once.first(row, name, (label, box))
                 except RowError as error:
                     fail(bad_rows, row, error)
                 else:
                     target = existing(args.output / label, name)
-                    drop_relabelled(args.output, label, name)
                     if new and not target.exists():
                         yield (row, label), (source, target, box, args.quality)
                         continue
+                    if new:
+                        drop_relabelled(args.output, label, name)
                     there[label] += new
                     repeated += not new
                 bar.update()
 
         pool = process_pool(args.workers)
-        for (row, label), future in bounded_map(pool, crop, missing_crops(), 16 * args.workers):
-            try:
-                future.result()
-                made[label] += 1
-            except (ImageError, BoxError) as error:
-                fail(bad_photos, row, error)
-            except BrokenProcessPool:
-                raise StageError(
-                    "a worker process was killed, perhaps for want of memory: run this again to do "
-                    "what is left, with fewer --workers"
-                ) from None
-            bar.update()
+        try:
+            for (row, label), future in bounded_map(pool, crop, missing_crops(), 16 * args.workers):
+                try:
+                    future.result()
+                    drop_relabelled(args.output, label, row.name)
+                    made[label] += 1
+                except (ImageError, BoxError) as error:
+                    fail(bad_photos, row, error)
+                bar.update()
+        except BrokenProcessPool:
+            raise StageError(
+                "a worker process was killed, perhaps for want of memory: run this again to do "
+                "what is left, with fewer --workers"
+            ) from None
 
     failures = bad_rows.failures + bad_photos.failures
     print(
@@ -149,10 +154,10 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
         with atomic_file(target) as file:
             kind = Image.registered_extensions()[target.suffix.lower()]
             face.save(file, kind, quality=quality, icc_profile=profile)
-    except OSError as error:
-        if stops_the_stage(error):
+    except Exception as error:  # an encoder can refuse a face's shape with anything
+        if isinstance(error, OSError) and stops_the_stage(error):
             raise
-        raise ImageError(cli.describe(error)) from None
+        raise ImageError(f"the face cannot be written: {error}") from None
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def main() -> int:
     images = find_images(args.input)
     if not images:
         raise StageError(f"{args.input} has no class folders with images in them")
-    if args.input.resolve() == args.output.resolve():
-        raise StageError("--input and --output are the same folder")
+    if args.input.resolve().is_relative_to(args.output.resolve()):
+        raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
 
     odd = [path for paths in images.values() for path in paths if not is_plain(path)]
     if odd:
@@ -110,7 +110,7 @@ def split(label: str, paths: list[Path], ratio: list[Fraction], seed: int) -> di
     _, validation, test = (int(len(paths) * part / sum(ratio)) for part in ratio)
     sets = ["validation"] * validation + ["test"] * test
     sets += ["train"] * (len(paths) - len(sets))
-    shuffled = random.Random(f"{seed}/{label}").sample(paths, len(paths))
+    shuffled = random.Random(os.fsencode(f"{seed}/{label}")).sample(paths, len(paths))
     return {(name, label, nfc(path.name)): path for name, path in zip(sets, shuffled, strict=True)}
 
 
@@ -166,7 +166,8 @@ def put(source: Path, target: Path) -> None:
             return
         target.unlink()  # what the source was before it was made anew
     try:
-        os.link(source, target)
+        # Linux would link a symbolic link itself, which leads nowhere from another folder.
+        os.link(os.path.realpath(source) if source.is_symlink() else source, target)
     except OSError:  # another file system, or one without hard links
         with source.open("rb") as original, atomic_file(target) as file:
             shutil.copyfileobj(original, file)

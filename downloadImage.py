@@ -76,7 +76,7 @@ def main() -> int:
             for row in table:
                 try:
                     url, target = plan(row, args.output)
-                    new = once.first(target.name, (target, url))
+                    new = once.first(row, target.name, (target, url))
                 except RowError as error:
                     fail(row, error)
                 else:
@@ -168,7 +168,8 @@ def receive(response: requests.Response, file: BinaryIO) -> None:
         raise DownloadError(f"stalled after {received:,} bytes") from None
     except requests.exceptions.ChunkedEncodingError:
         raise DownloadError(f"broken off after {received:,} bytes") from None
-    if announced.isdecimal() and received != int(announced):
+    plain = "Content-Encoding" not in response.headers  # else it is another length
+    if plain and announced.isdecimal() and received != int(announced):
         raise DownloadError(f"truncated: {received:,} of {int(announced):,} bytes")
 
 

@@ -172,9 +172,11 @@ def train_epoch(
     device = next(model.parameters()).device
     model.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
-    order = torch.randperm(len(data), generator=chance)
+    batches = list(torch.randperm(len(data), generator=chance).split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:  # of which batch norm can learn nothing
+        batches[-2:] = [torch.cat(batches[-2:])]
     with Bar(len(data), description, "image", leave=False) as bar:
-        for batch in order.split(batch_size):
+        for batch in batches:
             images = Preprocess.scale(data.images[batch].to(device))
             labels = data.labels[batch].to(device)
             loss = F.cross_entropy(model(augment(images, chance)), labels)

@@ -20,6 +20,7 @@ import numpy as np
 
 from utils import cli
 from utils.cli import StageError
+from utils.faces import find_faces, import_cv2
 from utils.files import atomic_file
 
 TITLE = "facial emotion recognition"
@@ -38,7 +39,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the same for the decoder beneath it
+    # Decoders would complain beside our one line.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if not args.output and not has_screen():
         raise StageError("there is no screen to show the video on; --output out.mp4 writes it")
     # Not imported for --help or a wrong flag: torch alone takes seconds.
@@ -69,12 +71,11 @@ def open_video(source: str) -> Iterator[tuple[Iterator[np.ndarray], tuple[int, i
 
     Raises StageError for a source that cannot be opened, or a camera that stops.
     """
-    import cv2
-
+    cv2 = import_cv2()
     camera = source.isdecimal()
     if not camera and not Path(source).is_file():
         raise StageError(f"--source {source}: no such file")
-    cv2.utils.logging.setLogLevel(0)  # its warnings would stand beside our one line
+    cv2.utils.logging.setLogLevel(0)
     video = cv2.VideoCapture(int(source) if camera else source)
 
     def frames() -> Iterator[np.ndarray]:
@@ -102,8 +103,7 @@ def open_sink(
     args: argparse.Namespace, size: tuple[int, int], rate: float
 ) -> Iterator[Callable[[np.ndarray], bool]]:
     """Where the frames go: a function that takes each and says whether to go on."""
-    import cv2
-
+    cv2 = import_cv2()
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(args.output) as file:
@@ -124,12 +124,11 @@ def open_sink(
 
 def annotate(frame: np.ndarray, recognize: Callable) -> None:
     """Draw every face's rectangle and answer into the frame (BGR, changed in place)."""
-    import cv2
     from PIL import Image
 
     from utils.draw import label_patch, shown
-    from utils.faces import find_faces
 
+    cv2 = import_cv2()
     rects = find_faces(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
     if not rects:
         return

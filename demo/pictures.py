@@ -70,9 +70,11 @@ def draw_pipeline(out: Path, path: Path) -> None:
         count = sum(len(files) for files in find_images(out / "data" / split).values())
         paint.rectangle((530, 82 + 54 * i, 720, 124 + 54 * i), PALE)
         paint.text((542, 92 + 54 * i), f"{split}  {count}", INK, font(17))
-    small = face.convert("L").resize((48, 48), Image.Resampling.BILINEAR)
-    sheet.paste(small.resize((144, 144), Image.Resampling.NEAREST), (770, 80))
-    paint.text((770, 232), "48 × 48, 1 channel", INK, font(15))
+    how = recognize.preprocess
+    seen = Image.fromarray(how(face).transpose(1, 2, 0).squeeze())
+    sheet.paste(seen.resize((144, 144), Image.Resampling.NEAREST), (770, 80))
+    size = f"{how.image_size} × {how.image_size}, {how.image_channel} channel"
+    paint.text((770, 232), size, INK, font(15))
     for i, (word, percent) in enumerate(zip(recognize.classes, answer["probs"], strict=True)):
         y = 78 + 27 * i
         paint.text((950, y), shown(word), INK, font(16))

@@ -26,6 +26,8 @@ from demo.sample import make_sample  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.annotations import Table  # noqa: E402
 
+MARK = ".made-by-the-demo"
+
 # A set this small needs small steps, and many of them.
 TRAINING = ("--optimizer", "adam", "--lr", 0.0003, "--batch_size", 16)
 
@@ -81,10 +83,11 @@ def main() -> int:
 def empty(out: Path) -> Path:
     """The folder, with whatever an earlier demo made in it removed, and nothing else."""
     if out.exists() and any(out.iterdir()):
-        if not (out / "emotions.tsv").exists() or not (out / "photos").is_dir():
+        if not (out / MARK).exists():
             raise cli.StageError(f"--output {out} is not empty, and not of an earlier demo")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
     return out.resolve()
 
 

@@ -13,8 +13,6 @@ class EmotionNet(nn.Module):
     names and positions are those of the original's checkpoints.
     """
 
-    SIZES = "48"
-
     def __init__(self, num_classes: int, image_channel: int) -> None:
         super().__init__()
         self.layer1 = nn.Sequential(
@@ -46,10 +44,6 @@ class EmotionNet(nn.Module):
         self.fc2 = nn.Linear(1024, 1024)
         self.fc3 = nn.Linear(1024, num_classes)
         self._initialise()
-
-    @staticmethod
-    def takes(image_size: int) -> bool:
-        return image_size == 48
 
     def _initialise(self) -> None:
         """He et al. 2015 (arXiv 1502.01852), for PReLU's slope of 0.25; Glorot for the last layer.

@@ -108,6 +108,7 @@ def test_a_row_that_is_not_utf8_fails_alone(tmp_path):
         ("name\turl\n기쁨.jpg\tu\n슬픔.jpg\tu\n".encode("cp949"), "CP949"),
         (b"name\tTaskA_emotion\n", "no column url"),
         (b"hello\n", "no header and 1 column"),
+        (b"name\turl\ra.jpg\thttp://x\r", "CR alone"),
         (b"name,url\na.jpg,http://x\n", "no header and 1 column"),
     ],
 )
@@ -124,13 +125,25 @@ def test_count_is_known_before_reading(tmp_path):
     assert Table(write_table(tmp_path / "b.tsv", rows, header=False), ()).count() == 7
 
 
-def test_once_tells_repetition_from_contradiction():
+def test_once_tells_repetition_from_contradiction(tmp_path):
+    [first] = Table(write_table(tmp_path / "t.tsv", [row("a.jpg")]), ())
     once = Once()
-    assert once.first("a", 1) is True
-    assert once.first("b", 1) is True
-    assert once.first("a", 1) is False
+    assert once.first(first, "a", 1) is True
+    assert once.first(first, "b", 1) is True
+    assert once.first(first, "a", 1) is False
     with pytest.raises(RowError, match="earlier row"):
-        once.first("a", 2)
+        once.first(first, "a", 2)
+
+
+def test_odd_tables_that_are_tables(tmp_path):
+    path = tmp_path / "t.tsv"
+    path.write_text("name\tnote\tnote\turl\na.jpg\t1\t2\thttp://x\n")
+    assert [(r.name, r["url"]) for r in read(path)] == [("a.jpg", "http://x")]
+    rows = [row("a.jpg"), row("b.jpg")]
+    write_table(path, rows, header=False)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("a.jpg\thttp://x\n" + lines[1] + "\n", encoding="utf-8")
+    assert [r.name for r in read(path)] == ["a.jpg", "b.jpg"]
 
 
 def test_error_log_is_the_row_and_two_columns(tmp_path):
@@ -202,6 +215,17 @@ def test_a_new_run_over_the_table_replaces_the_log(tmp_path):
     make_log(path, table, ("a.jpg",))
     make_log(path, table, ())
     assert names_in(path) is None
+
+
+@pytest.mark.parametrize("before", ["name\turl\terror\ttime\na\tb\tc\td\n", "hello\n"])
+def test_a_retry_touches_no_log_of_another_table(tmp_path, before):
+    table = Table(write_table(tmp_path / "t.tsv", [row("a.jpg")]), ())
+    make_log(tmp_path / "keep.log", table, ("a.jpg",))
+    other = tmp_path / "parse.error.log"
+    other.write_text(before)
+    with pytest.raises(StageError, match=r"parse\.error\.log"):
+        make_log(other, Table(tmp_path / "keep.log", ()), ())
+    assert other.read_text() == before
 
 
 def test_an_interrupted_retry_keeps_the_rows_not_yet_tried(tmp_path):

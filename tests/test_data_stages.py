@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 import unicodedata
@@ -34,7 +35,9 @@ def reasons(path) -> dict[str, str]:
 
 
 def test_download_sorts_by_emotion_asked_for_and_is_done_once(tmp_path, server):
-    names = [name_of("기쁨", 1), name_of("슬픔", 2), "a b&(c)_여_20_분노_실내_2020.jpg"]
+    # The last one is a name of 222 bytes, but of 432 when it is decomposed.
+    last = f"a b&(c)_{'가' * 60}_분노_실내_2020.jpg"
+    names = [name_of("기쁨", 1), name_of("슬픔", 2), last]
     server.files = {f"/{name}": jpeg(colour=(i * 50, 0, 0)) for i, name in enumerate(names)}
     table = write_table(tmp_path / "t.tsv", [row(n, f"{server.url}/{n}") for n in names])
     done = run("downloadImage.py", "--input", table, cwd=tmp_path)
@@ -66,6 +69,15 @@ def short(handler):
     handler.end_headers()
     handler.wfile.write(jpeg()[:600])
     handler.close_connection = True
+
+
+def zipped(handler):
+    content = gzip.compress(jpeg())
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
 
 
 def to_a_file(handler):
@@ -139,6 +151,14 @@ def test_what_fails_is_logged_with_its_reason_and_tried_again(tmp_path, server):
     done = run("downloadImage.py", "--input", log, "--timeout", 5, cwd=tmp_path)
     assert done.returncode == 1 and f"{len(causes)} downloaded" in done.stdout
     assert len(reasons(log)) == 6 and server.asked[f"/{good}"] == asked
+
+
+def test_a_server_that_compresses_is_understood(tmp_path, server):
+    name = name_of("기쁨")
+    server.files = {f"/{name}": zipped}
+    table = write_table(tmp_path / "t.tsv", [row(name, f"{server.url}/{name}")])
+    assert run("downloadImage.py", "--input", table, cwd=tmp_path).returncode == 0
+    assert tree(tmp_path / "original") == {f"기쁨/{name}": jpeg()}
 
 
 def test_one_name_from_two_addresses_is_an_error(tmp_path, server):
@@ -246,6 +266,41 @@ def test_a_photo_that_is_labelled_anew_changes_its_folder(tmp_path):
         assert list(tree(tmp_path / "crop")) == [f"{label}/{name}"]
 
 
+def test_no_photo_is_lost_to_a_crop_that_fails_or_goes_astray(tmp_path):
+    name = name_of("기쁨")
+    store(tmp_path, name, jpeg())
+    table = write_table(tmp_path / "t.tsv", [row(name, seen="슬픔 슬픔 슬픔")])
+    done = run("cropImages.py", "--input", table, "--output", "original", cwd=tmp_path)
+    one_line_error(done, "same folder")
+    assert list(tree(tmp_path / "original")) == [f"기쁨/{name}"]
+    run("cropImages.py", "--input", table, cwd=tmp_path)
+    store(tmp_path, name, b"broken since")
+    table = write_table(tmp_path / "t.tsv", [row(name, seen="분노 분노 분노")])
+    assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 1
+    assert list(tree(tmp_path / "crop")) == [f"슬픔/{name}"]
+
+
+def test_a_contradiction_stays_one_when_it_is_tried_again(tmp_path):
+    name = name_of("기쁨")
+    store(tmp_path, name, jpeg())
+    rows = [row(name, seen=seen) for seen in ("기쁨 기쁨 기쁨", "슬픔 슬픔 슬픔")]
+    table = write_table(tmp_path / "t.tsv", rows)
+    for source in (table, "parse.error.log", "parse.error.log"):
+        assert run("cropImages.py", "--input", source, cwd=tmp_path).returncode == 1
+        assert list(tree(tmp_path / "crop")) == [f"기쁨/{name}"]
+        assert "earlier row" in reasons(tmp_path / "parse.error.log")[name]
+
+
+def test_a_face_that_no_file_can_hold_is_a_row_in_the_log(tmp_path):
+    store(tmp_path, "wide_기쁨_.webp", jpeg((17000, 20)))
+    store(tmp_path, name_of("기쁨"), jpeg())
+    rows = [row("wide_기쁨_.webp", box=box_cell(0, 0, 17000, 20)), row(name_of("기쁨"))]
+    table = write_table(tmp_path / "t.tsv", rows)
+    done = run("cropImages.py", "--input", table, cwd=tmp_path)
+    assert done.returncode == 1 and "1 cropped, 0 already there, 1 failed" in done.stdout
+    assert "cannot be written" in reasons(tmp_path / "crop.error.log")["wide_기쁨_.webp"]
+
+
 # --- dataPreparation.py
 
 
@@ -333,6 +388,27 @@ def test_copies_where_links_cannot_be_made(tmp_path):
     inode = data.stat().st_ino
     again = run("dataPreparation.py", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert again.returncode == 0 and data.stat().st_ino == inode
+
+
+def test_symbolic_links_and_undecodable_folder_names(tmp_path):
+    make_faces(tmp_path / "pictures", ["x"], 4)
+    for folder in ("y", "z", os.fsdecode("기쁨".encode("cp949"))):
+        (tmp_path / "crop" / folder).mkdir(parents=True)
+        for i in range(4):
+            (tmp_path / "crop" / folder / f"{i}.png").symlink_to(f"../../pictures/x/{i:04d}.png")
+    for _ in range(2):
+        assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
+        files = list((tmp_path / "data/train").rglob("*.png"))
+        assert len(files) == 12 and not any(path.is_symlink() for path in files)
+
+
+def test_a_split_of_its_own_output_is_refused(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 10)
+    run("dataPreparation.py", cwd=tmp_path)
+    before = tree(tmp_path / "data")
+    for source in ("data/train", "data"):
+        one_line_error(run("dataPreparation.py", "--input", source, cwd=tmp_path), source)
+    assert tree(tmp_path / "data") == before
 
 
 def test_a_folder_with_other_peoples_images_is_left_alone(tmp_path):

@@ -71,6 +71,8 @@ def test_crops_are_upright_and_pictures_are_drawn(demo):
 
 
 def test_it_empties_no_folder_that_is_not_its_own(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "emotions.tsv").touch()
     (tmp_path / "thesis.txt").write_text("years of work")
     one_line_error(run("demo/run.py", "--output", tmp_path, cwd=tmp_path), "not empty")
     assert (tmp_path / "thesis.txt").exists()

@@ -46,6 +46,7 @@ def bomb() -> bytes:
         (b"\xff\xd8\xff\xe0 cut short", "image"),
         (b"\x00\x01\x02\xff" * 50, "not an image"),
         (bomb(), "50000×50000"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n", "a text"),
         (jpeg()[:500], "broken image: .*[Tt]runcated"),
         (jpeg((300, 300))[:-200], "broken image: .*[Tt]runcated"),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 100, "broken image|not an image"),
@@ -95,6 +96,18 @@ def test_every_mode_becomes_grey_or_rgb(mode, channels):
 def test_sixteen_bits_are_scaled_not_clipped(dtype):
     image = Image.fromarray(np.full((4, 4), 32768, dtype))
     assert abs(int(np.asarray(to_channels(image, 1))[0, 0]) - 127) <= 1
+
+
+def test_the_one_mode_that_cannot_be_turned_is_refused(tmp_path):
+    Image.new("LAB", (6, 6)).save(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="LAB"):
+        open_image(tmp_path / "x.tif")
+
+
+def test_a_phones_double_jpeg_opens(tmp_path):
+    two = Image.new("RGB", (6, 6), "white")
+    two.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[two])
+    assert open_image(tmp_path / "x.jpg").size == (6, 6)
 
 
 def test_header_is_read_without_the_pixels(tmp_path):

@@ -49,8 +49,32 @@ def test_emotionnet_takes_any_channels_and_classes_and_48_pixels():
         models.create("emotionnet", 7, 1, 64)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "size", "refused"),
+    [
+        ("resemotionnet", 1_977_287, 12, 0),
+        ("resnet18", 11_171_271, 8, 7),
+        ("vgg19", 20_037_831, 32, 64),
+        ("vgg22", 24_907_335, 63, 31),
+        ("vgg24", 53_231_687, 64, 48),
+        ("efficientnet-b4", 17_560_303, 48, 31),
+        ("efficientnet-b5", 28_354_263, 32, 16),
+    ],
+)
+def test_every_other_network_is_the_original_size_and_learns(name, parameters, size, refused):
+    model = models.create(name, 7, 1, size)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    torch.log_softmax(model(torch.rand(2, 1, size, size)), 1)[:, 0].sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert models.create(name, 3, 3, size).eval()(torch.rand(2, 3, size, size)).shape == (2, 3)
+    with pytest.raises(StageError, match=f"{name} takes images of .* pixels, not {refused}"):
+        models.create(name, 7, 1, refused)
+
+
 def test_names_and_aliases():
-    assert models.full_name("CNN") == models.full_name("emotionnet") == "emotionnet"
+    for alias, name in {"CNN": "emotionnet", "resnet": "resnet18", "vgg19": "vgg19"}.items():
+        assert models.full_name(alias) == name
+    assert models.full_name("efficientnet") == "efficientnet-b4"
     with pytest.raises(StageError, match="emotionnet"):
         models.full_name("resnet1000")
 
@@ -86,6 +110,11 @@ def test_checkpoint_is_plain_and_comes_back_whole(tmp_path):
         {"preprocess": {"image_size": 10**9, "image_channel": 1, "resample": "bilinear"}},
         {"preprocess": {"image_size": 48, "image_channel": 2, "resample": "bilinear"}},
         {"preprocess": {"image_size": 48, "image_channel": 1, "resample": "magic"}},
+        {"preprocess": {"image_size": 48, "image_channel": 1.0, "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": torch.ones(3), "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": 1, "resample": ["bilinear"]}},
+        {"weights": {1: torch.ones(1)}},
+        {"weights": {"layer1": torch.ones(1)}},
         {"preprocess": {"image_size": "48", "image_channel": 1, "resample": "bilinear"}},
         {"weights": {}},
         {"weights": {"layer1": 5}},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from utils.boxes import Box, BoxError, consensus, parse_boxes
@@ -47,6 +48,7 @@ class Row:
     line: int
     cells: tuple[str, ...]
     columns: dict[str, int]
+    width: int  # columns of the table
     error: tuple[str, ...] = ()
 
     def __getitem__(self, column: str) -> str:
@@ -54,8 +56,8 @@ class Row:
 
         Raises RowError where the row has more cells than columns or is not UTF-8.
         """
-        if len(self.cells) > len(self.columns):
-            raise RowError(f"{len(self.cells)} cells in a table of {len(self.columns)} columns")
+        if len(self.cells) > self.width:
+            raise RowError(f"{len(self.cells)} cells in a table of {self.width} columns")
         position = self.columns[column]
         text = _unquoted(self.cells[position]) if position < len(self.cells) else ""
         try:
@@ -116,9 +118,12 @@ class Table:
         if first is None:
             raise StageError(f"{path} is empty; a table of {', '.join(required)} is needed")
         header = [_unquoted(cell) for cell in first[1]]
+        if any("\r" in cell for cell in header):
+            raise StageError(f"{path} ends its lines with CR alone: save it with LF or CRLF")
         self.has_header = any(cell in COLUMNS for cell in header)
         if not self.has_header:
-            if len(header) != len(COLUMNS):
+            widths = [len(cells) for _, cells in islice(self._lines(), 10)]
+            if len(COLUMNS) not in widths:
                 raise StageError(
                     f"{path} has no header and {len(header)} column(s) where the annotation table "
                     f"has {len(COLUMNS)}, tab-separated: {' '.join(COLUMNS)}"
@@ -133,7 +138,7 @@ class Table:
         self.columns = tuple(header[:-2] if self.is_error_log else header)
 
     def __iter__(self) -> Iterator[Row]:
-        columns = {column: i for i, column in enumerate(self.columns)}
+        columns = {column: self.columns.index(column) for column in self.columns}
         lines = self._lines()
         if self.has_header:
             next(lines)
@@ -141,9 +146,9 @@ class Table:
             error: list[str] = []
             if self.is_error_log:
                 cells, error = cells[:-2], cells[-2:]
-            while len(cells) > len(columns) and not cells[-1].strip():
+            while len(cells) > len(self.columns) and not cells[-1].strip():
                 cells = cells[:-1]
-            yield Row(number, tuple(cells), columns, tuple(error))
+            yield Row(number, tuple(cells), columns, len(self.columns), tuple(error))
 
     def count(self) -> int:
         """How many rows there are, from the line ends alone: for a bar, before the work starts."""
@@ -185,18 +190,21 @@ class Table:
 class Once:
     """Tells a name met for the first time from one met before, in constant memory a name."""
 
+    CONFLICT = "the name stands in an earlier row, with other content: correct the table"
+
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
-    def first(self, name: str, content: object) -> bool:
+    def first(self, row: Row, name: str, content: object) -> bool:
         """True for a new name, False for the same name with the same content again.
 
-        Raises RowError for a name met before with another content.
+        Raises RowError for a name met before with another content. That stays an error when the
+        row is tried again from its log, where the earlier row is not to be seen.
         """
         new = hash(name) not in self._seen
         known = self._seen.setdefault(hash(name), hash(content))
-        if known != hash(content):
-            raise RowError("the name stands in an earlier row, with other content")
+        if known != hash(content) or self.CONFLICT in row.error:
+            raise RowError(self.CONFLICT)
         return new
 
 

@@ -74,6 +74,7 @@ class Checkpoint:
             and all(isinstance(name, str) for name in self.classes)
             and isinstance(self.preprocess, dict)
             and isinstance(self.weights, dict)
+            and all(isinstance(key, str) for key in self.weights)
             and all(isinstance(weight, torch.Tensor) for weight in self.weights.values())
             and isinstance(self.epoch, int)
             and isinstance(self.val_accuracy, float)
@@ -92,6 +93,6 @@ class Checkpoint:
         model = models.create(name, len(self.classes), how.image_channel, how.image_size)
         try:
             model.load_state_dict(self.weights)
-        except RuntimeError:
+        except Exception:  # the file is not to be trusted
             raise StageError(f"the checkpoint's weights are not those of a {name}") from None
         return model.eval()

@@ -12,6 +12,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+LARGEST = 1e9  # of any number in a flag: above, something beneath would overflow
 SHOWN_FAILURES = 5  # lines on the screen; the log has them all
 
 
@@ -66,7 +67,7 @@ def _number(kind: type, smallest: float, allow_smallest: bool, name: str) -> Cal
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a {name}") from None
-        if not smallest <= value < float("inf") or (value == smallest and not allow_smallest):
+        if not smallest <= value <= LARGEST or (value == smallest and not allow_smallest):
             raise argparse.ArgumentTypeError(f"{text!r} is not a {name}")
         return value
 

@@ -20,11 +20,10 @@ CHUNK = 64  # images that a thread decodes before it reports
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images uint8 (N, C, S, S), labels int64 (N,) and paths in the same order; and what failed."""
+    """Images uint8 (N, C, S, S), and labels int64 (N,) in the same order; and what failed."""
 
     images: torch.Tensor
     labels: torch.Tensor
-    paths: list[Path]
     failures: list[tuple[Path, str]]
 
     def __len__(self) -> int:
@@ -57,6 +56,5 @@ def load(samples: list[Sample], preprocess: Preprocess, description: str) -> Dat
     return Dataset(
         torch.from_numpy(pixels[kept] if failures else pixels),
         torch.tensor([samples[i].label for i in kept], dtype=torch.int64),
-        [samples[i].path for i in kept],
         [(samples[i].path, reason) for i, reason in failures.items()],
     )

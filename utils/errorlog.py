@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from utils.annotations import ERROR_COLUMNS, Row, Table
@@ -29,6 +28,13 @@ class ErrorLog:
         self._failed: set[int] = set()
 
     def __enter__(self) -> ErrorLog:
+        """Raises StageError where a retry would have to mix rows of two different tables."""
+        if self._table.is_error_log and self.path.exists():
+            before = Table(self.path, required=())
+            if not before.is_error_log or before.columns != self._table.columns:
+                raise StageError(
+                    f"{self.path} is the log of another table: move it away, or name a --log_dir"
+                )
         clear_parts(self.path.parent)
         self._writer = atomic_file(self.path)
         self._file = self._writer.__enter__()
@@ -56,12 +62,8 @@ class ErrorLog:
         if not self._table.is_error_log or not self.path.exists():
             return
         tried = {hash(row.cells) for row in self._table} if complete else self._failed
-        with suppress(StageError):
-            before = Table(self.path, required=())
-            if before.columns == self._table.columns:
-                yield from (
-                    (*row.cells, *row.error) for row in before if hash(row.cells) not in tried
-                )
+        before = Table(self.path, required=())
+        yield from ((*row.cells, *row.error) for row in before if hash(row.cells) not in tried)
 
     def _write(self, cells: Iterable[str]) -> None:
         self._file.write(("\t".join(cells) + "\n").encode(errors="surrogateescape"))

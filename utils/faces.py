@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -24,14 +25,20 @@ def find_faces(grey: np.ndarray) -> list[Rect]:
     return sorted(rects, key=lambda rect: (-rect[2] * rect[3], rect))
 
 
-@cache
-def _cascade():
+def import_cv2() -> ModuleType:
+    """OpenCV. Raises StageError where the system lacks what it needs."""
     try:
         import cv2
     except ImportError as error:
         raise StageError(
-            f"OpenCV cannot be loaded ({error}); on Debian and Ubuntu: apt install libgl1"
+            f"OpenCV cannot be loaded ({error}); Debian, Ubuntu: apt install libgl1 libglib2.0-0"
         ) from None
+    return cv2
+
+
+@cache
+def _cascade():
+    cv2 = import_cv2()
     path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
     cascade = cv2.CascadeClassifier(str(path))
     if cascade.empty():

@@ -56,10 +56,14 @@ def safe_name(name: str) -> str:
 def existing(folder: Path, name: str) -> Path:
     """The file of that name in the folder, also where it was stored decomposed (NFD, by a Mac)."""
     path = folder / name
-    if path.exists():
-        return path
     decomposed = folder / unicodedata.normalize("NFD", name)
-    return decomposed if decomposed.exists() else path
+    return decomposed if not _is_there(path) and _is_there(decomposed) else path
+
+
+def _is_there(path: Path) -> bool:
+    with suppress(OSError):  # too long a name, which only its decomposed form may be
+        return path.exists()
+    return False
 
 
 @contextmanager

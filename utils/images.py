@@ -9,6 +9,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+# What the names of IMAGE_SUFFIXES stand for, and no other: Pillow would run Ghostscript on a file
+# that begins as PostScript does.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
 
 # Oddities in metadata that nobody here reads.
@@ -28,7 +31,7 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
     Raises ImageError for what is no image, or too large to be decoded.
     """
     try:
-        image = Image.open(source)
+        image = Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(_what_it_is(source)) from None
     except OSError as error:
@@ -50,6 +53,8 @@ def open_image(source: Path | BinaryIO) -> Image.Image:
     with open_header(source) as image:
         try:
             image.load()
+            if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
+                raise ValueError("its colours are LAB, not RGB")
             return ImageOps.exif_transpose(image)
         except Exception as error:
             raise ImageError(f"broken image: {error or type(error).__name__}") from None

@@ -29,9 +29,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         """Raises ValueError for settings, from a file perhaps, that mean nothing."""
         size, channels = self.image_size, self.image_channel
-        if type(size) is not int or size < 1 or channels not in (1, 3):
+        if type(size) is not int or type(channels) is not int or size < 1 or channels not in (1, 3):
             raise ValueError("image_size or image_channel")
-        if self.resample not in _RESAMPLE:
+        if type(self.resample) is not str or self.resample not in _RESAMPLE:
             raise ValueError("resample")
 
     def __call__(self, image: Image.Image) -> np.ndarray:

@@ -20,12 +20,12 @@ class Recognizer:
         """Raises StageError where the file is no model, or there is no such GPU."""
         checkpoint = Checkpoint.load(model_path)
         self.classes = checkpoint.classes
-        self._preprocess = checkpoint.preprocessing()
+        self.preprocess = checkpoint.preprocessing()
         self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
 
     def __call__(self, faces: list[Image.Image]) -> list[dict]:
         """For each face, cut out and of any size, `label` and `probs`: per cent, in class order."""
-        batch = torch.from_numpy(np.stack([self._preprocess(face) for face in faces]))
+        batch = torch.from_numpy(np.stack([self.preprocess(face) for face in faces]))
         probs = predict(self._model, batch, len(faces)).double().exp()
         return [
             {
