@@ -79,7 +79,7 @@ def test_help_names_every_flag_and_default_of_the_seed(tmp_path):
         "optimizer": "adadelta", "image_size": "48", "image_channel": "1", "gpu": "True",
         "cuda_idx": "0", "epochs": "50", "batch_size": "128",
     }.items():  # fmt: skip
-        assert re.search(rf"--{flag} [^(]*(\(or \w+\)[^(]*)?\({default}\)", text), flag
+        assert re.search(rf"--{flag} [^(]*(\(or \w+\)[^(]*)*\({default}\)", text), flag
     assert "0.1 for adadelta, 0.001 for adam, 0.01 for sgd" in text
 
 
@@ -94,12 +94,15 @@ def test_unset_lr_is_the_optimizers_own(trained, tmp_path, optimizer, lr):
     assert done.returncode == 0 and f"{optimizer} with lr {lr}," in done.stdout
 
 
-def test_colour_images_and_a_class_missing_in_validation(trained, tmp_path):
+def test_another_network_in_colour_and_a_class_missing_in_validation(trained, tmp_path):
     shutil.copytree(trained / "data", tmp_path / "data")
     shutil.rmtree(tmp_path / "data/validation/중립")
-    done = run("train.py", *TRAIN, "--image_channel", 3, cwd=tmp_path)
+    shape = ("--model", "resnet", "--image_channel", 3, "--image_size", 16)
+    done = run("train.py", *TRAIN, *shape, cwd=tmp_path)
     assert done.returncode == 0 and "no validation image of 중립" in done.stderr
-    assert Checkpoint.load(tmp_path / "model.pt").preprocess["image_channel"] == 3
+    model = Checkpoint.load(tmp_path / "model.pt")
+    assert model.network == "resnet18"
+    assert (model.preprocess["image_channel"], model.preprocess["image_size"]) == (3, 16)
     done = run("test.py", cwd=tmp_path)
     assert done.returncode == 0 and "accuracy" in done.stdout
 
