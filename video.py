@@ -72,7 +72,7 @@ def open_video(source: str) -> Iterator[tuple[Iterator[np.ndarray], tuple[int, i
     Raises StageError for a source that cannot be opened, or a camera that stops.
     """
     cv2 = import_cv2()
-    camera = source.isdecimal()
+    camera = source.isdecimal() and len(source) < 4
     if not camera and not Path(source).is_file():
         raise StageError(f"--source {source}: no such file")
     cv2.utils.logging.setLogLevel(0)
