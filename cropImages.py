@@ -15,15 +15,14 @@ Next: python dataPreparation.py
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from utils import cli
-from utils.annotations import ANNOTATORS, Once, Row, RowError, Table
+from utils.annotations import ANNOTATORS, Row, Table
 from utils.boxes import Box, BoxError, pixels
 from utils.cli import Bar, StageError
 from utils.emotions import EMOTIONS, UNKNOWN
@@ -31,6 +30,7 @@ from utils.errorlog import ErrorLog
 from utils.files import atomic_file, clear_parts, existing, stops_the_stage
 from utils.images import ImageError, open_image, to_channels
 from utils.parallel import bounded_map, cores, process_pool
+from utils.work import Job, Work
 
 LABELS = (*EMOTIONS, UNKNOWN)
 
@@ -58,50 +58,20 @@ def main() -> int:
         raise StageError("--original and --output are the same folder")
     make_folders(args.output, args.log_dir)
 
-    made: Counter[str] = Counter()
-    there: Counter[str] = Counter()
-    repeated = 0
-    with (
-        ErrorLog(args.log_dir / "parse.error.log", table) as bad_rows,
-        ErrorLog(args.log_dir / "crop.error.log", table) as bad_photos,
-        Bar(table.count(), "crop") as bar,
-    ):
-
-        def fail(log: ErrorLog, row: Row, reason: object) -> None:
-            log.add(row, reason)
-            bar.fail(f"{args.input.name} line {row.line}", reason)
-
-        def missing_crops() -> Iterator[tuple[tuple[Row, str], tuple[Path, Path, Box, int]]]:
-            nonlocal repeated
-            once = Once()
-            for row in table:
-                try:
-                    name, label, box = row.name, row.seen, row.box
-                    source = existing(args.original / row.asked, name)
-                    new = once.first(row, name, (label, box))
-                except RowError as error:
-                    fail(bad_rows, row, error)
-                else:
-                    target = existing(args.output / label, name)
-                    if new and not target.exists():
-                        yield (row, label), (source, target, box, args.quality)
-                        continue
-                    if new:
-                        drop_relabelled(args.output, label, name)
-                    there[label] += new
-                    repeated += not new
-                bar.update()
-
+    bad_rows = ErrorLog(args.log_dir / "parse.error.log", table)
+    bad_photos = ErrorLog(args.log_dir / "crop.error.log", table)
+    with bad_rows, bad_photos, Bar(table.count(), "crop") as bar:
+        work = Work(table, bar, bad_rows)
+        jobs = work.missing(partial(plan, args=args), found=drop_relabelled)
         pool = process_pool(args.workers)
         try:
-            for (row, label), future in bounded_map(pool, crop, missing_crops(), 16 * args.workers):
+            for (row, job), future in bounded_map(pool, crop, jobs, 16 * args.workers):
                 try:
                     future.result()
-                    drop_relabelled(args.output, label, row.name)
-                    made[label] += 1
+                    drop_relabelled(job)
+                    work.done(job)
                 except (ImageError, BoxError) as error:
-                    fail(bad_photos, row, error)
-                bar.update()
+                    work.failed(row, error, bad_photos)
         except BrokenProcessPool:
             raise StageError(
                 "a worker process was killed, perhaps for want of memory: run this again to do "
@@ -109,12 +79,8 @@ def main() -> int:
             ) from None
 
     failures = bad_rows.failures + bad_photos.failures
-    print(
-        f"{made.total()} cropped, {there.total()} already there, {failures} failed -> {args.output}"
-    )
-    if repeated:
-        print(f"{repeated} rows were there twice in the table")
-    print("  ".join(f"{label} {made[label] + there[label]}" for label in LABELS))
+    print(work.summary("cropped", failures, args.output))
+    print("  ".join(f"{label} {work.made[label] + work.there[label]}" for label in LABELS))
     for log in (bad_rows, bad_photos):
         if log.failures:
             print(f"{log.failures} rows with their reasons: {log.path}")
@@ -128,11 +94,20 @@ def make_folders(output: Path, log_dir: Path) -> None:
         clear_parts(output / label)
 
 
-def drop_relabelled(output: Path, label: str, name: str) -> None:
-    """Remove the photo's crop from every other class: its annotations have changed since."""
+def plan(row: Row, args: argparse.Namespace) -> Job:
+    """Which face is to be cut out of which photo, for which class. Raises RowError."""
+    name, label, box = row.name, row.seen, row.box
+    source = existing(args.original / row.asked, name)
+    target = existing(args.output / label, name)
+    return Job(target, (label, box), (source, target, box, args.quality))
+
+
+def drop_relabelled(job: Job) -> None:
+    """Remove a face's crops of other classes than its own: its annotations have changed since."""
+    crops, label = job.target.parent.parent, job.target.parent.name
     for other in LABELS:
         if other != label:
-            (output / other / name).unlink(missing_ok=True)
+            (crops / other / job.target.name).unlink(missing_ok=True)
 
 
 def crop(source: Path, target: Path, box: Box, quality: int) -> None:

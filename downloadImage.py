@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -25,13 +25,14 @@ from urllib.parse import urlsplit
 import requests
 
 from utils import __version__, cli
-from utils.annotations import Once, Row, RowError, Table
+from utils.annotations import Row, RowError, Table
 from utils.cli import Bar
 from utils.emotions import EMOTIONS
 from utils.errorlog import ErrorLog
 from utils.files import atomic_file, clear_parts, existing, stops_the_stage
 from utils.images import ImageError, open_header
 from utils.parallel import bounded_map
+from utils.work import Job, Work
 
 USER_AGENT = f"facial-emotion-recognition/{__version__} (dataset download)"
 MAX_BYTES = 64 << 20  # of one photo; an endless answer ends here
@@ -60,45 +61,19 @@ def main() -> int:
     table = Table(args.input, required=("name", "url"))
     make_folders(args.output, args.log_dir)
 
-    done = there = repeated = 0
-    with (
-        ErrorLog(args.log_dir / "download.error.log", table) as log,
-        Bar(table.count(), "download") as bar,
-    ):
-
-        def fail(row: Row, reason: object) -> None:
-            log.add(row, reason)
-            bar.fail(f"{args.input.name} line {row.line}", reason)
-
-        def missing_photos() -> Iterator[tuple[Row, tuple[str, Path, float]]]:
-            nonlocal there, repeated
-            once = Once()
-            for row in table:
-                try:
-                    url, target = plan(row, args.output)
-                    new = once.first(row, target.name, (target, url))
-                except RowError as error:
-                    fail(row, error)
-                else:
-                    if new and not target.exists():
-                        yield row, (url, target, args.timeout)
-                        continue
-                    there += new
-                    repeated += not new
-                bar.update()
-
+    log = ErrorLog(args.log_dir / "download.error.log", table)
+    with log, Bar(table.count(), "download") as bar:
+        work = Work(table, bar, log)
+        jobs = work.missing(partial(plan, output=args.output, timeout=args.timeout))
         pool = ThreadPoolExecutor(args.workers)
-        for row, future in bounded_map(pool, download, missing_photos(), 4 * args.workers):
+        for (row, job), future in bounded_map(pool, download, jobs, 4 * args.workers):
             try:
                 future.result()
-                done += 1
+                work.done(job)
             except DownloadError as error:
-                fail(row, error)
-            bar.update()
+                work.failed(row, error, log)
 
-    print(f"{done} downloaded, {there} already there, {log.failures} failed -> {args.output}")
-    if repeated:
-        print(f"{repeated} rows were there twice in the table")
+    print(work.summary("downloaded", log.failures, args.output))
     if log.failures:
         print(f"reasons: {log.path}; try those again: python downloadImage.py --input {log.path}")
     return cli.SOME_FAILED if log.failures else cli.OK
@@ -111,8 +86,8 @@ def make_folders(output: Path, log_dir: Path) -> None:
         clear_parts(output / emotion)
 
 
-def plan(row: Row, output: Path) -> tuple[str, Path]:
-    """The row's URL and the file that it becomes. Raises RowError for a row that gives neither."""
+def plan(row: Row, output: Path, timeout: float) -> Job:
+    """What is to be downloaded for a row, and where to. Raises RowError if it does not say."""
     url = row["url"]
     try:
         parts = urlsplit(url)
@@ -121,7 +96,8 @@ def plan(row: Row, output: Path) -> tuple[str, Path]:
         usable = False
     if not usable:
         raise RowError(f"the url {url!r} is not an http or https address" if url else "no url")
-    return url, existing(output / row.asked, row.name)
+    target = existing(output / row.asked, row.name)
+    return Job(target, (target, url), (url, target, timeout))
 
 
 def download(url: str, target: Path, timeout: float) -> None:

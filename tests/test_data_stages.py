@@ -166,7 +166,7 @@ def test_one_name_from_two_addresses_is_an_error(tmp_path, server):
     server.files = {"/a": jpeg(colour="red"), "/b": jpeg(colour="blue")}
     rows = [row(name, f"{server.url}/{path}") for path in ("a", "b", "a")]
     done = run("downloadImage.py", "--input", write_table(tmp_path / "t.tsv", rows), cwd=tmp_path)
-    assert done.returncode == 1 and "1 rows were there twice" in done.stdout
+    assert done.returncode == 1 and "(1 rows were repeated)" in done.stdout
     assert "earlier row" in reasons(tmp_path / "download.error.log")[name]
     assert tree(tmp_path / "original") == {f"기쁨/{name}": server.files["/a"]}
 
