@@ -27,7 +27,7 @@ from utils.boxes import Box, BoxError, pixels
 from utils.cli import Bar, StageError
 from utils.emotions import EMOTIONS, UNKNOWN
 from utils.errorlog import ErrorLog
-from utils.files import atomic_file, clear_parts, existing, stops_the_stage
+from utils.files import atomic_file, existing, prepare_folder, stops_the_stage
 from utils.images import ImageError, open_image, to_channels
 from utils.parallel import bounded_map, cores, process_pool
 from utils.work import Job, Work
@@ -56,7 +56,8 @@ def main() -> int:
         raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
     if args.original.resolve() == args.output.resolve():
         raise StageError("--original and --output are the same folder")
-    make_folders(args.output, args.log_dir)
+    for label in LABELS:
+        prepare_folder(args.output / label)
 
     bad_rows = ErrorLog(args.log_dir / "parse.error.log", table)
     bad_photos = ErrorLog(args.log_dir / "crop.error.log", table)
@@ -85,13 +86,6 @@ def main() -> int:
         if log.failures:
             print(f"{log.failures} rows with their reasons: {log.path}")
     return cli.SOME_FAILED if failures else cli.OK
-
-
-def make_folders(output: Path, log_dir: Path) -> None:
-    log_dir.mkdir(parents=True, exist_ok=True)
-    for label in LABELS:
-        (output / label).mkdir(parents=True, exist_ok=True)
-        clear_parts(output / label)
 
 
 def plan(row: Row, args: argparse.Namespace) -> Job:

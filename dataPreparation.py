@@ -26,7 +26,7 @@ from utils import cli
 from utils.cli import Bar, StageError
 from utils.emotions import nfc
 from utils.errorlog import log_files
-from utils.files import atomic_file, clear_parts, stops_the_stage
+from utils.files import atomic_file, clear_parts, prepare_folder, stops_the_stage
 from utils.samples import SPLITS, find_images
 
 MANIFEST = "split.tsv"
@@ -141,7 +141,7 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
 def place_all(plan: dict[Place, Path], output: Path) -> list[tuple[Path, str]]:
     """Link or copy every photo to its place; what is there already stays. Returns the failures."""
     for folder in sorted({place[:2] for place in plan}):
-        output.joinpath(*folder).mkdir(parents=True, exist_ok=True)
+        prepare_folder(output.joinpath(*folder))
     failures = []
     with Bar(len(plan), "split") as bar:
         for place, source in plan.items():
@@ -188,8 +188,7 @@ def read_manifest(output: Path) -> set[Place]:
 
 
 def write_manifest(plan: dict[Place, Path], output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    clear_parts(output)
+    prepare_folder(output)
     with atomic_file(output / MANIFEST) as file:
         rows = sorted("\t".join((file, label, name)) for name, label, file in plan)
         file.write("\n".join([HEADER, *rows, ""]).encode(errors="surrogateescape"))

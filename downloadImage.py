@@ -29,7 +29,7 @@ from utils.annotations import Row, RowError, Table
 from utils.cli import Bar
 from utils.emotions import EMOTIONS
 from utils.errorlog import ErrorLog
-from utils.files import atomic_file, clear_parts, existing, stops_the_stage
+from utils.files import atomic_file, existing, prepare_folder, stops_the_stage
 from utils.images import ImageError, open_header
 from utils.parallel import bounded_map
 from utils.work import Job, Work
@@ -59,7 +59,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     table = Table(args.input, required=("name", "url"))
-    make_folders(args.output, args.log_dir)
+    for emotion in EMOTIONS:
+        prepare_folder(args.output / emotion)
 
     log = ErrorLog(args.log_dir / "download.error.log", table)
     with log, Bar(table.count(), "download") as bar:
@@ -77,13 +78,6 @@ def main() -> int:
     if log.failures:
         print(f"reasons: {log.path}; try those again: python downloadImage.py --input {log.path}")
     return cli.SOME_FAILED if log.failures else cli.OK
-
-
-def make_folders(output: Path, log_dir: Path) -> None:
-    log_dir.mkdir(parents=True, exist_ok=True)
-    for emotion in EMOTIONS:
-        (output / emotion).mkdir(parents=True, exist_ok=True)
-        clear_parts(output / emotion)
 
 
 def plan(row: Row, output: Path, timeout: float) -> Job:

@@ -30,7 +30,7 @@ from utils.dataset import Dataset, load
 from utils.device import choose_device
 from utils.engine import evaluate
 from utils.errorlog import log_files
-from utils.files import clear_parts
+from utils.files import prepare_folder
 from utils.preprocess import Preprocess
 from utils.samples import Sample, find_images, label_images
 
@@ -144,8 +144,7 @@ def prepare_outputs(model_path: Path, log_dir: Path) -> None:
     if model_path.is_dir():
         raise StageError(f"--model_path {model_path} is a folder; name a file in it")
     for folder in (model_path.parent, log_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_parts(folder)
+        prepare_folder(folder)
     if model_path.exists():
         say(f"note: {model_path} exists; the first epoch's model will take its place")
 

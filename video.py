@@ -108,10 +108,12 @@ def open_sink(
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(args.output) as file:
             writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-            if not writer.isOpened():
-                raise StageError(f"{args.output} cannot be written as a video; name an .mp4 file")
-            yield lambda frame: writer.write(frame) is None
-            writer.release()
+            try:
+                if not writer.isOpened():
+                    raise StageError(f"{args.output} cannot be written as a video; name an .mp4")
+                yield lambda frame: writer.write(frame) is None
+            finally:
+                writer.release()
     else:
 
         def show(frame: np.ndarray) -> bool:

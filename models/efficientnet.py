@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from efficientnet_pytorch import EfficientNet
 from torch import nn
 
 
@@ -20,4 +19,7 @@ def efficientnet_b5(num_classes: int, image_channel: int) -> nn.Module:
 
 
 def _build(name: str, num_classes: int, image_channel: int) -> nn.Module:
+    # Not imported by those who use another network.
+    from efficientnet_pytorch import EfficientNet
+
     return EfficientNet.from_name(name, in_channels=image_channel, num_classes=num_classes)

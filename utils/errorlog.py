@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.annotations import ERROR_COLUMNS, Row, Table
 from utils.cli import StageError, one_line
-from utils.files import atomic_file, clear_parts
+from utils.files import atomic_file, prepare_folder
 
 
 class ErrorLog:
@@ -35,7 +35,7 @@ class ErrorLog:
                 raise StageError(
                     f"{self.path} is the log of another table: move it away, or name a --log_dir"
                 )
-        clear_parts(self.path.parent)
+        prepare_folder(self.path.parent)
         self._writer = atomic_file(self.path)
         self._file = self._writer.__enter__()
         self._write((*self._table.columns, *ERROR_COLUMNS))

@@ -12,9 +12,8 @@ from utils.cli import StageError
 
 Rect = tuple[int, int, int, int]  # x, y, width, height in pixels
 
-SMALLEST = (
-    0.1  # of the photo's shorter side; what is smaller is rarely a face, and slow to look for
-)
+# Of the photo's shorter side: what is smaller is rarely a face, and slow to look for.
+SMALLEST = 0.1
 
 
 def find_faces(grey: np.ndarray) -> list[Rect]:

@@ -100,6 +100,12 @@ def _open_part(path: Path) -> BinaryIO:
         return file
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make the folder if need be, and remove what a killed process left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_parts(folder)
+
+
 def clear_parts(folder: Path) -> None:
     """Remove the temporary files that a killed process left in the folder; not those in use."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
