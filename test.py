@@ -15,23 +15,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils import cli
-from utils.checkpoint import Checkpoint
 from utils.cli import StageError, say
-from utils.dataset import load
-from utils.device import choose_device
-from utils.engine import predict
 from utils.errorlog import log_files
 from utils.samples import find_images, label_images
+
+if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor processes that decode
+    import torch
 
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    check = "only checked: the model's own is used"
+    check = "of an original checkpoint (48); else only checked"
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
     flag("--data_path", "holds test, or class folders itself", Path("data"), Path, metavar="DIR")
     flag("--batch_size", "images at a time; no figure changes", 128, cli.positive, metavar="N")
@@ -44,44 +42,35 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    from utils.checkpoint import Checkpoint
+    from utils.device import choose_device
+    from utils.engine import predict
+    from utils.store import load
+
     device = choose_device(args.gpu, args.cuda_idx)
-    checkpoint = Checkpoint.load(args.model_path)
-    check_flags(args, checkpoint)
+    checkpoint = Checkpoint.load(args.model_path, args.image_size, args.image_channel)
     model = checkpoint.build().to(device)
     root = args.data_path / "test" if (args.data_path / "test").is_dir() else args.data_path
     images = find_images(root)
     check_classes(root, list(images), checkpoint.classes)
 
     samples = label_images(images, checkpoint.classes)
-    data = load(samples, checkpoint.preprocessing(), "test images")
+    data = load(samples, checkpoint.preprocessing(), "test images", folder=None)
     log_path = args.log_dir / "test.error.log"
     args.log_dir.mkdir(parents=True, exist_ok=True)
     log_files(log_path, data.failures)
     if not len(data):
         raise StageError(f"{root}: not one readable image")
 
-    answers = predict(model, data.images, args.batch_size, "test").argmax(1)
+    batches = data.images.split(args.batch_size)
+    answers = predict(model, batches, len(data), "test").argmax(1)
     right = int((answers == data.labels).sum())
-    print(
-        f"{args.model_path}: {checkpoint.network}, epoch {checkpoint.epoch}, "
-        f"validation accuracy {checkpoint.val_accuracy:.3%}"
-    )
+    print(f"{args.model_path}: {checkpoint.describe()}")
     print(f"{root}: accuracy {right / len(data):.3%} ({right} of {len(data)} images)")
     print_confusion(confusion(data.labels, answers, len(checkpoint.classes)), checkpoint.classes)
     if data.failures:
         print(f"{len(data.failures)} images could not be read: {log_path}")
     return cli.SOME_FAILED if data.failures else cli.OK
-
-
-def check_flags(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Raises StageError where a flag says otherwise than the model was trained."""
-    for flag in ("image_size", "image_channel"):
-        given, trained = getattr(args, flag), checkpoint.preprocess[flag]
-        if given not in (None, trained):
-            raise StageError(
-                f"--{flag} {given} contradicts {args.model_path}, trained with {trained}: "
-                f"leave the flag out"
-            )
 
 
 def check_classes(root: Path, found: list[str], known: list[str]) -> None:
@@ -101,6 +90,8 @@ def check_classes(root: Path, found: list[str], known: list[str]) -> None:
 
 def confusion(truth: torch.Tensor, answers: torch.Tensor, n: int) -> torch.Tensor:
     """Counts int64 (n, n): row = true class, column = predicted class."""
+    import torch
+
     return torch.bincount(truth * n + answers, minlength=n * n).view(n, n)
 
 

@@ -2,10 +2,15 @@
 
 Learns from <data_path>/train; the epoch with the best accuracy on <data_path>/validation is kept in
 --model_path. The test set is never opened. Class names are the folders' names, whatever they are.
+Each training also has a folder of its own in runs/, with its options, results and pictures, and
+with all that is needed to go on after it has been stopped, by whatever.
 
   python train.py                                   # emotionnet, 50 epochs, data/ -> model.pt
   python train.py --optimizer adam --epochs 20 --model_path adam.pt
-  python train.py --data_path fer2013 --no-gpu
+  python train.py --resume                          # go on where the newest training stopped
+  python train.py --config runs/001-emotionnet/options.json --lr 0.05
+  python train.py --init model.pt --data_path my_faces --epochs 10
+  torchrun --nproc_per_node=4 train.py --model vgg19 --image_channel 3
 
 Next: python test.py
 """
@@ -13,105 +18,234 @@ Next: python test.py
 from __future__ import annotations
 
 import argparse
-import math
-import time
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-import torch.nn.functional as F
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 import models
 from utils import cli
-from utils.augment import augment
-from utils.checkpoint import Checkpoint
-from utils.cli import Bar, StageError, say
-from utils.dataset import Dataset, load
-from utils.device import choose_device
-from utils.engine import evaluate
+from utils.cli import StageError, say
 from utils.errorlog import log_files
 from utils.files import prepare_folder
 from utils.preprocess import Preprocess
+from utils.runs import OPTIONS, Run, as_words, read_options
 from utils.samples import Sample, find_images, label_images
 
-# What the original used; 0.1 is right for Adadelta and would wreck Adam.
-LEARNING_RATES = {"adadelta": 0.1, "adam": 0.001, "sgd": 0.01}
+if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor processes that decode
+    from torch import nn
+
+    from utils.checkpoint import Checkpoint
+    from utils.keeper import Keeper
+    from utils.store import Dataset
+    from utils.team import Team
+    from utils.trainer import Trainer
+
+STORE = ".store"  # in the data folder: the decoded images
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(words: list[str]) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    flag = parser.flag
-    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+    flag, switch = parser.flag, parser.switch
+    parser.section("what is learnt, and where it is kept")
     flag("--data_path", "folder that holds train and validation", Path("data"), Path, metavar="DIR")
     flag("--model_path", "where the best epoch is kept", Path("model.pt"), Path, metavar="FILE")
     flag("--model", f"network: {models.names()}", "emotionnet", str, metavar="NAME")
-    flag("--optimizer", "what moves the weights", "adadelta", str, choices=tuple(LEARNING_RATES))
-    flag("--lr", f"learning rate; unset it is {rates}", None, cli.positive_float, metavar="RATE")
     flag("--image_size", "images are resized to this square", 48, cli.positive, metavar="PIXELS")
     flag("--image_channel", "1 grey, 3 colour", 1, int, choices=(1, 3))
-    flag("--epochs", "passes over the images", 50, cli.positive, metavar="N")
-    flag("--batch_size", "images a step", 128, cli.positive, metavar="N")
+    flag("--init", "start from this model's weights", None, Path, metavar="FILE")
+    switch("--pretrained", "start an efficientnet from ImageNet (internet)", False)
+    flag("--annotations", "annotation table: learn all three votes", None, Path, metavar="TSV")
+    flag("--store", "decoded images; unset: .store in data_path", None, Path, metavar="DIR")
+
+    parser.section("this run")
+    flag("--runs_path", "each training gets a folder here", Path("runs"), Path, metavar="DIR")
+    flag("--config", "take flags from this JSON; those given here win", None, Path, metavar="FILE")
+    flag(
+        "--resume", "go on: newest run, this one, or 'auto': one of the same flags or a new one",
+        None, str, nargs="?", const="newest", metavar="RUN",
+    )  # fmt: skip
+    flag("--save_every", "minutes between saves in an epoch", 10.0, cli.not_negative, metavar="M")
     flag("--seed", "same seed, same machine: same model", 0, cli.whole, metavar="N")
-    parser.device_flags()
     parser.log_dir_flag()
-    return parser.parse_args()
+
+    parser.section("how the weights move")
+    flag("--epochs", "passes over the images", 50, cli.positive, metavar="N")
+    flag("--batch_size", "images a batch, over all processes", 128, cli.positive, metavar="N")
+    choices = ("adadelta", "adam", "adamw", "sgd")
+    flag("--optimizer", "what moves the weights", "adadelta", str, choices=choices)
+    rates = "0.1 for adadelta, 0.001 for adam and adamw, 0.01 for sgd"
+    flag("--lr", f"learning rate; unset it is {rates}", None, cli.positive_float, metavar="RATE")
+    decays = "5e-4 for sgd, 0.01 for adamw, else 0"
+    flag("--weight_decay", f"unset it is {decays}", None, cli.not_negative, metavar="X")
+    flag("--momentum", "of sgd", 0.9, cli.share, metavar="X")
+    schedules = ("none", "cosine", "onecycle")
+    flag("--schedule", "the learning rate over time", "none", str, choices=schedules)
+    flag("--warmup", "epochs in which the rate rises", 0.0, cli.not_negative, metavar="EPOCHS")
+    flag("--accumulate", "batches a step", 1, cli.positive, metavar="N")
+    flag("--clip", "largest norm of the gradient; 0: any", 0.0, cli.not_negative, metavar="NORM")
+    flag("--ema", "keep the average of the weights, decay 0.999 say", 0.0, cli.share, metavar="X")
+    flag(
+        "--patience",
+        "epochs without a best to stop after; 0: never",
+        0,
+        cli.whole,
+        metavar="N",
+    )
+
+    parser.section("what counts as right")
+    flag("--label_smoothing", "share spread over all classes", 0.0, cli.share, metavar="X")
+    weights = ("none", "inverse", "effective")
+    flag("--class_weights", "rare classes count more", "none", str, choices=weights)
+    flag("--mixup", "mix pairs of images, Beta(X, X); 0: none", 0.0, cli.not_negative, metavar="X")
+
+    parser.section("how training images vary")
+    switch("--flip", "mirror half of them", True)
+    flag("--rotation", "turn by up to so many degrees", 6.0, cli.not_negative, metavar="DEGREES")
+    flag("--crop", "move by up to so many pixels", 0, cli.whole, metavar="PIXELS")
+    flag("--erase", "share of them with a black rectangle", 0.0, cli.share, metavar="X")
+    flag("--brightness", "brighter or darker by up to this share", 0.0, cli.share, metavar="X")
+
+    parser.section("the machine")
+    parser.device_flags()
+    precisions = ("auto", "bf16", "fp16", "off")
+    flag("--amp", "reduced precision; auto: where it is faster", "auto", str, choices=precisions)
+    switch("--compile", "torch.compile: half a minute, then faster", False)
+    switch("--deterministic", "no operation that differs from run to run", False)
+    return parser.parse_args(words)
 
 
 def main() -> int:
-    args = parse_args()
-    device = choose_device(args.gpu, args.cuda_idx)
-    name = models.full_name(args.model)
-    preprocess = Preprocess(args.image_size, args.image_channel)
+    args = parse_args(words_given())
+    args.model = models.full_name(args.model)
+    from utils.engine import evaluate
+    from utils.keeper import Keeper
+    from utils.team import join
+
+    team = join(args.gpu, args.cuda_idx)
+    set_determinism(args.deterministic)
     classes, train_samples, validation_samples = find_samples(args.data_path)
-    torch.manual_seed(args.seed)
-    model = models.create(name, len(classes), args.image_channel, args.image_size).to(device)
-    prepare_outputs(args.model_path, args.log_dir)
-
-    train_set = load(train_samples, preprocess, "train images")
-    validation_set = load(validation_samples, preprocess, "validation images")
+    model = make_model(args, classes)
+    train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures
-    log_path = args.log_dir / "train.error.log"
-    log_files(log_path, failures)
-    if not len(train_set) or not len(validation_set):
-        raise StageError(f"{args.data_path}: not one readable image in train, or in validation")
+    run, resumed = choose_run(args, team)
+    if team.leads:
+        prepare_outputs(args, run)
+        log_files(args.log_dir / "train.error.log", failures)
 
-    lr = args.lr or LEARNING_RATES[args.optimizer]
-    optimizer = make_optimizer(args.optimizer, model, lr)
-    print(
-        f"{name} of {sum(p.numel() for p in model.parameters()):,} parameters on {device}, "
-        f"{args.optimizer} with lr {lr:g}, batches of {args.batch_size}, seed {args.seed}\n"
-        f"{len(train_set)} images to learn from, {len(validation_set)} to validate on, "
-        f"{len(classes)} classes: {' '.join(classes)}",
-        flush=True,
-    )
-    best: Checkpoint | None = None
-    chance = torch.Generator().manual_seed(args.seed)
-    for epoch in range(1, args.epochs + 1):
-        started = time.perf_counter()
-        where = f"epoch {epoch}/{args.epochs}"
-        train_loss = train_epoch(model, optimizer, train_set, args.batch_size, chance, where)
-        seconds = time.perf_counter() - started
-        if not math.isfinite(train_loss):
-            raise StageError(f"{where}: the loss is {train_loss}; try a lower --lr than {lr:g}")
-        val_loss, accuracy = evaluate(model, validation_set, args.batch_size, "validate")
-        if best is None or accuracy > best.val_accuracy:
-            weights = {key: value.cpu().clone() for key, value in model.state_dict().items()}
-            best = Checkpoint(name, classes, preprocess.settings(), epoch, accuracy, weights)
-            best.save(args.model_path)
-        print(
-            f"{where}  train loss {train_loss:.4f}  validation loss {val_loss:.4f}  "
-            f"accuracy {accuracy:.2%}  best {best.val_accuracy:.2%} (epoch {best.epoch})  "
-            f"{len(train_set) / seconds:.0f} images/s",
-            flush=True,
-        )
-
-    print(
-        f"best epoch {best.epoch}, validation accuracy {best.val_accuracy:.2%} -> {args.model_path}"
-    )
-    print(f"next: python test.py --model_path {args.model_path} --data_path {args.data_path}")
-    if failures:
-        print(f"{len(failures)} images could not be read: {log_path}")
+    trainer = make_trainer(args, team, model, classes, train_set, resumed)
+    blank = blank_checkpoint(args, trainer, classes, validation_set)
+    keeper = Keeper(run, trainer, blank, args.model_path, args.patience, args.save_every)
+    if resumed:
+        keeper.restore(resumed)
+    if team.leads:
+        announce(args, trainer, classes, validation_set, run)
+    if not resumed and team.leads:
+        draw_first_batch(trainer, classes, run)
+    validation_set = validation_set.near(team.device)
+    with told_in_a_line(args):
+        keeper.start()
+        while keeper.goes_on():
+            epoch = trainer.place.epoch
+            where = f"epoch {epoch}/{args.epochs}"
+            train_loss, rate = trainer.train_epoch(keeper.pause, where)
+            loss, accuracy = evaluate(
+                trainer.best_model, validation_set, args.batch_size, team, "validate"
+            )
+            keeper.end_epoch(
+                {
+                    "epoch": epoch,
+                    "lr": trainer.lr,
+                    "train_loss": train_loss,
+                    "val_loss": loss,
+                    "val_accuracy": accuracy,
+                    "images_per_second": rate,
+                }
+            )
+            if team.leads:
+                print(
+                    f"{where}  train loss {train_loss:.4f}  validation loss {loss:.4f}  "
+                    f"accuracy {accuracy:.2%}  best {keeper.best_accuracy:.2%} "
+                    f"(epoch {keeper.best_epoch})  {rate:.0f} images/s",
+                    flush=True,
+                )
+        keeper.close()
+    if team.leads:
+        tell_the_end(args, keeper, len(failures))
+    team.leave()
     return cli.SOME_FAILED if failures else cli.OK
+
+
+def words_given() -> list[str]:
+    """The command line, after what a run to go on with, a config, or a model to start from says.
+
+    What comes later wins: what is really on the command line wins over all.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    first.add_argument("--init", type=Path)
+    first.add_argument("--resume", nargs="?", const="newest")
+    first.add_argument("--runs_path", type=Path, default=Path("runs"))
+    given, _ = first.parse_known_args()
+    before: list[str] = []
+    if given.resume and given.resume != "auto":
+        run = find_run(given.resume, given.runs_path)
+        before += as_words(read_options(run.folder / OPTIONS))
+    elif given.init:
+        before += as_words(shape_of(given.init))
+    if given.config:
+        before += as_words(read_options(given.config))
+    return before + sys.argv[1:]
+
+
+def shape_of(path: Path) -> dict[str, Any]:
+    """The flags with which a model was made that is to be trained on."""
+    from utils.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.load(path)
+    how = checkpoint.preprocessing()
+    return {
+        "model": checkpoint.network.removesuffix("-original"),  # its weights fit ours as well
+        "image_size": how.image_size,
+        "image_channel": how.image_channel,
+    }
+
+
+def find_run(resume: str, runs_path: Path) -> Run:
+    return Run.newest(runs_path) if resume == "newest" else Run.of(Path(resume))
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What a run is told, as JSON can hold it: every flag but those that only find the run."""
+    chosen = {key: value for key, value in vars(args).items() if key not in ("config", "resume")}
+    return {key: str(v) if isinstance(v, Path) else v for key, v in chosen.items()}
+
+
+def choose_run(args: argparse.Namespace, team: Team) -> tuple[Run, Checkpoint | None]:
+    """The folder of this run, and where it can go on, if it is one that was stopped."""
+    from utils.checkpoint import Checkpoint
+
+    # torchrun starts all processes anew when one is killed: they go on.
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    run = None
+    if team.leads:
+        options = options_of(args)
+        if args.resume and args.resume != "auto":
+            run = find_run(args.resume, args.runs_path)
+        elif args.resume or restarted:
+            run = Run.with_options(args.runs_path, options)
+        new = run is None
+        run = run or Run.new(args.runs_path, args.model)
+        run.write_options(options)
+        if not new and not run.last.exists():
+            raise StageError(f"{run.folder} was ended before anything was saved: start it anew")
+    run = team.agree(run)
+    resumed = Checkpoint.load(run.last) if run.last.exists() else None
+    if resumed and resumed.training is None:
+        raise StageError(f"{run.last} is not the state of a training")
+    return run, resumed
 
 
 def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
@@ -128,11 +262,15 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     unknown = [name for name in validation_images if name not in classes]
     if unknown:
         raise StageError(
-            f"{data_path / 'validation'} has classes that train does not: {' '.join(unknown)}"
+            f"{data_path / 'validation'} has classes that train does not: {' '.join(unknown)}; "
+            f"put images of them into train, or take them out of validation"
         )
     missing = [name for name in classes if name not in validation_images]
     if missing:
-        say(f"note: no validation image of {' '.join(missing)}: the best epoch is chosen without")
+        say(
+            f"note: no validation image of {' '.join(missing)}: the best epoch is chosen without; "
+            f"python dataPreparation.py with a larger share of validation gives it some"
+        )
     return (
         classes,
         label_images(train_images, classes),
@@ -140,51 +278,197 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     )
 
 
-def prepare_outputs(model_path: Path, log_dir: Path) -> None:
-    if model_path.is_dir():
-        raise StageError(f"--model_path {model_path} is a folder; name a file in it")
-    for folder in (model_path.parent, log_dir):
+def make_model(args: argparse.Namespace, classes: list[str]) -> nn.Module:
+    """The network, fresh, or with the weights that it is to start from."""
+    import torch
+
+    torch.manual_seed(args.seed)
+    name = args.model
+    if args.pretrained:
+        if args.init or not name.startswith("efficientnet"):
+            raise StageError("--pretrained is for the efficientnets, and not beside --init")
+        from models.efficientnet import pretrained
+
+        return pretrained(name, len(classes), args.image_channel)
+    model = models.create(name, len(classes), args.image_channel, args.image_size)
+    if args.init and not args.resume:
+        from utils.checkpoint import Checkpoint
+
+        shape = {**shape_of(args.init), "image_size": args.image_size}
+        if shape | {"model": name, "image_channel": args.image_channel} != shape:
+            raise StageError(
+                f"--init {args.init} is a {shape['model']} of {shape['image_channel']} channel(s): "
+                f"leave --model and --image_channel out"
+            )
+        new = Checkpoint.load(args.init).start(model, classes)
+        if new:
+            say(f"note: {args.init} does not know {' '.join(new)}: its last layer is made anew")
+    return model
+
+
+def load_sets(
+    args: argparse.Namespace, train_samples: list[Sample], validation_samples: list[Sample]
+) -> tuple[Dataset, Dataset]:
+    """Both sets, decoded. Raises StageError where nothing in one of them can be read."""
+    from utils.store import load
+
+    preprocess = Preprocess(args.image_size, args.image_channel)
+    folder = args.store or args.data_path / STORE
+    train_set = load(train_samples, preprocess, "train", folder)
+    validation_set = load(validation_samples, preprocess, "validation", folder)
+    for name, images in (("train", train_set), ("validation", validation_set)):
+        if not len(images):
+            raise StageError(f"{args.data_path / name}: not one readable image")
+    return train_set, validation_set
+
+
+def prepare_outputs(args: argparse.Namespace, run: Run) -> None:
+    if args.model_path.is_dir():
+        raise StageError(f"--model_path {args.model_path} is a folder; name a file in it")
+    for folder in (args.model_path.parent, args.log_dir):
         prepare_folder(folder)
-    if model_path.exists():
-        say(f"note: {model_path} exists; the first epoch's model will take its place")
+    if args.model_path.exists() and not run.best.exists():
+        say(f"note: {args.model_path} exists; the first epoch's model will take its place")
 
 
-def make_optimizer(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The optimizer with the original's settings."""
-    parameters = model.parameters()
-    if name == "adadelta":
-        return torch.optim.Adadelta(parameters, lr=lr, rho=0.95, eps=1e-8)
-    if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr)
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4)
-
-
-def train_epoch(
+def make_trainer(
+    args: argparse.Namespace,
+    team: Team,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    classes: list[str],
     data: Dataset,
-    batch_size: int,
-    chance: torch.Generator,
-    description: str,
-) -> float:
-    """One pass over the set in random order. Returns the mean loss (nats) over its images."""
-    device = next(model.parameters()).device
-    model.train()
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    batches = list(torch.randperm(len(data), generator=chance).split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:  # of which batch norm can learn nothing
-        batches[-2:] = [torch.cat(batches[-2:])]
-    with Bar(len(data), description, "image", leave=False) as bar:
-        for batch in batches:
-            images = Preprocess.scale(data.images[batch].to(device))
-            labels = data.labels[batch].to(device)
-            loss = F.cross_entropy(model(augment(images, chance)), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(batch)
-            bar.update(len(batch))
-    return total.item() / len(data)
+    resumed: Checkpoint | None,
+) -> Trainer:
+    from utils import precision
+    from utils.augment import Augment
+    from utils.optim import LEARNING_RATES, WEIGHT_DECAYS
+    from utils.targets import class_weights, one_hot, votes
+    from utils.trainer import Recipe, Trainer
+
+    if args.batch_size < 2 * team.size:
+        raise StageError(f"--batch_size {args.batch_size} is too small for {team.size} processes")
+    targets = one_hot(data.samples, classes)
+    if args.annotations:
+        targets, found = votes(args.annotations, data.samples, classes)
+        if not found:
+            raise StageError(f"{args.annotations} has no row for any image of {args.data_path}")
+        if team.leads:
+            print(f"{found} of {len(data)} images have three annotators' votes")
+    # What was chosen once stays, so that a resumed run does what it would have done.
+    amp = resumed.training["amp"] if resumed else args.amp
+    if amp == "auto" and args.deterministic:
+        amp = "off"  # a measurement may decide either way
+    batch = (args.batch_size // team.size, *data.preprocess.shape)
+    amp = team.agree(precision.choose(amp, model, batch, team.device))
+    rate, decay = LEARNING_RATES[args.optimizer], WEIGHT_DECAYS[args.optimizer]
+    recipe = Recipe(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr or rate,
+        optimizer=args.optimizer,
+        weight_decay=decay if args.weight_decay is None else args.weight_decay,
+        momentum=args.momentum,
+        schedule=args.schedule,
+        warmup=args.warmup,
+        accumulate=args.accumulate,
+        clip=args.clip,
+        ema=args.ema,
+        label_smoothing=args.label_smoothing,
+        mixup=args.mixup,
+        amp=amp,
+        compile=args.compile,
+        seed=args.seed,
+        augment=Augment(args.flip, args.rotation, args.crop, args.erase, args.brightness),
+    )
+    weights = class_weights(targets, args.class_weights)
+    return Trainer(model, data.near(team.device), targets, recipe, team, weights)
+
+
+def blank_checkpoint(
+    args: argparse.Namespace, trainer: Trainer, classes: list[str], validation_set: Dataset
+) -> Checkpoint:
+    """The checkpoint that the training fills: what is known of it before the first epoch."""
+    from utils.checkpoint import Checkpoint
+
+    name, how = args.model, trainer.data.preprocess.settings()
+    data = f"{trainer.data.fingerprint} {validation_set.fingerprint}"
+    training = {"amp": trainer.recipe.amp, "data": data}
+    return Checkpoint(name, classes, how, 0, 0.0, {}, training)
+
+
+def announce(
+    args: argparse.Namespace,
+    trainer: Trainer,
+    classes: list[str],
+    validation_set: Dataset,
+    run: Run,
+) -> None:
+    team, recipe, place = trainer.team, trainer.recipe, trainer.place
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    where = f"{team.size} processes, {team.device.type}" if team.size > 1 else str(team.device)
+    precision = "" if recipe.amp == "off" else f" in {recipe.amp}"
+    batch = f"batches of {recipe.batch_size}"
+    batch += " over all processes" if team.size > 1 else ""
+    print(
+        f"{args.model} of {parameters:,} parameters on {where}{precision}, "
+        f"{recipe.optimizer} with lr {recipe.lr:g}, {batch}, seed {recipe.seed}\n"
+        f"{len(trainer.data)} images to learn from, {len(validation_set)} to validate on, "
+        f"{len(classes)} classes: {' '.join(classes)}",
+        flush=True,
+    )
+    if (place.epoch, place.batch) != (1, 0):
+        print(f"{run.folder} goes on in epoch {place.epoch}, batch {place.batch + 1}", flush=True)
+
+
+def draw_first_batch(trainer: Trainer, classes: list[str], run: Run) -> None:
+    from utils.plots import draw_mosaic
+
+    images, targets = trainer.first_batch()
+    path = run.folder / "first_batch.png"
+    draw_mosaic(images.float().cpu().numpy(), targets.cpu().numpy(), classes, path)
+
+
+def set_determinism(wanted: bool) -> None:
+    import torch
+
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    else:
+        torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def told_in_a_line(args: argparse.Namespace) -> Iterator[None]:
+    """What the machine cannot do becomes one line that says what to change."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        if "out of memory" in reason or "can't allocate memory" in reason:
+            half = max(1, args.batch_size // 2)
+            raise StageError(
+                f"out of memory with --batch_size {args.batch_size}: take --batch_size {half} "
+                f"--accumulate {2 * args.accumulate}, which makes the same steps"
+            ) from None
+        if args.compile and "dynamo" in type(error).__module__ + type(error).__name__:
+            raise StageError(f"--compile does not work here ({reason}): leave it out") from None
+        if args.deterministic and "deterministic" in reason:
+            raise StageError(f"--deterministic: {reason}") from None
+        raise
+
+
+def tell_the_end(args: argparse.Namespace, keeper: Keeper, failures: int) -> None:
+    print(
+        f"best epoch {keeper.best_epoch}, validation accuracy {keeper.best_accuracy:.2%} "
+        f"-> {args.model_path}\nall about this run: {keeper.run.folder}"
+    )
+    print(
+        f"next: python test.py --model_path {args.model_path} --data_path {args.data_path}\n"
+        f"      python emotion.py --model_path {args.model_path} --img face.jpg"
+    )
+    if failures:
+        print(f"{failures} images could not be read: {args.log_dir / 'train.error.log'}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,30 @@
-"""Images per second in training: our way beside the plain way, in one run.
+"""Images per second in training: our engine, the plain way, and the limit that the processor sets.
 
-The plain way is torchvision's ImageFolder with its transforms in a DataLoader with a worker a core,
-which decodes every image anew in every epoch. Ours decodes a set once into memory and varies whole
-batches. Network, optimizer, batch and images are the same; both are timed in turns, so that a busy
-machine slows both.
+plain   torchvision's ImageFolder, the same transforms, a DataLoader with a worker a core, float32
+ours    the engine of train.py, its store built beforehand
+limit   the same training step, again and again, on one batch that is in memory
 
-  python benchmarks/train.py --data_path fer2013/train
+Network, optimizer (Adadelta), batch size and images are the same. All are timed in turns, so that a
+busy machine slows all; the table has the medians. It covers small grey faces as they are (--faces),
+and the pictures in --crops made into colour JPEGs of 400 pixels, as crops of photos are.
+
+  python benchmarks/train.py --faces fer2013/train --crops crop
+  python benchmarks/train.py --faces fer2013/train --models emotionnet --rounds 7
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
@@ -25,60 +32,139 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import models
 from utils import cli
-from utils.augment import ROTATION, augment
-from utils.dataset import Dataset, load
+from utils.augment import Augment
+from utils.images import open_image, to_channels
+from utils.optim import LEARNING_RATES, make_optimizer
 from utils.parallel import cores
+from utils.precision import autocast, choose
 from utils.preprocess import Preprocess
 from utils.samples import find_images, label_images
+from utils.store import Dataset, load
+from utils.targets import one_hot
+from utils.team import Team
+from utils.trainer import Recipe, Trainer
 
-Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+CPU = torch.device("cpu")
+OPTIMIZER = "adadelta"
+CROP_SIZE, CROPS = 400, 2048  # pixels, and how many
 
 
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--data_path", "a folder of class folders", Path("data/train"), Path, metavar="DIR")
-    flag("--model", f"network: {models.names()}", "emotionnet", str, metavar="NAME")
+    flag("--faces", "a folder of class folders", Path("data/train"), Path, metavar="DIR")
+    flag("--crops", "a folder of class folders; unset: none", None, Path, metavar="DIR")
+    every = ["emotionnet", "resnet18", "vgg19"]
+    flag("--models", f"networks: {models.names()}", every, str, nargs="+", metavar="NAME")
     flag("--batch_size", "images a step", 128, cli.positive, metavar="N")
-    flag("--steps", "timed in each round", 12, cli.positive, metavar="N")
-    flag("--rounds", "of each way, in turns", 5, cli.positive, metavar="N")
+    flag("--seconds", "of each way in each round, about", 8.0, cli.positive_float, metavar="S")
+    flag("--rounds", "of all ways, in turns", 5, cli.positive, metavar="N")
     args = parser.parse_args()
 
-    images = find_images(args.data_path)
-    classes = list(images)
-    started = time.perf_counter()
-    data = load(label_images(images, classes), Preprocess(), "decode")
-    decoding = time.perf_counter() - started
-    step = make_step(models.full_name(args.model), len(classes))
-    fixed = next(our_batches(data, args.batch_size))
-    ways: dict[str, Callable[[], Batches]] = {
-        "plain": lambda: plain_batches(args.data_path, args.batch_size),
-        "ours": lambda: our_batches(data, args.batch_size),
-        "compute only": lambda: iter(lambda: fixed, None),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.rounds):
-        for name, batches in ways.items():
-            rates[name].append(images_per_second(batches(), step, args.steps))
-
-    middle = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{args.model}, batch {args.batch_size}, {len(data)} images, {cores()} cores")
-    print(f"decoding once: {len(data) / decoding:.0f} images/s")
-    for name, rate in middle.items():
-        low, high = min(rates[name]), max(rates[name])
-        print(f"{name:13}{rate:7.0f} images/s  ({low:.0f}-{high:.0f})")
-    print(f"ours / plain        {middle['ours'] / middle['plain']:.2f}")
-    print(f"ours / compute only {middle['ours'] / middle['compute only']:.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        sets = {"48-pixel grey PNG": (args.faces, Preprocess(48, 1))}
+        if args.crops:
+            crops = make_crops(args.crops, Path(folder) / "crops")
+            sets[f"{CROP_SIZE}-pixel colour JPEG"] = crops, Preprocess(48, 3)
+        for name, (root, preprocess) in sets.items():
+            images = find_images(root)
+            samples = label_images(images, list(images))
+            started = time.perf_counter()
+            data = load(samples, preprocess, "train", Path(folder) / name)
+            rate = len(data) / (time.perf_counter() - started)
+            print(f"\n{name}: {len(data)} images, decoded once at {rate:,.0f} a second\n")
+            print(
+                "| network | plain | ours, fp32 | of its limit | ours, bf16 | of its limit "
+                "| `--amp auto` takes | ours / plain |\n|---|---|---|---|---|---|---|---|"
+            )
+            for model in args.models:
+                print(row(models.full_name(model), root, data, len(images), args), flush=True)
+    print(f"\nimages/s, batches of {args.batch_size}, {cores()} cores, torch {torch.__version__}")
     return cli.OK
 
 
-def make_step(name: str, num_classes: int) -> Callable[[torch.Tensor, torch.Tensor], None]:
+def make_crops(source: Path, folder: Path) -> Path:
+    """Colour JPEGs like those that cropImages.py writes, made of the pictures in `source`."""
+    pictures = [(label, path) for label, paths in find_images(source).items() for path in paths]
+    with cli.Bar(CROPS, "crops", "image") as bar:
+        for i in range(CROPS):
+            label, path = pictures[i % len(pictures)]
+            (folder / label).mkdir(parents=True, exist_ok=True)
+            picture = to_channels(open_image(path), 3).resize((CROP_SIZE, CROP_SIZE))
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if i % 2 else picture
+            picture.save(folder / label / f"{i}.jpg", quality=95)
+            bar.update()
+    return folder
+
+
+def row(name: str, root: Path, data: Dataset, classes: int, args) -> str:
+    """Time all ways for one network, and put the medians in a line of the table."""
+    how = data.preprocess
+    blank = models.create(name, classes, how.image_channel, how.image_size)
+    auto = choose("auto", blank, (args.batch_size, *how.shape), CPU)
+    plain_step, images = make_step(name, classes, how, "off", torch.contiguous_format), None
+    ways: dict[str, Callable[[int], float]] = {
+        "plain": lambda n: rate_of(plain_batches(root, how, args.batch_size), plain_step, n)
+    }
+    batch = next(data.batches([torch.arange(args.batch_size) % len(data)], CPU))
+    images = Preprocess.scale(batch).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(args.batch_size) % classes
+    for amp in ("off", "bf16"):
+        step = make_step(name, classes, how, amp, torch.channels_last)
+        fixed = iter(lambda: (images, labels), None)
+        ways[f"limit {amp}"] = lambda n, fixed=fixed, step=step: rate_of(fixed, step, n)
+        engine = Engine(name, classes, data, amp, args.batch_size)
+        ways[f"ours {amp}"] = engine.rate
+
+    # How many batches take the time that is wanted, by the rate of the quickest look.
+    counts = {way: max(2, round(measure(2) * args.seconds / args.batch_size))
+              for way, measure in ways.items()}  # fmt: skip
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(args.rounds):
+        for way, measure in ways.items():
+            rates[way].append(measure(counts[way]))
+    middle = {way: statistics.median(values) for way, values in rates.items()}
+    cells = [name, f"{middle['plain']:.0f}"]
+    for amp in ("off", "bf16"):
+        ours, limit = middle[f"ours {amp}"], middle[f"limit {amp}"]
+        cells += [f"{ours:.0f}", f"{ours / limit:.2f} of {limit:.0f}"]
+    cells += [auto, f"{middle[f'ours {auto}'] / middle['plain']:.2f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+class Engine:
+    """The engine of train.py, on as many images as are to be timed."""
+
+    def __init__(self, name: str, classes: int, data: Dataset, amp: str, batch_size: int) -> None:
+        self.data, self.amp, self.batch_size = data, amp, batch_size
+        self.targets = one_hot(data.samples, [str(i) for i in range(classes)])
+        how = data.preprocess
+        self.model = models.create(name, classes, how.image_channel, how.image_size)
+
+    def rate(self, batches: int) -> float:
+        """Images per second over that many batches, after two that warm up."""
+        self._trainer(2).train_epoch(lambda: None, "")
+        return self._trainer(batches).train_epoch(lambda: None, "")[1]
+
+    def _trainer(self, batches: int) -> Trainer:
+        count = min(batches * self.batch_size, len(self.data))
+        part = replace(self.data, samples=self.data.samples[:count])
+        recipe = Recipe(1, self.batch_size, LEARNING_RATES[OPTIMIZER], OPTIMIZER, amp=self.amp)
+        return Trainer(self.model, part, self.targets, recipe, Team(CPU))
+
+
+def make_step(
+    name: str, classes: int, how: Preprocess, amp: str, layout: torch.memory_format
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
     torch.manual_seed(0)
-    model = models.create(name, num_classes, 1, 48).train()
-    optimizer = torch.optim.Adadelta(model.parameters(), lr=0.1, rho=0.95, eps=1e-8)
+    model = models.create(name, classes, how.image_channel, how.image_size)
+    model = model.train().to(memory_format=layout)
+    optimizer = make_optimizer(OPTIMIZER, model, LEARNING_RATES[OPTIMIZER], 0, 0)
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
-        loss = F.cross_entropy(model(images), labels)
+        with autocast(CPU, amp):
+            outputs = model(images)
+        loss = F.cross_entropy(outputs.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -86,37 +172,35 @@ def make_step(name: str, num_classes: int) -> Callable[[torch.Tensor, torch.Tens
     return step
 
 
-def our_batches(data: Dataset, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    chance = torch.Generator().manual_seed(0)
-    while True:
-        for batch in torch.randperm(len(data), generator=chance).split(batch_size)[:-1]:
-            images = augment(Preprocess.scale(data.images[batch]), chance)
-            yield images, data.labels[batch]
-
-
-def plain_batches(root: Path, batch_size: int) -> Batches:
+def plain_batches(root: Path, how: Preprocess, batch_size: int) -> Iterable:
     steps = [
-        transforms.Grayscale(),
-        transforms.Resize((48, 48)),
+        transforms.Grayscale(how.image_channel)
+        if how.image_channel == 1
+        else transforms.Lambda(rgb),
+        transforms.Resize((how.image_size, how.image_size)),
         transforms.RandomHorizontalFlip(),
-        transforms.RandomRotation(ROTATION, transforms.InterpolationMode.BILINEAR),
+        transforms.RandomRotation(Augment().rotation, transforms.InterpolationMode.BILINEAR),
         transforms.ToTensor(),
     ]
     folder = datasets.ImageFolder(str(root), transforms.Compose(steps))
     return DataLoader(folder, batch_size, shuffle=True, num_workers=cores(), drop_last=True)
 
 
-def images_per_second(batches: Batches, step: Callable, steps: int) -> float:
-    """The rate over some steps, after two that warm up and start what there is to start."""
+def rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
+
+
+def rate_of(batches: Iterable, step: Callable, count: int) -> float:
+    """Images per second over some batches, after two that warm up and start what there is."""
     done = 0
     for number, (images, labels) in enumerate(batches):
         if number == 2:
             started = time.perf_counter()
         step(images, labels)
         done += len(labels) if number >= 2 else 0
-        if number == steps + 1:
-            return done / (time.perf_counter() - started)
-    raise cli.StageError("too few images for that many steps of that size")
+        if number == count + 1:
+            break
+    return done / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from models.dropout import Dropout
+
 
 class EmotionNet(nn.Module):
     """Five convolutions and three linear layers: 4,742,221 parameters for 1 channel, 7 classes.
@@ -40,7 +42,7 @@ class EmotionNet(nn.Module):
         )
         self.fc1 = nn.Linear(128 * 5 * 5, 1024)
         self.prelu = nn.PReLU()
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = Dropout(0.2)
         self.fc2 = nn.Linear(1024, 1024)
         self.fc3 = nn.Linear(1024, num_classes)
         self._initialise()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from models.dropout import Dropout
+
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut, which is projected where the shape changes."""
@@ -40,11 +42,23 @@ class ResNet18(nn.Module):
         self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
         self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
         self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = Dropout(0.5)
         self.linear = nn.Linear(512, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        # The original pooled the top-left 4×4 of its 6×6 map; the whole map sees the whole face.
-        return self.linear(self.dropout(x.mean((2, 3))))
+        return self.linear(self.dropout(self.pool(x)))
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+class OriginalResNet18(ResNet18):
+    """ResNet18 as the original pools it: of its 6×6 map, for 48 pixels, the top-left 4×4 alone.
+
+    For the original's checkpoints, which were trained so; ResNet18 sees the whole face.
+    """
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        return super().pool(x[:, :, :4, :4])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from models.dropout import Dropout
+
 
 class VGG(nn.Module):
     """3×3 convolutions in `LAYERS`' numbers of channels, 0 a max-pool that halves the image.
@@ -27,7 +29,7 @@ class VGG(nn.Module):
             else:
                 layers += [nn.MaxPool2d(2)]
         self.features = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = Dropout(0.5)
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from tests.helpers import jpeg, make_faces, one_line_error, run, write_no_model
 from utils.checkpoint import Checkpoint
 
 CLASSES = ["기쁨", "분노", "중립"]
-TRAIN = ("--optimizer", "adam", "--lr", 0.0003, "--batch_size", 8, "--epochs", 2)
+TRAIN = ("--amp", "off", "--optimizer", "adam", "--lr", 0.0003, "--batch_size", 8, "--epochs", 2)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def test_train_tells_of_every_epoch_and_keeps_the_best(trained):
     model = Checkpoint.load(trained / "model.pt")
     assert model.classes == CLASSES and model.network == "emotionnet"
     assert f"{model.val_accuracy:.2%}" == f"{best[2]}%" and model.epoch == int(best[1])
-    assert "python test.py --model_path model.pt" in lines[-1]
+    assert "python test.py --model_path model.pt" in lines[-2]
+    assert "python emotion.py --model_path model.pt" in lines[-1]
 
 
 def test_training_again_gives_the_same_file(trained, tmp_path):
@@ -80,7 +81,7 @@ def test_help_names_every_flag_and_default_of_the_seed(tmp_path):
         "cuda_idx": "0", "epochs": "50", "batch_size": "128",
     }.items():  # fmt: skip
         assert re.search(rf"--{flag} [^(]*(\(or \w+\)[^(]*)*\({default}\)", text), flag
-    assert "0.1 for adadelta, 0.001 for adam, 0.01 for sgd" in text
+    assert "0.1 for adadelta, 0.001 for adam and adamw, 0.01 for sgd" in text
 
 
 @pytest.mark.parametrize(

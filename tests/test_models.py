@@ -8,7 +8,7 @@ from torch import nn
 
 import models
 from tests.helpers import write_no_model
-from utils.augment import augment
+from utils.augment import Augment
 from utils.checkpoint import Checkpoint
 from utils.cli import StageError
 from utils.preprocess import Preprocess
@@ -142,7 +142,8 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(tmp_path, monkeypat
 def test_augment_turns_and_mirrors_within_bounds():
     images = torch.zeros(200, 1, 48, 48)
     images[:, :, 20:28, 4:8] = 1  # a mark at the left edge, halfway down
-    varied = augment(images, torch.Generator().manual_seed(0))
+    augment = Augment()
+    varied = augment(images, augment.draw(200, 48, torch.Generator().manual_seed(0)))
     assert varied.shape == images.shape and varied.min() >= 0 and varied.max() <= 1.0001
     rows, columns = torch.arange(48.0).view(48, 1), torch.arange(48.0)
     mass = varied.sum((1, 2, 3))
@@ -151,5 +152,5 @@ def test_augment_turns_and_mirrors_within_bounds():
     assert 0.4 < (x > 0).float().mean() < 0.6
     angle = torch.rad2deg(torch.atan2(y, x.abs())).abs()
     assert 5 < angle.max() < 6.3 and angle.std() > 1
-    again = augment(images, torch.Generator().manual_seed(0))
+    again = augment(images, augment.draw(200, 48, torch.Generator().manual_seed(0)))
     assert torch.equal(varied, again)

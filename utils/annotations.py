@@ -85,6 +85,11 @@ class Row:
     @property
     def seen(self) -> str:
         """The majority of what three annotators saw, or UNKNOWN. RowError if an answer is none."""
+        return majority(self.answers)
+
+    @property
+    def answers(self) -> list[str]:
+        """What each of three annotators saw. RowError if an answer is none of the emotions."""
         answers = []
         for annotator in ANNOTATORS:
             cell = self[f"{annotator}_emotion"]
@@ -93,7 +98,7 @@ class Row:
                 what = f"{cell!r} is not one of the seven emotions" if cell else "is empty"
                 raise RowError(f"{annotator}_emotion {what}")
             answers.append(emotion)
-        return majority(answers)
+        return answers
 
     @property
     def box(self) -> Box:

@@ -10,13 +10,16 @@ import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 import models
+from models.original import recognise, usual_size
 from utils import __version__
 from utils.cli import StageError, describe
+from utils.emotions import EMOTIONS
 from utils.files import atomic_file
 from utils.preprocess import Preprocess
 
@@ -28,44 +31,59 @@ class Checkpoint:
     network: str  # registered name in models
     classes: list[str]  # position = index of the output
     preprocess: dict[str, int | str]  # image_size, image_channel, resample
-    epoch: int  # of the weights, from 1
-    val_accuracy: float  # share in [0, 1], at that epoch
+    epoch: int | None  # of the weights, from 1; None: the original's checkpoint does not say
+    val_accuracy: float | None  # share in [0, 1], at that epoch
     weights: dict[str, torch.Tensor]  # the network's state_dict
+    training: dict[str, Any] | None = None  # in a run's last.pt alone: all that is needed to go on
     version: str = __version__  # of the toolkit that wrote it
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; an older one stays until then."""
+        content = {field: getattr(self, field) for field in self.__annotations__}
+        if self.training is None:
+            del content["training"]
         with atomic_file(path) as file:
-            torch.save({field: getattr(self, field) for field in self.__annotations__}, file)
+            torch.save(content, file)
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
-        """Read a file that `save` wrote. Raises StageError for anything else."""
+    def load(
+        cls, path: Path, image_size: int | None = None, image_channel: int | None = None
+    ) -> Checkpoint:
+        """Read a file that `save` wrote, or one of the original's.
+
+        The original's do not say their image size, nor how it was called: it is `image_size`, or
+        what was usual. Raises StageError for anything else, and where the model was made for
+        another `image_size` or `image_channel` than is given.
+        """
+        content = _read(path)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it is refused in one line, or it is fine
-                content = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+            if isinstance(content, dict) and isinstance(content.get("model"), dict):
+                checkpoint = cls._of_original(content["model"], image_size)
+            else:
+                checkpoint = cls(**content)
+            checkpoint._check()
+        except (TypeError, ValueError, AttributeError):
             raise StageError(
-                f"{path}: no such file; python train.py makes one, --model_path names another"
+                f"{path} is no model that this toolkit, or the original, trained"
             ) from None
-        except OSError as error:
-            raise StageError(describe(error)) from None
-        except pickle.UnpicklingError:
-            raise StageError(
-                f"{path} was refused: it holds more than tensors, strings and numbers, or is no "
-                f"model file; nothing in it was run"
-            ) from None
-        except Exception:  # what a broken file makes torch raise is not documented
-            raise StageError(f"{path} is no model file, or a broken one") from None
-        try:
-            checkpoint = cls(**content)
-            checkpoint.check()
-        except (TypeError, ValueError):
-            raise StageError(f"{path} is no model that this toolkit trained") from None
+        for flag, given in (("image_size", image_size), ("image_channel", image_channel)):
+            if given not in (None, trained := checkpoint.preprocess[flag]):
+                raise StageError(
+                    f"--{flag} {given} contradicts {path}, trained with {trained}: "
+                    f"leave the flag out"
+                )
         return checkpoint
 
-    def check(self) -> None:
+    @classmethod
+    def _of_original(cls, tensors: dict[str, torch.Tensor], image_size: int | None) -> Checkpoint:
+        found = recognise(tensors)
+        if found is None:
+            raise ValueError
+        name, channels, weights = found
+        how = Preprocess(image_size or usual_size(name), channels)
+        return cls(name, list(EMOTIONS), how.settings(), None, None, weights)
+
+    def _check(self) -> None:
         """Raises ValueError where a field is not what its name says."""
         fine = (
             isinstance(self.network, str)
@@ -76,8 +94,9 @@ class Checkpoint:
             and isinstance(self.weights, dict)
             and all(isinstance(key, str) for key in self.weights)
             and all(isinstance(weight, torch.Tensor) for weight in self.weights.values())
-            and isinstance(self.epoch, int)
-            and isinstance(self.val_accuracy, float)
+            and isinstance(self.epoch, int | None)
+            and isinstance(self.val_accuracy, float | None)
+            and isinstance(self.training, dict | None)
         )
         if not fine or self.preprocessing().settings() != self.preprocess:
             raise ValueError
@@ -95,4 +114,45 @@ class Checkpoint:
             model.load_state_dict(self.weights)
         except Exception:  # the file is not to be trusted
             raise StageError(f"the checkpoint's weights are not those of a {name}") from None
-        return model.eval()
+        return model.eval().to(memory_format=torch.channels_last)
+
+    def start(self, model: nn.Module, classes: list[str]) -> list[str]:
+        """Give a fresh model of the same network these weights, to train it on from there.
+
+        Its last layer's outputs go by class name. Returns the classes that this model has not
+        known: where there are any, the last layer stays as it is, fresh.
+        """
+        weights = dict(self.weights)
+        unknown = [name for name in classes if name not in self.classes]
+        rows = None if unknown else [self.classes.index(name) for name in classes]
+        fresh = model.state_dict()
+        for key in models.head(self.network):
+            weights[key] = fresh[key] if rows is None else weights[key][rows]
+        model.load_state_dict(weights)
+        return unknown
+
+    def describe(self) -> str:
+        """The model in a few words: its network, epoch and validation accuracy."""
+        if self.epoch is None or self.val_accuracy is None:
+            return f"{self.network}, a checkpoint of the original"
+        return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
+
+
+def _read(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is refused in one line, or it is fine
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise StageError(
+            f"{path}: no such file; python train.py makes one, --model_path names another"
+        ) from None
+    except OSError as error:
+        raise StageError(describe(error)) from None
+    except pickle.UnpicklingError:
+        raise StageError(
+            f"{path} was refused: it holds more than tensors, strings and numbers, or is no "
+            f"model file; nothing in it was run"
+        ) from None
+    except Exception:  # what a broken file makes torch raise is not documented
+        raise StageError(f"{path} is no model file, or a broken one") from None

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 LARGEST = 1e9  # of any number in a flag: above, something beneath would overflow
+LEADS = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
 SHOWN_FAILURES = 5  # lines on the screen; the log has them all
 
 
@@ -25,8 +26,15 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, docstring: str) -> None:
         super().__init__(
-            description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+            description=docstring,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        self._into: argparse._ActionsContainer = self
+
+    def section(self, title: str) -> None:
+        """The flags that follow stand below this title in --help."""
+        self._into = self.add_argument_group(title)
 
     def error(self, message: str) -> NoReturn:
         self.exit(COULD_NOT_RUN, f"{self.prog}: error: {one_line(message)} (see --help)\n")
@@ -34,14 +42,14 @@ class Parser(argparse.ArgumentParser):
     def flag(self, name: str, help: str, default: object, type: Callable, **more: object) -> None:
         """A flag whose help ends with its default, as the seed's list of them does."""
         shown = f" ({default})".replace("%", "%%") if default is not None else ""
-        self.add_argument(name, help=help + shown, default=default, type=type, **more)
+        self._into.add_argument(name, help=help + shown, default=default, type=type, **more)
 
     def switch(self, name: str, help: str, default: bool) -> None:
         """A yes/no flag in every spelling people try: --x, --x False, --x=0, --no-x, --no_x."""
         self.flag(name, help, default, boolean, nargs="?", const=True, metavar="BOOL")
         word = name.removeprefix("--")
         for no in dict.fromkeys((f"--no-{word.replace('_', '-')}", f"--no_{word}")):
-            self.add_argument(no, dest=word, action="store_false", help=argparse.SUPPRESS)
+            self._into.add_argument(no, dest=word, action="store_false", help=argparse.SUPPRESS)
 
     def device_flags(self) -> None:
         self.switch("--gpu", "use a GPU where the system has one; --no-gpu: never", True)
@@ -61,13 +69,15 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
 
 
-def _number(kind: type, smallest: float, allow_smallest: bool, name: str) -> Callable:
+def _number(
+    kind: type, smallest: float, allow_smallest: bool, name: str, largest: float = LARGEST
+) -> Callable:
     def convert(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a {name}") from None
-        if not smallest <= value <= LARGEST or (value == smallest and not allow_smallest):
+        if not smallest <= value <= largest or (value == smallest and not allow_smallest):
             raise argparse.ArgumentTypeError(f"{text!r} is not a {name}")
         return value
 
@@ -77,6 +87,8 @@ def _number(kind: type, smallest: float, allow_smallest: bool, name: str) -> Cal
 whole = _number(int, 0, True, "whole number of 0 or more")
 positive = _number(int, 1, True, "whole number of 1 or more")
 positive_float = _number(float, 0, False, "number above 0")
+not_negative = _number(float, 0, True, "number of 0 or more")
+share = _number(float, 0, True, "number from 0 to 1", 1)
 
 
 def one_line(text: object) -> str:
@@ -86,7 +98,8 @@ def one_line(text: object) -> str:
 
 def say(message: object) -> None:
     """A line for the person at the terminal (stderr), clear of any bar that is being drawn."""
-    tqdm.write(one_line(message), file=sys.stderr)
+    if LEADS:
+        tqdm.write(one_line(message), file=sys.stderr)
 
 
 class Bar(tqdm):
@@ -99,7 +112,8 @@ class Bar(tqdm):
         super().__init__(
             total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True,
             leave=leave,
-            disable=None if description else True,  # None: where stderr is no terminal
+            # None: where stderr is no terminal
+            disable=None if description and LEADS else True,
         )  # fmt: skip
         self.failures = 0
 
@@ -122,8 +136,9 @@ def run(main: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
     except StageError as problem:
         status = _stop(script, problem)
-    except KeyboardInterrupt:
-        print(f"{script}: interrupted; run it again to finish", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        what = interrupt.args[0] if interrupt.args else "run it again to finish"
+        print(f"{script}: interrupted; {what}", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); python would complain once more at exit.
@@ -146,7 +161,8 @@ def describe(error: OSError) -> str:
 
 
 def _stop(script: str, message: object) -> int:
-    print(f"{script}: error: {one_line(message)}", file=sys.stderr)
+    who = script if LEADS else f"{script} (rank {os.environ['RANK']})"
+    print(f"{who}: error: {one_line(message)}", file=sys.stderr)
     return COULD_NOT_RUN
 
 

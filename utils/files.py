@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from utils.cli import say
 from utils.emotions import nfc
 
 try:
@@ -128,6 +129,24 @@ def _remove_if_abandoned(part: Path) -> None:
             if time.time() - os.fstat(file.fileno()).st_mtime < _ABANDONED:
                 return
         part.unlink()
+
+
+@contextmanager
+def one_at_a_time(path: Path, message: str) -> Iterator[None]:
+    """Only one process at a time is in the block; `message` is said where one has to wait.
+
+    `path` is an empty file that stays. A process that is killed in the block frees it.
+    """
+    with path.open("a") as file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"note: {message}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:  # a file system without locks: both do the work, and both right
+                pass
+        yield
 
 
 def stops_the_stage(error: OSError) -> bool:

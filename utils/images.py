@@ -14,6 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
 
+REDUCING = 2  # a JPEG decoded at reduced size stays this many times larger than what is wanted
+
 # Oddities in metadata that nobody here reads.
 warnings.filterwarnings("ignore", module="PIL")
 
@@ -45,13 +47,19 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
     return image
 
 
-def open_image(source: Path | BinaryIO) -> Image.Image:
+def open_image(source: Path | BinaryIO, side: int | None = None, channels: int = 3) -> Image.Image:
     """The whole picture, decoded, and turned as its EXIF orientation says it is displayed.
+
+    Where only `side` × `side` pixels of `channels` channels will be wanted of it, a JPEG is decoded
+    at 1/2, 1/4 or 1/8 of its size, and in grey: each side remains at least twice as long as wanted,
+    so that hardly a difference can be seen once it is resized.
 
     Raises ImageError for what cannot be decoded to the last pixel.
     """
     with open_header(source) as image:
         try:
+            if side:
+                image.draft("L" if channels == 1 else "RGB", (REDUCING * side, REDUCING * side))
             image.load()
             if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
                 raise ValueError("its colours are LAB, not RGB")

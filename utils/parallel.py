@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
@@ -37,6 +38,26 @@ def bounded_map(
             yield keys.pop(future), future
     finally:
         executor.shutdown(wait=not keys, cancel_futures=True)
+
+
+def ordered_map(
+    executor: Executor, function: Callable, jobs: Iterable[tuple], window: int
+) -> Iterator[Any]:
+    """The results of `function(*arguments)` for each tuple in `jobs`, in their order.
+
+    At most `window` results are under way, so that a stream of any length passes in constant
+    memory. When the caller stops early, jobs not yet begun are dropped.
+    """
+    pending: deque[Future] = deque()
+    try:
+        for arguments in jobs:
+            pending.append(executor.submit(function, *arguments))
+            if len(pending) == window:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(wait=not pending, cancel_futures=True)
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from utils.images import to_channels
+from utils.images import open_image, to_channels
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,15 @@ class Preprocess:
             raise ValueError("image_size or image_channel")
         if type(self.resample) is not str or self.resample not in _RESAMPLE:
             raise ValueError("resample")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: (channels, size, size)."""
+        return self.image_channel, self.image_size, self.image_size
+
+    def read(self, path: Path) -> np.ndarray:
+        """An image file → uint8 array (channels, size, size). Raises ImageError."""
+        return self(open_image(path, self.image_size, self.image_channel))
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """A picture of any size and mode → uint8 array (channels, size, size)."""

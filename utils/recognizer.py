@@ -16,9 +16,11 @@ from utils.engine import predict
 class Recognizer:
     """Says which emotion each of some faces shows."""
 
-    def __init__(self, model_path: Path, gpu: bool, cuda_idx: int) -> None:
+    def __init__(
+        self, model_path: Path, gpu: bool, cuda_idx: int, image_size: int | None = None
+    ) -> None:
         """Raises StageError where the file is no model, or there is no such GPU."""
-        checkpoint = Checkpoint.load(model_path)
+        checkpoint = Checkpoint.load(model_path, image_size)
         self.classes = checkpoint.classes
         self.preprocess = checkpoint.preprocessing()
         self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
@@ -26,7 +28,7 @@ class Recognizer:
     def __call__(self, faces: list[Image.Image]) -> list[dict]:
         """For each face, cut out and of any size, `label` and `probs`: per cent, in class order."""
         batch = torch.from_numpy(np.stack([self.preprocess(face) for face in faces]))
-        probs = predict(self._model, batch, len(faces)).double().exp()
+        probs = predict(self._model, [batch]).double().exp()
         return [
             {
                 "label": self.classes[int(row.argmax())],

@@ -1,0 +1,56 @@
+"""Decoding many images with all cores. Torch is not imported: each worker would wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+
+from utils.cli import StageError
+from utils.images import ImageError
+from utils.parallel import ordered_map, process_pool
+from utils.preprocess import Preprocess
+
+CHUNK = 64  # images that a worker decodes before it reports
+FEW = 1024  # images that are decoded before workers would have started
+
+
+def decoded(
+    chunks: Iterable[list[Path]], preprocess: Preprocess, total: int, workers: int
+) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+    """For each chunk of files, in order: the images uint8 (n, C, S, S) of those that can be read,
+    and for the others their place in the chunk and the reason.
+
+    `total` is the number of files in all: for few, no worker processes are started.
+    Raises StageError if the system kills a worker.
+    """
+    if workers == 1 or total <= FEW:
+        for chunk in chunks:
+            yield read_chunk(chunk, preprocess)
+        return
+    jobs = ((chunk, preprocess) for chunk in chunks)
+    try:
+        yield from ordered_map(process_pool(workers), read_chunk, jobs, 4 * workers)
+    except BrokenProcessPool:
+        raise StageError(
+            "a process that decodes images was killed, perhaps for want of memory: run this again"
+        ) from None
+
+
+def read_chunk(paths: list[Path], preprocess: Preprocess) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode some files, one after the other. See `decoded`."""
+    images, failures = [], {}
+    for i, path in enumerate(paths):
+        try:
+            images.append(preprocess.read(path))
+        except ImageError as error:
+            failures[i] = str(error)
+    shape = (0, preprocess.image_channel, preprocess.image_size, preprocess.image_size)
+    return np.stack(images) if images else np.empty(shape, np.uint8), failures
+
+
+def chunks_of(paths: list[Path]) -> Iterator[list[Path]]:
+    """The files in pieces that are worth handing to a worker."""
+    return (paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK))

@@ -1,0 +1,139 @@
+"""What is kept of a training while it runs: the best model, the newest state, the figures."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from utils.checkpoint import Checkpoint
+from utils.cli import StageError, say
+from utils.plots import draw_curves
+from utils.runs import Run
+from utils.trainer import Trainer
+
+DRAW_EVERY = 60  # seconds
+
+
+class Keeper:
+    """Saves after each epoch, and within long ones; and knows when a training is at its end."""
+
+    def __init__(
+        self,
+        run: Run,
+        trainer: Trainer,
+        blank: Checkpoint,
+        model_path: Path,
+        patience: int,
+        save_every: float,
+    ) -> None:
+        """`blank`: the checkpoint to be, its weights and figures still missing.
+
+        `patience`: epochs without a better one after which it ends, 0: never. `save_every`: minutes
+        between saves within an epoch.
+        """
+        self.run, self.trainer, self.model_path = run, trainer, model_path
+        self.best_accuracy, self.best_epoch = -1.0, 0
+        self.history: list[dict[str, float]] = []
+        self._blank, self._patience, self._seconds = blank, patience, 60 * save_every
+        self._saved = self._drawn = time.monotonic()
+        self._stop = False
+        if trainer.team.size == 1:  # else the processes would stop at different steps
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._ask_to_stop)
+
+    def restore(self, resumed: Checkpoint) -> None:
+        """Go on from a run's last.pt. Raises StageError where it is not of this training."""
+        state, blank = resumed.training, self._blank
+        for what, before, now in (
+            ("network", resumed.network, blank.network),
+            ("classes", resumed.classes, blank.classes),
+            ("image size and channels", resumed.preprocess, blank.preprocess),
+            ("images", state["data"], blank.training["data"]),
+        ):
+            if before != now:
+                raise StageError(
+                    f"the {what} are not those of {self.run.folder}, which cannot go on with "
+                    f"others: start a new training, with --init {self.run.last} from its weights"
+                )
+        self.trainer.restore(resumed.weights, state)
+        self.best_accuracy, self.best_epoch = state["best_accuracy"], state["best_epoch"]
+        self.history = state["history"]
+
+    def goes_on(self) -> bool:
+        """Whether there is another epoch to train."""
+        done = self.trainer.place.epoch - 1
+        if self._patience and done - self.best_epoch >= self._patience:
+            return False
+        return done < self.trainer.recipe.epochs
+
+    def pause(self) -> None:
+        """Between two steps: save if it is time to, or if somebody wants to stop."""
+        if self._stop:
+            self._save_last()
+            self._draw()
+            raise KeyboardInterrupt(
+                f"what was trained is saved; to go on: python train.py --resume {self.run.folder}"
+            )
+        if time.monotonic() - self._saved > self._seconds:
+            self._save_last()
+
+    def end_epoch(self, figures: dict[str, float]) -> None:
+        """Keep an epoch's result: `epoch`, `val_accuracy` and whatever else results.csv holds."""
+        self.history.append(figures)
+        if figures["val_accuracy"] > self.best_accuracy:
+            self.best_accuracy, self.best_epoch = figures["val_accuracy"], figures["epoch"]
+            self._save_best()
+        self._save_last()
+        if self.trainer.team.leads:
+            self.run.write_results(self.history)
+            if time.monotonic() - self._drawn > DRAW_EVERY:
+                self._draw()
+
+    def close(self) -> None:
+        """The last picture, when all is trained."""
+        if self.trainer.team.leads:
+            self._draw()
+
+    def start(self) -> None:
+        """Save before the first step, so that a training can be resumed whenever it is killed."""
+        self._save_last()
+
+    def _save_best(self) -> None:
+        if self.trainer.team.leads:
+            for path in (self.run.best, self.model_path):
+                self._checkpoint(None).save(path)
+
+    def _save_last(self) -> None:
+        self._saved = time.monotonic()
+        if self.trainer.team.leads:
+            state = self.trainer.state() | {
+                "best_accuracy": self.best_accuracy,
+                "best_epoch": self.best_epoch,
+                "history": self.history,
+            }
+            self._checkpoint(self._blank.training | state).save(self.run.last)
+
+    def _checkpoint(self, training: dict[str, Any] | None) -> Checkpoint:
+        weights = {k: v.cpu() for k, v in self.trainer.best_model.state_dict().items()}
+        epoch, accuracy = (
+            (self.best_epoch, self.best_accuracy)
+            if training is None or not self.history
+            else (self.history[-1]["epoch"], self.history[-1]["val_accuracy"])
+        )
+        return replace(
+            self._blank, epoch=epoch, val_accuracy=accuracy, weights=weights, training=training
+        )
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        if self.history:
+            draw_curves(self.history, self.run.folder / "curves.png")
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        self._stop = True
+        say("stopping after this step; once more, and it stops at once, and since the last save")

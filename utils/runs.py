@@ -1,0 +1,109 @@
+"""The folder of a training run: what it was told, what came of it, and where it can go on.
+
+runs/003-vgg19/options.json     every flag; train.py --config takes it
+               results.csv      a line an epoch
+               curves.png, first_batch.png
+               best.pt          the epoch with the best validation accuracy
+               last.pt          the newest state; train.py --resume goes on from it
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from utils.cli import StageError, describe
+from utils.files import atomic_file, clear_parts
+
+OPTIONS, RESULTS, BEST, LAST = "options.json", "results.csv", "best.pt", "last.pt"
+
+
+class Run:
+    """One run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best, self.last = folder / BEST, folder / LAST
+
+    @classmethod
+    def new(cls, runs: Path, name: str) -> Run:
+        """A folder that no run has had, with the next number: no result is ever overwritten."""
+        runs.mkdir(parents=True, exist_ok=True)
+        number = max((_number(folder) for folder in runs.iterdir()), default=0)
+        while True:
+            number += 1
+            try:
+                (runs / f"{number:03d}-{name}").mkdir()
+            except FileExistsError:  # another run has started at the same moment
+                continue
+            return cls(runs / f"{number:03d}-{name}")
+
+    @classmethod
+    def newest(cls, runs: Path) -> Run:
+        """The run with the highest number. Raises StageError where there is none."""
+        found = _all(runs)
+        if not found:
+            raise StageError(f"--resume: {runs} holds no run; start one without --resume")
+        return found[-1]
+
+    @classmethod
+    def of(cls, path: Path) -> Run:
+        """The run of that folder, or of a file in it. Raises StageError where there is none."""
+        folder = path.parent if path.is_file() else path
+        if not (folder / OPTIONS).is_file():
+            raise StageError(f"--resume {path} is no run's folder: it has no {OPTIONS}")
+        return cls(folder)
+
+    @classmethod
+    def with_options(cls, runs: Path, options: dict[str, Any]) -> Run | None:
+        """The newest run that was told just these options and has something to go on from."""
+        for run in reversed(_all(runs)):
+            if run.last.exists() and read_options(run.folder / OPTIONS) == options:
+                return run
+        return None
+
+    def write_options(self, options: dict[str, Any]) -> None:
+        clear_parts(self.folder)
+        with atomic_file(self.folder / OPTIONS) as file:
+            file.write((json.dumps(options, ensure_ascii=False, indent=2) + "\n").encode())
+
+    def write_results(self, history: list[dict[str, float]]) -> None:
+        """The whole table, each time: a line is never there twice, or half."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(history[0]))
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
+        with atomic_file(self.folder / RESULTS) as file:
+            file.write(text.getvalue().encode())
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options in a file that `write_options` wrote, or one like it. Raises StageError."""
+    try:
+        options = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise StageError(describe(error)) from None
+    except (ValueError, RecursionError):
+        options = None
+    if not isinstance(options, dict):
+        raise StageError(f'{path} is not JSON like {{"model": "vgg19", "epochs": 30}}')
+    return options
+
+
+def as_words(options: dict[str, Any]) -> list[str]:
+    """Options as the words of a command line; those that are null are left out."""
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
+def _all(runs: Path) -> list[Run]:
+    folders = [folder.parent for folder in runs.glob(f"*/{OPTIONS}")]
+    return [Run(folder) for folder in sorted(folders, key=lambda f: (_number(f), f.name))]
+
+
+def _number(folder: Path) -> int:
+    found = re.match(r"\d+", folder.name)
+    return int(found[0]) if found else 0
