@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     flag = parser.flag
     flag("--img", "the image", Path("기쁨.jpg"), Path, metavar="FILE")
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    parser.original_size_flag()
     parser.switch("--detect_face", "find the faces in the image first", False)
     parser.device_flags()
     return parser.parse_args()
@@ -32,16 +33,20 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     # Not imported for --help or a wrong flag: torch alone takes seconds.
-    from utils.images import ImageError, open_image
+    from utils.images import ImageError, open_header, open_image
     from utils.recognizer import Recognizer
 
     try:
-        image = open_image(args.img)
+        open_header(args.img).close()  # before the model is read, which takes longer
+        recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
+        if args.detect_face:
+            image = open_image(args.img)
+            rects = find_rects(image)
+            faces = [image.crop((x, y, x + width, y + height)) for x, y, width, height in rects]
+        else:
+            faces = [recognize.preprocess.open(args.img)]
     except ImageError as error:
         raise StageError(f"--img {args.img}: {error}") from None
-    rects = find_rects(image) if args.detect_face else [(0, 0, *image.size)]
-    recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx)
-    faces = [image.crop((x, y, x + width, y + height)) for x, y, width, height in rects]
     answers = recognize(faces)
     if args.detect_face:
         answers = [

@@ -29,12 +29,11 @@ if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor proces
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    check = "of an original checkpoint (48); else only checked"
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
     flag("--data_path", "holds test, or class folders itself", Path("data"), Path, metavar="DIR")
     flag("--batch_size", "images at a time; no figure changes", 128, cli.positive, metavar="N")
-    flag("--image_size", check, None, cli.positive, metavar="PIXELS")
-    flag("--image_channel", check, None, int, choices=(1, 3))
+    parser.original_size_flag()
+    flag("--image_channel", "only checked: the model's own is used", None, int, choices=(1, 3))
     parser.device_flags()
     parser.log_dir_flag()
     return parser.parse_args()

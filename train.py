@@ -29,7 +29,7 @@ import models
 from utils import cli
 from utils.cli import StageError, say
 from utils.errorlog import log_files
-from utils.files import prepare_folder
+from utils.files import prepare_folder, stops_the_stage
 from utils.preprocess import Preprocess
 from utils.runs import OPTIONS, Run, as_words, read_options
 from utils.samples import Sample, find_images, label_images
@@ -145,7 +145,7 @@ def main() -> int:
     if not resumed and team.leads:
         draw_first_batch(trainer, classes, run)
     validation_set = validation_set.near(team.device)
-    with told_in_a_line(args):
+    with told_in_a_line(args, run):
         keeper.start()
         while keeper.goes_on():
             epoch = trainer.place.epoch
@@ -439,10 +439,13 @@ def set_determinism(wanted: bool) -> None:
 
 
 @contextmanager
-def told_in_a_line(args: argparse.Namespace) -> Iterator[None]:
+def told_in_a_line(args: argparse.Namespace, run: Run) -> Iterator[None]:
     """What the machine cannot do becomes one line that says what to change."""
     try:
         yield
+    except OSError as error:
+        what = f"; make room, then python train.py --resume {run.folder}"
+        raise StageError(cli.describe(error) + what * stops_the_stage(error)) from None
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         if "out of memory" in reason or "can't allocate memory" in reason:

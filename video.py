@@ -32,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     flag = parser.flag
     flag("--source", "camera number, or a video file", "0", str, metavar="SOURCE")
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    parser.original_size_flag()
     flag("--output", "write an .mp4 instead of showing a window", None, Path, metavar="FILE")
     parser.device_flags()
     return parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> int:
     # Not imported for --help or a wrong flag: torch alone takes seconds.
     from utils.recognizer import Recognizer
 
-    recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx)
+    recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
     count = 0
     with open_video(args.source) as (frames, size, rate), open_sink(args, size, rate) as show:
         for frame in frames:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,22 @@ def one_line_error(done, *words: str) -> None:
     assert done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
     for word in words:
         assert word in done.stderr
+
+
+def kill_when(condition, script: str, *args: object, cwd: Path, sig=signal.SIGKILL) -> int:
+    """Start the script, and end it as soon as the condition holds. Returns its status."""
+    process = subprocess.Popen(
+        command(script, *args), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "the stage ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(sig)
+    _, stderr = process.communicate()
+    assert b"Traceback" not in stderr
+    return process.returncode
 
 
 def jpeg(size: tuple[int, int] = (60, 80), colour="gray", orientation: int = 1) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,25 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import command, make_faces, name_of, row, run, tree, write_table
+from tests.helpers import kill_when, make_faces, name_of, row, run, tree, write_table
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-
-
-def kill_when(condition, script: str, *args: object, cwd: Path, sig=signal.SIGKILL) -> int:
-    """Start the script, and end it as soon as the condition holds. Returns its status."""
-    process = subprocess.Popen(
-        command(script, *args), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, "the stage ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(sig)
-    _, stderr = process.communicate()
-    assert b"Traceback" not in stderr
-    return process.returncode
 
 
 def count(folder: Path, suffix: str = ".jpg") -> int:
@@ -145,11 +128,11 @@ def test_split(tmp_path, moment):
 def test_train(tmp_path):
     make_faces(tmp_path / "data/train", ["x", "y"], 20)
     make_faces(tmp_path / "data/validation", ["x", "y"], 4)
-    args = ("--optimizer", "adam", "--lr", 0.0003, "--batch_size", 8, "--epochs", 4)
+    args = ("--amp", "off", "--lr", 0.01, "--batch_size", 8, "--epochs", 4)
     assert run("train.py", *args, "--model_path", "alone.pt", cwd=tmp_path).returncode == 0
     model = tmp_path / "model.pt"
     kill_when(model.exists, "train.py", *args, cwd=tmp_path)
     done = run("train.py", *args, cwd=tmp_path)
     assert done.returncode == 0 and "model.pt exists" in done.stderr
     assert model.read_bytes() == (tmp_path / "alone.pt").read_bytes()
-    assert {p.name for p in tmp_path.iterdir()} == {"data", "model.pt", "alone.pt"}
+    assert {p.name for p in tmp_path.iterdir()} == {"data", "model.pt", "alone.pt", "runs"}

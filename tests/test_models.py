@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import models
 from tests.helpers import write_no_model
+from tests.originals import EmotionNet
 from utils.augment import Augment
 from utils.checkpoint import Checkpoint
 from utils.cli import StageError
 from utils.preprocess import Preprocess
 
 
-class OriginalEmotionNet(nn.Module):
-    """EmotionNet as the reference lists it, with the padding in layers of its own."""
-
-    def __init__(self):
-        super().__init__()
-        conv, prelu, pad = nn.Conv2d, nn.PReLU, nn.ZeroPad2d
-        self.layer1 = nn.Sequential(conv(1, 64, 5), prelu(), pad(2), nn.MaxPool2d(5, 2))
-        self.layer2 = nn.Sequential(pad(1), conv(64, 64, 3), prelu(), pad(1))
-        self.layer3 = nn.Sequential(conv(64, 128, 3), prelu(), nn.AvgPool2d(3, 2))
-        self.layer4 = nn.Sequential(pad(1), conv(128, 128, 3), prelu())
-        self.layer5 = nn.Sequential(pad(1), conv(128, 128, 3), prelu(), pad(1), nn.AvgPool2d(3, 2))
-        self.fc1, self.fc2 = nn.Linear(3200, 1024), nn.Linear(1024, 1024)
-        self.fc3, self.prelu = nn.Linear(1024, 7), nn.PReLU()
-
-    def forward(self, x):
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
-            x = layer(x)
-        x = self.prelu(self.fc2(self.prelu(self.fc1(x.flatten(1)))))
-        return torch.log_softmax(self.fc3(x), 1)
-
-
 def test_emotionnet_is_the_original_with_fewer_layers():
-    ours, original = models.create("emotionnet", 7, 1, 48).eval(), OriginalEmotionNet().eval()
+    ours, original = models.create("emotionnet", 7, 1, 48).eval(), EmotionNet().eval()
     assert sum(p.numel() for p in ours.parameters()) == 4_742_221
     original.load_state_dict(ours.state_dict())
     images = torch.rand(4, 1, 48, 48)

@@ -43,7 +43,12 @@ class Checkpoint:
         if self.training is None:
             del content["training"]
         with atomic_file(path) as file:
-            torch.save(content, file)
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # what torch makes of a write that failed
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     @classmethod
     def load(

@@ -55,6 +55,10 @@ class Parser(argparse.ArgumentParser):
         self.switch("--gpu", "use a GPU where the system has one; --no-gpu: never", True)
         self.flag("--cuda_idx", "which GPU, counted from 0", 0, whole, metavar="N")
 
+    def original_size_flag(self) -> None:
+        what = "of a checkpoint of the original, which does not say; others know it"
+        self.flag("--image_size", what, None, positive, metavar="PIXELS")
+
     def log_dir_flag(self) -> None:
         self.flag("--log_dir", "where the error logs are written", Path(), Path, metavar="DIR")
 

@@ -84,6 +84,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 part.replace(path)
         if not fcntl:  # Windows renames no open file
             part.replace(path)
+    except OSError as error:
+        if error.filename is None:  # of a write, which knows no name
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -151,4 +155,11 @@ def one_at_a_time(path: Path, message: str) -> Iterator[None]:
 
 def stops_the_stage(error: OSError) -> bool:
     """True for an error that every further file would meet too: a full or read-only disk, say."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+    return error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENFILE,
+    )

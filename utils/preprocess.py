@@ -42,7 +42,11 @@ class Preprocess:
 
     def read(self, path: Path) -> np.ndarray:
         """An image file → uint8 array (channels, size, size). Raises ImageError."""
-        return self(open_image(path, self.image_size, self.image_channel))
+        return self(self.open(path))
+
+    def open(self, path: Path) -> Image.Image:
+        """The picture in a file, decoded no larger than is needed here. Raises ImageError."""
+        return open_image(path, self.image_size, self.image_channel)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """A picture of any size and mode → uint8 array (channels, size, size)."""

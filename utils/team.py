@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 
 from models.dropout import Dropout
 from utils.cli import StageError
@@ -50,7 +49,7 @@ class Team:
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def share_batch_norm(self, model: nn.Module) -> nn.Module:
         """Batch norm over the whole batch, not over this process's rows of it."""
@@ -75,18 +74,34 @@ class Team:
             dist.destroy_process_group()
 
 
+class SumOfAll(torch.autograd.Function):
+    """The sum of a tensor over all processes, through which gradients flow back to all."""
+
+    @staticmethod
+    def forward(ctx: object, values: torch.Tensor) -> torch.Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the rows of all processes, on the CPU, where torch has none."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
-        x = x.float()
-        count = torch.tensor([float(x.numel() // x.shape[1])])
-        total = all_reduce(torch.cat([x.sum((0, 2, 3)), count]))
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        count = x.new_tensor([x.numel() // x.shape[1]])
+        total = SumOfAll.apply(torch.cat([x.sum((0, 2, 3)), count]))
         mean = (total[:-1] / total[-1]).view(1, -1, 1, 1)
         count = total[-1].detach()
-        variance = all_reduce(((x - mean) ** 2).sum((0, 2, 3))) / count
+        variance = SumOfAll.apply(((x - mean) ** 2).sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.flatten(), self.momentum)

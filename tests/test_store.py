@@ -1,0 +1,142 @@
+"""The store of decoded images: made once, always of the files as they are, never half."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers import ROOT, make_faces
+from utils import decode, store
+from utils.preprocess import Preprocess
+from utils.samples import find_images, label_images
+
+HOW = Preprocess(32, 1)
+CPU = torch.device("cpu")
+
+
+def load(root: Path, folder: Path | None, how: Preprocess = HOW) -> store.Dataset:
+    images = find_images(root)
+    return store.load(label_images(images, list(images)), how, "train", folder)
+
+
+def taken(data: store.Dataset, order: list[list[int]]) -> list[torch.Tensor]:
+    return list(data.batches([torch.tensor(index) for index in order], CPU))
+
+
+@pytest.fixture
+def faces(tmp_path):
+    make_faces(tmp_path / "faces", ["a", "b"], 6)
+    (tmp_path / "faces/a/0003.png").write_bytes(b"<html>")
+    return tmp_path / "faces"
+
+
+def test_the_store_is_the_images_and_lists_what_is_none(faces, tmp_path):
+    data = load(faces, tmp_path / "store")
+    assert len(data) == 11 and data.labels.tolist() == [0] * 5 + [1] * 6
+    assert data.failures == [(faces / "a/0003.png", "an HTML page, not an image")]
+    [pixels] = taken(data, [[4, 0]])
+    for image, place in zip(pixels, (4, 0), strict=True):
+        assert torch.equal(image, torch.from_numpy(HOW.read(data.samples[place].path).copy()))
+    in_memory = load(faces, None)
+    assert torch.equal(in_memory.images, data.images) and in_memory.failures == data.failures
+
+
+def test_it_is_made_once_and_anew_when_a_file_changes(faces, tmp_path, monkeypatch):
+    first = load(faces, tmp_path / "store")
+    monkeypatch.setattr(store, "decoded", None)  # nothing is decoded any more
+    again = load(faces, tmp_path / "store")
+    assert torch.equal(again.images, first.images) and again.failures == first.failures
+    shutil.move(faces, tmp_path / "moved")
+    assert torch.equal(load(tmp_path / "moved", tmp_path / "store").images, first.images)
+    monkeypatch.undo()
+
+    before = set((tmp_path / "store").glob("*.uint8"))
+    os.utime(tmp_path / "moved/b/0000.png", (1, 1))
+    load(tmp_path / "moved", tmp_path / "store")
+    after = set((tmp_path / "store").glob("*.uint8"))
+    assert len(before) == len(after) == 1 and before != after
+    load(tmp_path / "moved", tmp_path / "store", Preprocess(16, 3))
+    assert len(set((tmp_path / "store").glob("*.uint8"))) == 2
+    assert first.images.sum() > 0  # what is mapped already stays
+
+
+def test_without_room_images_are_decoded_whenever_they_are_used(
+    faces, tmp_path, monkeypatch, capsys
+):
+    kept = load(faces, tmp_path / "store")
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(1000))
+    data = load(faces, tmp_path / "other")
+    assert "0.0 GB free" in capsys.readouterr().err
+    assert data.images is None and data.failures == kept.failures and len(data) == len(kept)
+    order = [[4, 0], [10], [1, 2, 3]]
+    assert all(map(torch.equal, taken(data, order), taken(kept, order)))
+    assert not list((tmp_path / "other").glob("*.uint8"))
+    (tmp_path / "file").write_text("")
+    assert load(faces, tmp_path / "file").images is None  # nowhere to make a folder
+
+
+def test_workers_do_what_one_process_does(tmp_path, monkeypatch):
+    make_faces(tmp_path / "faces", ["a", "b"], 100)
+    (tmp_path / "faces/b/0070.png").write_bytes(b"")
+    alone = load(tmp_path / "faces", None)
+    monkeypatch.setattr(decode, "FEW", 10)
+    many = load(tmp_path / "faces", tmp_path / "store")
+    assert torch.equal(alone.images, many.images) and alone.failures == many.failures
+    assert len(many) == 199
+
+
+TWO = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[1])
+from utils.preprocess import Preprocess
+from utils.samples import find_images, label_images
+from utils.store import load
+images = find_images(pathlib.Path("faces"))
+data = load(label_images(images, list(images)), Preprocess(48, 1), "train", pathlib.Path("store"))
+print(len(data), int(data.images.sum()))
+"""
+
+
+def test_two_runs_at_once_and_one_that_is_killed(tmp_path):
+    make_faces(tmp_path / "faces", ["a", "b"], 400)
+
+    def start() -> subprocess.Popen:
+        words = [sys.executable, "-c", TWO, str(ROOT)]
+        return subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+
+    killed = start()
+    while not list(tmp_path.glob("store/.part-*")):
+        assert killed.poll() is None
+        time.sleep(0.001)
+    others = [start(), start()]
+    killed.kill()
+    killed.wait()
+    answers = {other.communicate()[0] for other in others}
+    assert len(answers) == 1 and answers.pop().startswith("800 ")
+    names = {path.suffix for path in (tmp_path / "store").iterdir() if path.name != ".lock"}
+    assert names == {".uint8", ".json"} and not list(tmp_path.glob("store/.part-*"))
+
+
+def test_a_jpeg_decoded_small_is_the_jpeg_resized(tmp_path):
+    import skimage.data
+
+    photo = Image.fromarray(skimage.data.astronaut()[:400, 60:460])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "x.jpg", quality=95, exif=exif)
+    for channels in (1, 3):
+        how = Preprocess(48, channels)
+        assert max(how.open(tmp_path / "x.jpg").size) == 100  # a quarter, and twice 48 at least
+        exact = how(photo.rotate(-90)).astype(int)
+        assert np.abs(how.read(tmp_path / "x.jpg").astype(int) - exact).mean() < 2

@@ -1,0 +1,597 @@
+"""The training engine: what it promises of resuming, of many processes, of its options."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from efficientnet_pytorch import EfficientNet
+from PIL import Image
+from torch import nn
+
+import models
+import train
+from tests.helpers import (
+    ROOT,
+    command,
+    kill_when,
+    make_faces,
+    name_of,
+    one_line_error,
+    row,
+    run,
+    write_table,
+)
+from tests.originals import ORIGINALS
+from utils import optim, precision, targets
+from utils.augment import Augment
+from utils.checkpoint import Checkpoint
+from utils.cli import StageError
+from utils.emotions import EMOTIONS
+from utils.preprocess import Preprocess
+from utils.runs import Run
+from utils.samples import Sample
+from utils.team import Team
+from utils.trainer import Recipe, Trainer
+
+CLASSES = ["기쁨", "분노", "중립"]
+BASE = ("--amp", "off", "--batch_size", 8)
+# Every option that has something to remember, at once.
+ALL = (
+    *BASE, "--optimizer", "sgd", "--lr", 0.005, "--schedule", "cosine", "--warmup", 1,
+    "--accumulate", 2, "--clip", 1, "--ema", 0.9, "--patience", 9, "--label_smoothing", 0.1,
+    "--class_weights", "effective", "--mixup", 0.2, "--rotation", 10, "--crop", 3, "--erase", 0.3,
+    "--brightness", 0.2, "--epochs", 3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with train and validation; not to be changed."""
+    folder = tmp_path_factory.mktemp("data")
+    for i, (name, count) in enumerate({"train": 23, "validation": 5}.items()):
+        make_faces(folder / name, CLASSES, count, seed=i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """The folder in which a training with all options has run from its start to its end."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run("train.py", *ALL, "--data_path", data, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def results(folder: Path, run_name: str = "001-emotionnet") -> list[dict[str, str]]:
+    """The lines of a run's results.csv, but for how fast it was."""
+    with (folder / "runs" / run_name / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for line in rows:
+        del line["images_per_second"]
+    return rows
+
+
+def same(a: object, b: object) -> bool:
+    """Equal to the last bit, in all that is kept; but for how fast it was."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        keys = a.keys() - {"images_per_second"}
+        return keys == b.keys() - {"images_per_second"} and all(same(a[k], b[k]) for k in keys)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+# --- resuming
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
+def test_resumed_is_undisturbed_to_the_bit(data, undisturbed, tmp_path, sig):
+    folder = tmp_path / "runs/001-emotionnet"
+    args = (*ALL, "--data_path", data, "--save_every", 0)
+
+    def amid_the_second_epoch() -> bool:
+        ready = (folder / "results.csv").exists()
+        time.sleep(0.15 if ready else 0)
+        return ready
+
+    status = kill_when(amid_the_second_epoch, "train.py", *args, cwd=tmp_path, sig=sig)
+    state = torch.load(folder / "last.pt", weights_only=True)["training"]
+    assert (state["epoch"], bool(state["batch"])) == (2, True), "not amid the epoch"
+    assert status == (130 if sig == signal.SIGINT else -sig)
+    done = run("train.py", "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and "goes on in epoch 2, batch " in done.stdout
+    assert results(tmp_path) == results(undisturbed) and len(results(tmp_path)) == 3
+    expected = undisturbed / "runs/001-emotionnet"
+    assert (folder / "best.pt").read_bytes() == (expected / "best.pt").read_bytes()
+    assert (tmp_path / "model.pt").read_bytes() == (expected / "best.pt").read_bytes()
+    before, after = (torch.load(f / "last.pt", weights_only=True) for f in (expected, folder))
+    assert same(before, after)
+    assert {p.name for p in folder.iterdir()} == {
+        "options.json", "results.csv", "curves.png", "first_batch.png", "best.pt", "last.pt",
+    }  # fmt: skip
+
+
+def test_a_finished_run_is_left_alone_or_goes_on_for_longer(data, undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    before = (tmp_path / "runs/001-emotionnet/best.pt").read_bytes()
+    done = run("train.py", "--resume", "runs/001-emotionnet", cwd=tmp_path)
+    assert done.returncode == 0 and "epoch 3/3" not in done.stdout
+    assert (tmp_path / "runs/001-emotionnet/best.pt").read_bytes() == before
+    done = run("train.py", "--resume", "auto", *ALL, "--data_path", data, cwd=tmp_path)
+    assert done.returncode == 0 and "goes on in epoch 4" in done.stdout
+    last = tmp_path / "runs/001-emotionnet/last.pt"
+    done = run("train.py", "--resume", last, "--epochs", 4, cwd=tmp_path)
+    assert done.returncode == 0 and "epoch 4/4" in done.stdout
+    assert [line["epoch"] for line in results(tmp_path)] == ["1", "2", "3", "4"]
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    # A run's newest state is a model like any other.
+    done = run("test.py", "--model_path", last, "--data_path", data / "validation", cwd=tmp_path)
+    assert done.returncode == 0 and "epoch 4" in done.stdout
+
+
+def test_what_cannot_be_resumed_is_told(data, undisturbed, tmp_path):
+    one_line_error(run("train.py", "--resume", cwd=tmp_path), "runs holds no run")
+    one_line_error(run("train.py", "--resume", "x", cwd=tmp_path), "x is no run's folder")
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(data, tmp_path / "other")
+    (tmp_path / "other/train/기쁨/0000.png").unlink()
+    done = run("train.py", "--resume", "--data_path", "other", cwd=tmp_path)
+    assert done.returncode == 2 and "the images are not those" in done.stderr
+    done = run("train.py", "--resume", "--image_channel", 3, cwd=tmp_path)
+    assert done.returncode == 2 and "the image size and channels are not those" in done.stderr
+    (tmp_path / "runs/001-emotionnet/last.pt").write_bytes(b"x")
+    one_line_error(run("train.py", "--resume", cwd=tmp_path), "last.pt", "no model file")
+
+
+def test_config_is_what_a_run_was_told_and_the_command_line_wins(data, undisturbed, tmp_path):
+    options = undisturbed / "runs/001-emotionnet/options.json"
+    told = json.loads(options.read_text(encoding="utf-8"))
+    assert told["epochs"] == 3 and told["mixup"] == 0.2 and told["lr"] == 0.005
+    done = run("train.py", "--config", options, "--epochs", 1, cwd=tmp_path)
+    assert done.returncode == 0 and "epoch 1/1" in done.stdout
+    again = json.loads((tmp_path / "runs/001-emotionnet/options.json").read_text("utf-8"))
+    assert again == told | {"epochs": 1}
+    for text, word in (("[1]", "is not JSON like"), ('{"epoch": 1}', "--epoch=1")):
+        (tmp_path / "c.json").write_text(text)
+        one_line_error(run("train.py", "--config", "c.json", cwd=tmp_path), word)
+
+
+def test_pictures_and_options_of_a_run(undisturbed):
+    folder = undisturbed / "runs/001-emotionnet"
+    with Image.open(folder / "first_batch.png") as mosaic, Image.open(folder / "curves.png") as c:
+        assert mosaic.size == (8 * 112, 128) and c.width > 800
+        pixels = np.asarray(mosaic.convert("L"))
+    tiles = [pixels[20:126, i * 112 + 2 : i * 112 + 108] for i in range(8)]
+    assert all(tile.std() > 20 for tile in tiles) and tiles[0].tobytes() != tiles[1].tobytes()
+
+
+def test_early_stop_and_another_folder_for_every_run(data, tmp_path):
+    args = (*BASE, "--data_path", data, "--optimizer", "sgd", "--lr", 1e-9, "--patience", 2)
+    for number in (1, 2):
+        done = run("train.py", *args, "--epochs", 9, cwd=tmp_path)
+        assert done.returncode == 0 and f"runs/{number:03d}-emotionnet" in done.stdout
+        assert len(results(tmp_path, f"{number:03d}-emotionnet")) == 3
+    assert results(tmp_path) == results(tmp_path, "002-emotionnet")
+
+
+# --- many processes
+
+
+def torchrun(*args: object, cwd: Path, **more: object) -> subprocess.Popen:
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", *map(str, args)]
+    return subprocess.Popen(
+        words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="gloo, /proc")
+def test_two_processes_do_what_one_does_and_one_may_be_killed(data, tmp_path):
+    args = [*BASE, "--data_path", data, "--epochs", 2, "--mixup", 0.2, "--accumulate", 2]
+    done = run("train.py", *args, cwd=tmp_path)
+    assert done.returncode == 0
+    both = torchrun("--nproc_per_node=2", ROOT / "train.py", *args, cwd=tmp_path)
+    out, err = both.communicate(timeout=120)
+    assert both.returncode == 0, err
+    assert "2 processes, cpu" in out and "8 over all processes" in out
+    assert out.count("epoch 1/2") == 1
+
+    # Again, and one of the two is killed after an epoch.
+    both = torchrun(
+        "--nproc_per_node=2", "--max-restarts=1", ROOT / "train.py", *args, "--save_every", 0,
+        "--epochs", 3, cwd=tmp_path,
+    )  # fmt: skip
+    while not (tmp_path / "runs/003-emotionnet/results.csv").exists():
+        assert both.poll() is None, both.stderr.read()
+        time.sleep(0.01)
+    os.kill(rank_one(both.pid), signal.SIGKILL)
+    out, err = both.communicate(timeout=120)
+    assert both.returncode == 0, err
+    assert "runs/003-emotionnet goes on in epoch 2" in out
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+
+    one = results(tmp_path)
+    for other in (results(tmp_path, f"00{i}-emotionnet")[:2] for i in (2, 3)):
+        for ours, theirs in zip(one, other, strict=True):
+            for key, value in ours.items():
+                assert float(value) == pytest.approx(float(theirs[key]), abs=1e-4), key
+
+
+def rank_one(parent: int) -> int:
+    """The process of rank 1 that torchrun has started."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status, environment = (folder / "status").read_text(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"PPid:\t{parent}\n" in status and b"\0RANK=1\0" in environment:
+            return int(folder.name)
+    raise AssertionError("no process of rank 1")
+
+
+BATCH_NORM = """
+import copy, sys, torch, torch.nn.functional as F
+sys.path.insert(0, sys.argv[1])
+import models
+from utils.team import join
+team = join(gpu=False, cuda_idx=0)
+torch.manual_seed(0)
+one = models.create("resnet18", 3, 1, 16).double().train()
+images, labels = torch.rand(7, 1, 16, 16).double(), torch.arange(7) % 3
+two = team.share_batch_norm(copy.deepcopy(one))
+wrapped = team.wrap(two)
+team.tell_rows(two, 7)
+a, b = team.share(7)
+torch.manual_seed(1)
+F.cross_entropy(one(images), labels).backward()
+torch.manual_seed(1)
+(F.cross_entropy(wrapped(images[a:b]), labels[a:b], reduction="sum") * 2 / 7).backward()
+for p, q in zip(one.parameters(), two.parameters()):
+    torch.testing.assert_close(p.grad, q.grad)
+for p, q in zip(one.buffers(), two.buffers()):
+    torch.testing.assert_close(p, q)
+team.leave()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="gloo")
+def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
+    (tmp_path / "check.py").write_text(BATCH_NORM)
+    both = torchrun("--nproc_per_node=2", "check.py", ROOT, cwd=tmp_path)
+    _, err = both.communicate(timeout=60)
+    assert both.returncode == 0, err
+
+
+# --- all networks through all scripts
+
+NINE = {
+    "emotionnet": 48, "resemotionnet": 16, "resnet18": 16, "vgg19": 32, "vgg22": 32, "vgg24": 64,
+    "efficientnet-b4": 32, "efficientnet-b5": 32, "efficientnet-b5 large": 64,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Eight images to learn from, and a few for the other sets."""
+    folder = tmp_path_factory.mktemp("few")
+    for name, count in {"train": 4, "validation": 1, "test": 2}.items():
+        make_faces(folder / name, ["기쁨", "분노"], count)
+    return folder
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", NINE)
+def test_every_network_trains_and_is_tested_and_predicts(few, tmp_path, name, channels):
+    args = ("--model", name.split()[0], "--image_size", NINE[name], "--image_channel", channels)
+    done = run(
+        "train.py", *args, "--data_path", few, "--epochs", 1, "--batch_size", 4, "--amp", "off",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert Checkpoint.load(tmp_path / "model.pt").preprocess["image_channel"] == channels
+    done = run("test.py", "--data_path", few, cwd=tmp_path)
+    assert done.returncode == 0 and "of 4 images" in done.stdout
+    done = run("emotion.py", "--img", few / "test/분노/0000.png", cwd=tmp_path)
+    [answer] = json.loads(done.stdout)
+    assert sum(answer["probs"]) == pytest.approx(100, abs=0.1)
+
+
+# --- the original's checkpoints
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_an_original_checkpoint_gives_the_originals_probabilities(few, tmp_path, name):
+    make, size, channels = ORIGINALS[name]
+    torch.manual_seed(0)
+    original = make().eval()
+    face = few / "test/분노/0000.png"
+    picture = Image.open(face).convert("L" if channels == 1 else "RGB").resize((size, size), 2)
+    pixels = torch.from_numpy(np.array(picture)).float().div(255).view(1, size, size, channels)
+    with torch.no_grad():
+        while True:  # until it is as sure of its answers as a trained one
+            expected = original(pixels.permute(0, 3, 1, 2))[:, :7].softmax(1)[0] * 100
+            if expected.max() > 40:
+                break
+            list(original.parameters())[-2].mul_(2)
+    weights = {"model": original.state_dict(), "optimizer": {"state": {}, "param_groups": []}}
+    torch.save(weights, tmp_path / "model.pt")
+    done = run("emotion.py", "--img", face, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [answer] = json.loads(done.stdout)
+    assert answer["probs"] == pytest.approx(expected.tolist(), abs=0.01)
+    assert answer["label"] == EMOTIONS[int(expected.argmax())]
+
+
+def test_an_original_checkpoint_is_tested_and_trained_on(few, tmp_path):
+    make, _, _ = ORIGINALS["resnet18"]
+    weights = {f"module.{key}": value for key, value in make().state_dict().items()}
+    torch.save({"model": weights, "optimizer": {}}, tmp_path / "old.pt")
+    old = ("--model_path", "old.pt")
+    done = run("test.py", *old, "--data_path", few, "--image_size", 40, cwd=tmp_path)
+    assert done.returncode == 0 and "resnet18-original, a checkpoint of the original" in done.stdout
+    done = run("test.py", *old, "--data_path", few, "--image_channel", 3, cwd=tmp_path)
+    one_line_error(done, "--image_channel 3 contradicts")
+    args = ("--data_path", few, "--epochs", 1, "--batch_size", 4, "--amp", "off")
+    done = run("train.py", "--init", "old.pt", *args, cwd=tmp_path)
+    assert done.returncode == 0 and "resnet18 of" in done.stdout
+    weights.pop("module.conv1.weight")
+    torch.save({"model": weights}, tmp_path / "old.pt")
+    one_line_error(run("test.py", *old, "--data_path", few, cwd=tmp_path), "old.pt is no model")
+
+
+# --- starting from weights
+
+
+def test_init_starts_from_a_model_and_makes_its_last_layer_anew(data, few, undisturbed, tmp_path):
+    best = undisturbed / "runs/001-emotionnet/best.pt"
+    args = (*BASE, "--optimizer", "sgd", "--lr", 1e-9, "--epochs", 1, "--data_path")
+    done = run("train.py", "--init", best, *args, data, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    accuracy = Checkpoint.load(best).val_accuracy
+    assert Checkpoint.load(tmp_path / "model.pt").val_accuracy == pytest.approx(accuracy, abs=1e-6)
+    shutil.copytree(few, tmp_path / "few")
+    for name in ("train", "validation"):
+        (tmp_path / "few" / name / "분노").rename(tmp_path / "few" / name / "놀람")
+    done = run("train.py", "--init", best, *args, "few", cwd=tmp_path)
+    assert done.returncode == 0 and "does not know 놀람" in done.stderr
+    done = run("train.py", "--init", best, "--model", "vgg19", *args, "few", cwd=tmp_path)
+    one_line_error(done, "is a emotionnet of 1 channel")
+
+
+def test_the_last_layer_goes_by_class_name():
+    torch.manual_seed(0)
+    old = models.create("vgg19", 3, 1, 32).eval()
+    how = Preprocess(32, 1).settings()
+    checkpoint = Checkpoint("vgg19", ["a", "b", "c"], how, 1, 0.5, old.state_dict())
+    new = models.create("vgg19", 2, 1, 32).eval()
+    assert checkpoint.start(new, ["c", "a"]) == []
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(new(images), old(images)[:, [2, 0]])
+    fresh = new.classifier.weight.clone()
+    assert checkpoint.start(new, ["a", "z"]) == ["z"]
+    assert torch.equal(new.classifier.weight, fresh)
+
+
+def test_pretrained_is_the_librarys_own(few, tmp_path, monkeypatch):
+    from efficientnet_pytorch import utils as library
+
+    from models.efficientnet import pretrained
+
+    torch.manual_seed(0)
+    theirs = EfficientNet.from_name("efficientnet-b4")
+    monkeypatch.setattr(library.model_zoo, "load_url", lambda url: theirs.state_dict())
+    ours = pretrained("efficientnet-b4", 7, 3)
+    assert torch.equal(ours._conv_head.weight, theirs._conv_head.weight)
+    assert ours._fc.out_features == 7
+
+    def fail(url: str) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(library.model_zoo, "load_url", fail)
+    with pytest.raises(StageError, match="needs the internet"):
+        pretrained("efficientnet-b4", 7, 3)
+    done = run("train.py", "--pretrained", "--data_path", few, cwd=tmp_path)
+    one_line_error(done, "--pretrained is for the efficientnets")
+
+
+# --- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "--batch_size 64 --accumulate 2"),
+        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you"), "--batch_size"),
+    ],
+)
+def test_out_of_memory_is_told_with_what_to_do(error, words):
+    with (
+        pytest.raises(StageError, match=words),
+        train.told_in_a_line(train.parse_args([]), Run(Path())),
+    ):
+        raise error
+
+
+def test_a_bug_is_not_hidden():
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        train.told_in_a_line(train.parse_args([]), Run(Path())),
+    ):
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ulimit")
+def test_a_disk_that_fills_is_told_and_leaves_no_half_file(data, tmp_path):
+    words = " ".join(command("train.py", *BASE, "--data_path", data, "--store", "store"))
+    limited = f"ulimit -f 20000; exec {words}"  # in 1024 bytes: less than last.pt
+    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert "last.pt: File too large; make room" in line and "train.py --resume runs/001" in line
+    assert not list(tmp_path.rglob(".part-*"))
+    done = run("train.py", "--resume", "--epochs", 1, cwd=tmp_path)
+    assert done.returncode == 0 and Checkpoint.load(tmp_path / "model.pt").epoch == 1
+
+
+def test_a_label_only_in_validation(data, tmp_path):
+    shutil.copytree(data / "validation", tmp_path / "data/validation")
+    shutil.copytree(data / "train/기쁨", tmp_path / "data/train/기쁨")
+    shutil.copytree(data / "train/분노", tmp_path / "data/train/분노")
+    done = run("train.py", cwd=tmp_path)
+    one_line_error(done, "classes that train does not: 중립", "put images of them into train")
+
+
+# --- the rules
+
+
+def test_learning_rates_over_time():
+    def rates(schedule: str, warmup: int) -> list[float]:
+        return [optim.lr_factor(schedule, step, 100, warmup) for step in range(100)]
+
+    assert rates("none", 0) == [1.0] * 100
+    assert rates("none", 4)[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    cosine = rates("cosine", 10)
+    assert cosine[10] == 1 and cosine[55] == pytest.approx(0.5) and cosine[-1] < 0.001
+    one = rates("onecycle", 0)
+    assert one[0] == pytest.approx(0.04) and one[30] == 1 and one[-1] < 0.01 and max(one) == 1
+    assert one == pytest.approx(torch_onecycle(), abs=0.03)
+
+
+def torch_onecycle() -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, 101, cycle_momentum=False)
+    rates = []
+    for _ in range(100):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_class_weights():
+    counts = targets.one_hot([Sample(Path(), 0)] * 30 + [Sample(Path(), 1)] * 10, ["a", "b", "c"])
+    assert targets.class_weights(counts, "none") is None
+    inverse = targets.class_weights(counts, "inverse")
+    assert inverse.tolist() == pytest.approx([40 / 60, 40 / 20, 0])
+    effective = targets.class_weights(counts, "effective")
+    assert 1 < effective[1] / effective[0] < 3
+    assert (30 * effective[0] + 10 * effective[1]) / 40 == pytest.approx(1)
+
+
+def test_votes_are_the_three_annotators_answers(tmp_path):
+    seen = [
+        "기쁨 기쁨 기쁨",
+        "기쁨 중립 기쁨",
+        "중립 중립 기쁨",
+        "기쁨 기쁨 슬픔",
+        "분노 기쁨 중립",
+    ]
+    rows = [row(name_of("기쁨", i), seen=answers) for i, answers in enumerate(seen)]
+    table = write_table(tmp_path / "t.tsv", [*rows, row("기쁨_other.jpg")])
+    samples = [Sample(Path("기쁨") / name_of("기쁨", i), 0) for i in (*range(5), 9)]
+    probabilities, found = targets.votes(table, samples, ["기쁨", "중립"])
+    third = 1 / 3
+    # By the table; the third one's majority is not its folder, the fourth has a class not known
+    # here, the fifth has no majority, and the sixth no row.
+    expected = [[1, 0], [2 * third, third], [1, 0], [1, 0], [1, 0], [1, 0]]
+    assert probabilities.flatten().tolist() == pytest.approx(np.ravel(expected).tolist())
+    assert found == 2
+
+
+def test_training_on_votes(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    face = tmp_path / "data/train/기쁨/0000.png"
+    face.rename(face.with_name(name_of("기쁨")))
+    write_table(tmp_path / "t.tsv", [row(name_of("기쁨"), seen="기쁨 기쁨 중립")])
+    done = run("train.py", *BASE, "--epochs", 1, "--annotations", "t.tsv", cwd=tmp_path)
+    assert done.returncode == 0 and "1 of 69 images have three annotators' votes" in done.stdout
+    write_table(tmp_path / "t.tsv", [row(name_of("분노"))])
+    done = run("train.py", *BASE, "--annotations", "t.tsv", cwd=tmp_path)
+    assert done.returncode == 2 and "t.tsv has no row for any image" in done.stderr
+
+
+def test_ema_follows_closely_first_and_slowly_later():
+    model = nn.BatchNorm1d(1)
+    average = optim.Ema(model, 0.99)
+    nn.init.zeros_(model.weight)
+    average.update(model)
+    assert average.model.weight.item() == pytest.approx(2 / 11)
+    average.updates = 10_000
+    before = average.model.weight.item()
+    average.update(model)
+    assert average.model.weight.item() == pytest.approx(0.99 * before)
+
+
+def test_variations_are_of_the_kind_and_size_that_is_asked_for():
+    images = torch.full((64, 3, 20, 20), 0.5)
+    chance = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    plain = Augment(flip=False, rotation=0)
+    assert torch.equal(plain(images, plain.draw(64, 20, chance())), images)
+
+    crop = Augment(flip=False, rotation=0, crop=4)
+    spots = torch.zeros(64, 1, 20, 20)
+    spots[:, :, 10, 10] = 1
+    moved = crop(spots, crop.draw(64, 20, chance())).flatten(1).argmax(1)
+    rows, columns = moved // 20 - 10, moved % 20 - 10
+    assert set(rows.tolist()) | set(columns.tolist()) == set(range(-4, 5))
+
+    erase = Augment(flip=False, rotation=0, erase=0.5)
+    holes = (erase(images, erase.draw(64, 20, chance())) == 0).float().mean((1, 2, 3))
+    assert 0.3 < (holes > 0).float().mean() < 0.7
+    assert holes.max() < 0.4 and holes[holes > 0].min() > 0.01
+
+    light = Augment(flip=False, rotation=0, brightness=0.2)
+    levels = light(images, light.draw(64, 20, chance())).mean((1, 2, 3))
+    assert 0.4 <= levels.min() < 0.42 and 0.58 < levels.max() <= 0.6
+
+
+def test_mixup_and_accumulation_do_what_one_large_batch_does(data):
+    """Without anything random in the network, two batches of 8 a step are one of 16."""
+    from utils.samples import find_images, label_images
+    from utils.store import load
+
+    faces = find_images(data / "train")
+    images = load(label_images(faces, list(faces)), Preprocess(32, 1), "train", None)
+    assert len(images) == 69
+    losses = []
+    for size, accumulate in ((16, 1), (8, 2)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(1024, 3))
+        plain = Augment(flip=False, rotation=0)
+        recipe = Recipe(1, size, 0.01, "sgd", accumulate=accumulate, augment=plain)
+        trainer = Trainer(model, images, targets.one_hot(images.samples, CLASSES), recipe,
+                          Team(torch.device("cpu")))  # fmt: skip
+        losses.append(trainer.train_epoch(lambda: None, "")[0])
+        assert trainer.steps_an_epoch == 5
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_reduced_precision_is_measured_or_told():
+    cpu, model = torch.device("cpu"), models.create("emotionnet", 7, 1, 48)
+    before = torch.get_rng_state()
+    assert precision.choose("auto", model, (8, 1, 48, 48), cpu) in ("off", "bf16")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert precision.choose("fp16", model, (8, 1, 48, 48), cpu) == "fp16"
+
+
+def test_bf16_trains(data, tmp_path):
+    args = ("--amp", "bf16", "--optimizer", "adam", "--lr", 0.0003, "--batch_size", 8)
+    done = run("train.py", *args, "--epochs", 2, "--data_path", data, cwd=tmp_path)
+    assert done.returncode == 0 and "on cpu in bf16" in done.stdout
+    assert float(results(tmp_path)[-1]["val_accuracy"]) > 0.6
+    assert re.search(r"best epoch \d", done.stdout)
