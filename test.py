@@ -1,12 +1,15 @@
-"""Measure a trained model on faces it has never seen: stage 5 of 5.
+"""Measure trained models on faces that they have never seen: stage 5 of 5.
 
-Prints the accuracy and the Truth\\Prediction table over <data_path>/test, or over <data_path>
-itself where that holds the class folders. Network, size, channels and classes are read from the
-checkpoint; no flag of the training has to be repeated.
+Prints the accuracy with its 95 % interval, what there is to say of each class, and the
+Truth\\Prediction table, over <data_path>/test, or over <data_path> itself where that holds the
+class folders. A folder beside the model gets the same as files, with every prediction, and
+pictures. Network, size, channels and classes are read from the checkpoint.
 
   python test.py                                           # model.pt on data/test
-  python test.py --data_path data/validation
-  python test.py --model_path adam.pt --data_path my_faces --no-gpu
+  python test.py --split validation --tta flip
+  python test.py --calibrate                               # make the model as sure as it is right
+  python test.py --model_path a.pt b.pt c.pt               # side by side
+  python test.py --json --data_path my_faces --no-gpu
 
 Next: python emotion.py --img photo.jpg
 """
@@ -14,24 +17,69 @@ Next: python emotion.py --img photo.jpg
 from __future__ import annotations
 
 import argparse
+import csv
+import io
+import json
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from utils import cli
 from utils.cli import StageError, say
 from utils.errorlog import log_files
-from utils.samples import find_images, label_images
+from utils.files import atomic_file, prepare_folder
+from utils.metrics import Reliability, Scores, fit_temperature, scale, wilson
+from utils.samples import Sample, find_images, label_images
 
 if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor processes that decode
     import torch
+
+    from utils.checkpoint import Checkpoint
+    from utils.store import Dataset
+
+MISTAKES = 36  # in the gallery
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model has made of a set of faces."""
+
+    model_path: Path
+    checkpoint: Checkpoint
+    root: Path
+    samples: list[Sample]
+    truth: np.ndarray  # int64 (N,): classes' indices in the checkpoint
+    probs: np.ndarray  # float64 (N, classes), at the checkpoint's temperature
+    rate: float  # images per second in the network
+    parameters: int
+
+    @property
+    def scores(self) -> Scores:
+        return Scores.of(self.truth, self.probs.argmax(1), len(self.checkpoint.classes))
+
+    @property
+    def reliability(self) -> Reliability:
+        return Reliability.of(self.probs, self.truth)
 
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    models = [Path("model.pt")]
+    flag(
+        "--model_path", "trained models; several: a table", models, Path, nargs="+", metavar="FILE"
+    )
     flag("--data_path", "holds test, or class folders itself", Path("data"), Path, metavar="DIR")
+    flag("--split", "which of data_path's sets", "test", str, choices=("validation", "test"))
     flag("--batch_size", "images at a time; no figure changes", 128, cli.positive, metavar="N")
+    kinds = ("none", "flip", "tencrop")
+    flag("--tta", "mean over views of each image", "none", str, choices=kinds)
+    parser.switch("--calibrate", "fit a temperature on validation, into the model file", False)
+    flag("--output", "unset: <model>-report beside each model", None, Path, metavar="DIR")
+    parser.switch("--json", "the figures as JSON, and nothing else, on stdout", False)
     parser.original_size_flag()
     flag("--image_channel", "only checked: the model's own is used", None, int, choices=(1, 3))
     parser.device_flags()
@@ -43,33 +91,73 @@ def main() -> int:
     args = parse_args()
     from utils.checkpoint import Checkpoint
     from utils.device import choose_device
-    from utils.engine import predict
-    from utils.store import load
 
     device = choose_device(args.gpu, args.cuda_idx)
-    checkpoint = Checkpoint.load(args.model_path, args.image_size, args.image_channel)
-    model = checkpoint.build().to(device)
-    root = args.data_path / "test" if (args.data_path / "test").is_dir() else args.data_path
-    images = find_images(root)
-    check_classes(root, list(images), checkpoint.classes)
+    sizes = args.image_size, args.image_channel
+    checkpoints = [Checkpoint.load(path, *sizes) for path in args.model_path]
+    outputs = report_folders(args)
+    sets = Sets()
+    results = []
+    for path, checkpoint, output in zip(args.model_path, checkpoints, outputs, strict=True):
+        if args.calibrate:
+            checkpoint = calibrate(path, checkpoint, sets, args, device)
+        result = measure(path, checkpoint, find_root(args, args.split), sets, args, device)
+        write_report(result, output)
+        results.append(result)
 
-    samples = label_images(images, checkpoint.classes)
-    data = load(samples, checkpoint.preprocessing(), "test images", folder=None)
     log_path = args.log_dir / "test.error.log"
     args.log_dir.mkdir(parents=True, exist_ok=True)
-    log_files(log_path, data.failures)
-    if not len(data):
-        raise StageError(f"{root}: not one readable image")
+    failures = sets.failures()
+    log_files(log_path, failures)
+    if args.json:
+        reports = [report(result) for result in results]
+        shown = reports if len(reports) > 1 else reports[0]
+        print(json.dumps(shown, ensure_ascii=False))
+    elif len(results) > 1:
+        print_side_by_side(results)
+    else:
+        print_result(results[0], outputs[0])
+    if failures:
+        say(f"{len(failures)} images could not be read: {log_path}")
+    return cli.SOME_FAILED if failures else cli.OK
 
-    batches = data.images.split(args.batch_size)
-    answers = predict(model, batches, len(data), "test").argmax(1)
-    right = int((answers == data.labels).sum())
-    print(f"{args.model_path}: {checkpoint.describe()}")
-    print(f"{root}: accuracy {right / len(data):.3%} ({right} of {len(data)} images)")
-    print_confusion(confusion(data.labels, answers, len(checkpoint.classes)), checkpoint.classes)
-    if data.failures:
-        print(f"{len(data.failures)} images could not be read: {log_path}")
-    return cli.SOME_FAILED if data.failures else cli.OK
+
+class Sets:
+    """The sets of images that the models are shown: each is decoded once for each way of it."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple, Dataset] = {}
+
+    def get(self, root: Path, checkpoint: Checkpoint) -> Dataset:
+        """The images in the folder as the model wants them, labelled by its classes."""
+        from utils.store import load
+
+        key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
+        if key not in self._loaded:
+            images = find_images(root)
+            check_classes(root, list(images), checkpoint.classes)
+            samples = label_images(images, checkpoint.classes)
+            data = load(samples, checkpoint.preprocessing(), f"{root.name} images", folder=None)
+            if not len(data):
+                raise StageError(f"{root}: not one readable image")
+            self._loaded[key] = data
+        return self._loaded[key]
+
+    def failures(self) -> list[tuple[Path, str]]:
+        """Every file that could not be read, once."""
+        return list(
+            dict(failure for data in self._loaded.values() for failure in data.failures).items()
+        )
+
+
+def find_root(args: argparse.Namespace, split: str) -> Path:
+    """The folder of a set's class folders. Raises StageError where validation is not there."""
+    root = args.data_path / split
+    if root.is_dir():
+        return root
+    if split == "validation":
+        raise StageError(f"{root}: no such folder; python dataPreparation.py makes it")
+    return args.data_path
 
 
 def check_classes(root: Path, found: list[str], known: list[str]) -> None:
@@ -87,20 +175,174 @@ def check_classes(root: Path, found: list[str], known: list[str]) -> None:
         say(f"note: {root} has no image of {' '.join(missing)}, which the model knows")
 
 
-def confusion(truth: torch.Tensor, answers: torch.Tensor, n: int) -> torch.Tensor:
-    """Counts int64 (n, n): row = true class, column = predicted class."""
-    import torch
+def report_folders(args: argparse.Namespace) -> list[Path]:
+    """Where each model's report goes. Raises StageError where two would go to the same place."""
+    paths = args.model_path
+    if args.output and len(paths) == 1:
+        return [args.output]
+    folders = [(args.output or path.parent) / f"{path.stem}-report" for path in paths]
+    if len(set(folders)) < len(folders):
+        raise StageError("--model_path: two models of one name; test them one by one")
+    return folders
 
-    return torch.bincount(truth * n + answers, minlength=n * n).view(n, n)
+
+def measure(
+    path: Path,
+    checkpoint: Checkpoint,
+    root: Path,
+    sets: Sets,
+    args: argparse.Namespace,
+    device: torch.device,
+) -> Result:
+    """Show the model every image below the folder."""
+    from utils.predict import predict
+
+    data = sets.get(root, checkpoint)
+    model = checkpoint.build().to(device)
+    started = time.perf_counter()
+    batches = data.images.split(args.batch_size)
+    log_probs = predict(model, batches, len(data), path.name, args.tta).double().numpy()
+    rate = len(data) / (time.perf_counter() - started)
+    probs = np.exp(scale(log_probs, checkpoint.temperature or 1.0))
+    parameters = sum(p.numel() for p in model.parameters())
+    truth = data.labels.numpy()
+    return Result(path, checkpoint, root, data.samples, truth, probs, rate, parameters)
 
 
-def print_confusion(counts: torch.Tensor, classes: list[str]) -> None:
-    """The seed's table, in Markdown, and what its numbers stand for."""
+def calibrate(
+    path: Path,
+    checkpoint: Checkpoint,
+    sets: Sets,
+    args: argparse.Namespace,
+    device: torch.device,
+) -> Checkpoint:
+    """Fit the temperature on the validation set, and keep it in the model file."""
+    if checkpoint.is_original:
+        raise StageError(f"--calibrate: {path} is of the original, which has no place for it")
+    plain = replace(checkpoint, temperature=None)
+    result = measure(path, plain, find_root(args, "validation"), sets, args, device)
+    temperature = fit_temperature(np.log(np.maximum(result.probs, 1e-300)), result.truth)
+    calibrated = replace(checkpoint, temperature=temperature)
+    calibrated.save(path)
+    say(f"{path} is calibrated on {result.root}: temperature {temperature:.3f}")
+    return calibrated
+
+
+def report(result: Result) -> dict[str, Any]:
+    """All figures, as JSON holds them. Shares are in [0, 1]."""
+    scores, reliability, checkpoint = result.scores, result.reliability, result.checkpoint
+    low, high = wilson(scores.right, scores.total)
+    return {
+        "model": str(result.model_path),
+        "network": checkpoint.network,
+        "epoch": checkpoint.epoch,
+        "validation_accuracy": checkpoint.val_accuracy,
+        "data": str(result.root),
+        "images": scores.total,
+        "right": scores.right,
+        "accuracy": scores.accuracy,
+        "accuracy_95": [low, high],
+        "macro_f1": scores.macro_f1,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "ece": reliability.ece,
+        "temperature": checkpoint.temperature or 1.0,
+        "images_per_second": result.rate,
+        "parameters": result.parameters,
+        "file_bytes": result.model_path.stat().st_size,
+        "classes": {
+            name: {
+                "precision": float(scores.precision[i]),
+                "recall": float(scores.recall[i]),
+                "f1": float(scores.f1[i]),
+                "support": int(scores.support[i]),
+            }
+            for i, name in enumerate(checkpoint.classes)
+        },
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def write_report(result: Result, folder: Path) -> None:
+    """The report, every prediction, the table, and the pictures."""
+    from utils.plots import draw_confusion, draw_mistakes, draw_reliability
+
+    classes, scores = result.checkpoint.classes, result.scores
+    prepare_folder(folder)
+    with atomic_file(folder / "report.json") as file:
+        file.write((json.dumps(report(result), ensure_ascii=False, indent=2) + "\n").encode())
+    rows = [
+        [sample.path.relative_to(result.root), classes[truth], classes[answer],
+         *(f"{p:.6f}" for p in probs)]
+        for sample, truth, answer, probs in zip(
+            result.samples, result.truth, result.probs.argmax(1), result.probs, strict=True
+        )
+    ]  # fmt: skip
+    write_csv(folder / "predictions.csv", [["file", "truth", "prediction", *classes], *rows])
+    table = [[name, *counts] for name, counts in zip(classes, scores.confusion, strict=True)]
+    write_csv(folder / "confusion.csv", [["truth\\prediction", *classes], *table])
+    draw_confusion(scores, classes, folder / "confusion.png")
+    draw_reliability(result.reliability, folder / "reliability.png")
+    draw_mistakes(worst_mistakes(result), folder / "mistakes.png")
+
+
+def write_csv(path: Path, rows: list[list]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode(errors="surrogateescape"))
+
+
+def worst_mistakes(result: Result) -> list[tuple[Path, str, str, float]]:
+    """The wrong answers of which the model was most sure: file, truth, answer, probability."""
+    classes, answers, sure = result.checkpoint.classes, result.probs.argmax(1), result.probs.max(1)
+    wrong = [i for i in (-sure).argsort(kind="stable") if answers[i] != result.truth[i]]
+    return [
+        (result.samples[i].path, classes[result.truth[i]], classes[answers[i]], float(sure[i]))
+        for i in wrong[:MISTAKES]
+    ]
+
+
+def print_result(result: Result, folder: Path) -> None:
+    scores, classes = result.scores, result.checkpoint.classes
+    low, high = wilson(scores.right, scores.total)
+    print(f"{result.model_path}: {result.checkpoint.describe()}")
+    print(
+        f"{result.root}: accuracy {scores.accuracy:.3%} ({scores.right} of {scores.total} images), "
+        f"95 % interval {low:.1%} to {high:.1%} (Wilson)\n"
+        f"macro F1 {scores.macro_f1:.3f}, balanced accuracy {scores.balanced_accuracy:.3%}, "
+        f"calibration error {result.reliability.ece:.3%}, {result.rate:.0f} images/s"
+    )
+    print("\n| class | precision | recall | F1 | images |\n|---|---|---|---|---|")
+    for i, name in enumerate(classes):
+        print(
+            f"| {i} {name} | {scores.precision[i]:.3f} | {scores.recall[i]:.3f} "
+            f"| {scores.f1[i]:.3f} | {scores.support[i]} |"
+        )
     print("\n| Truth\\Prediction  |" + "|".join(map(str, range(len(classes)))) + "|")
     print("|-------------------|" + "-|" * len(classes))
-    for i, row in enumerate(counts.tolist()):
+    for i, row in enumerate(scores.confusion.tolist()):
         print(f"|{i}|" + "|".join(map(str, row)) + "|")
     print("\n" + "  ".join(f"{i} {name}" for i, name in enumerate(classes)))
+    print(f"\nevery prediction, and pictures: {folder}")
+
+
+def print_side_by_side(results: list[Result]) -> None:
+    """The seed's Accuracy table, a line a model."""
+    name = results[0].root.name
+    print(
+        f"| Network | Validation (%) | {name} (%) | 95 % interval | macro F1 | Model File Size "
+        f"| Parameters | images/s | file |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for result in results:
+        scores, checkpoint = result.scores, result.checkpoint
+        low, high = wilson(scores.right, scores.total)
+        validation = "" if checkpoint.is_original else f"{100 * checkpoint.val_accuracy:.3f}"
+        print(
+            f"| {checkpoint.network} | {validation} | {100 * scores.accuracy:.3f} "
+            f"| {100 * low:.1f}–{100 * high:.1f} | {scores.macro_f1:.3f} "
+            f"| {result.model_path.stat().st_size / 2**20:.0f}M | {result.parameters:,} "
+            f"| {result.rate:.0f} | {result.model_path} |"
+        )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,6 @@ def parse_args(words: list[str]) -> argparse.Namespace:
 def main() -> int:
     args = parse_args(words_given())
     args.model = models.full_name(args.model)
-    from utils.engine import evaluate
     from utils.keeper import Keeper
     from utils.team import join
 
@@ -131,46 +130,23 @@ def main() -> int:
     train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures
     run, resumed = choose_run(args, team)
+    validation_set = validation_set.near(team.device)
     if team.leads:
         prepare_outputs(args, run)
         log_files(args.log_dir / "train.error.log", failures)
 
-    trainer = make_trainer(args, team, model, classes, train_set, resumed)
-    blank = blank_checkpoint(args, trainer, classes, validation_set)
-    keeper = Keeper(run, trainer, blank, args.model_path, args.patience, args.save_every)
-    if resumed:
-        keeper.restore(resumed)
-    if team.leads:
-        announce(args, trainer, classes, validation_set, run)
-    if not resumed and team.leads:
-        draw_first_batch(trainer, classes, run)
-    validation_set = validation_set.near(team.device)
     with told_in_a_line(args, run):
+        trainer = make_trainer(args, team, model, classes, train_set, resumed)
+        blank = blank_checkpoint(args, trainer, classes, validation_set)
+        keeper = Keeper(run, trainer, blank, args.model_path, args.patience, args.save_every)
+        if resumed:
+            keeper.restore(resumed)
+        if team.leads:
+            announce(args, trainer, classes, validation_set, run)
+            draw_first_batch(trainer, classes, run)
         keeper.start()
         while keeper.goes_on():
-            epoch = trainer.place.epoch
-            where = f"epoch {epoch}/{args.epochs}"
-            train_loss, rate = trainer.train_epoch(keeper.pause, where)
-            loss, accuracy = evaluate(
-                trainer.best_model, validation_set, args.batch_size, team, "validate"
-            )
-            keeper.end_epoch(
-                {
-                    "epoch": epoch,
-                    "lr": trainer.lr,
-                    "train_loss": train_loss,
-                    "val_loss": loss,
-                    "val_accuracy": accuracy,
-                    "images_per_second": rate,
-                }
-            )
-            if team.leads:
-                print(
-                    f"{where}  train loss {train_loss:.4f}  validation loss {loss:.4f}  "
-                    f"accuracy {accuracy:.2%}  best {keeper.best_accuracy:.2%} "
-                    f"(epoch {keeper.best_epoch})  {rate:.0f} images/s",
-                    flush=True,
-                )
+            train_and_validate(trainer, keeper, validation_set)
         keeper.close()
     if team.leads:
         tell_the_end(args, keeper, len(failures))
@@ -391,8 +367,15 @@ def blank_checkpoint(
     from utils.checkpoint import Checkpoint
 
     name, how = args.model, trainer.data.preprocess.settings()
-    data = f"{trainer.data.fingerprint} {validation_set.fingerprint}"
-    training = {"amp": trainer.recipe.amp, "data": data}
+    fixed = {  # what a run cannot change when it goes on, beside the network itself
+        "set of images": [trainer.data.fingerprint, validation_set.fingerprint],
+        "optimizer": args.optimizer,
+        "use of --ema": bool(args.ema),
+        "order of images (--seed, --batch_size, --accumulate)": [
+            args.seed, args.batch_size, args.accumulate,
+        ],
+    }  # fmt: skip
+    training = {"amp": trainer.recipe.amp, "fixed": fixed}
     return Checkpoint(name, classes, how, 0, 0.0, {}, training)
 
 
@@ -454,11 +437,40 @@ def told_in_a_line(args: argparse.Namespace, run: Run) -> Iterator[None]:
                 f"out of memory with --batch_size {args.batch_size}: take --batch_size {half} "
                 f"--accumulate {2 * args.accumulate}, which makes the same steps"
             ) from None
-        if args.compile and "dynamo" in type(error).__module__ + type(error).__name__:
+        if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise StageError(f"--compile does not work here ({reason}): leave it out") from None
         if args.deterministic and "deterministic" in reason:
             raise StageError(f"--deterministic: {reason}") from None
         raise
+
+
+def train_and_validate(trainer: Trainer, keeper: Keeper, validation_set: Dataset) -> None:
+    """One epoch, to its end in the log."""
+    from utils.evaluate import evaluate
+
+    epoch, recipe, team = trainer.place.epoch, trainer.recipe, trainer.team
+    where = f"epoch {epoch}/{recipe.epochs}"
+    train_loss, rate = trainer.train_epoch(keeper.pause, where)
+    loss, accuracy = evaluate(
+        trainer.best_model, validation_set, recipe.batch_size, team, "validate"
+    )
+    keeper.end_epoch(
+        {
+            "epoch": epoch,
+            "lr": trainer.lr,
+            "train_loss": train_loss,
+            "val_loss": loss,
+            "val_accuracy": accuracy,
+            "images_per_second": rate,
+        }
+    )
+    if team.leads:
+        print(
+            f"{where}  train loss {train_loss:.4f}  validation loss {loss:.4f}  "
+            f"accuracy {accuracy:.2%}  best {keeper.best_accuracy:.2%} "
+            f"(epoch {keeper.best_epoch})  {rate:.0f} images/s",
+            flush=True,
+        )
 
 
 def tell_the_end(args: argparse.Namespace, keeper: Keeper, failures: int) -> None:

@@ -1,27 +1,37 @@
-"""Recognize facial expressions in the picture of a camera, or in a video file, as it plays.
+"""Recognize facial expressions in the picture of a camera, a video file or a stream, as it plays.
 
-Each frame's faces are found, classified and shown with their label; q or Esc ends it.
+Each face is followed, with a number of its own, and shown with its label and the probabilities of
+all classes, which are smoothed over time. q or Esc ends it. Of a camera or live stream frames are
+left out rather than shown late; of a file none is.
 
   python video.py                                          # the first camera
   python video.py --source 1 --model_path model.pt
-  python video.py --source in.mp4 --output out.mp4         # write instead of show
+  python video.py --source in.mp4 --output out.mp4 --log faces.csv
+  python video.py --source rtsp://camera/stream --log faces.jsonl --no_display
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, TextIO
 
 from utils import cli
 from utils.cli import StageError
-from utils.faces import find_faces, import_cv2
-from utils.files import atomic_file
+
+if TYPE_CHECKING:  # torch takes seconds, which --help or a wrong flag should not
+    import numpy as np
+
+    from utils.recognizer import Recognizer
+    from utils.tracks import Track
+    from utils.videos import Frame
 
 TITLE = "facial emotion recognition"
 ESCAPE = 27
@@ -30,10 +40,21 @@ ESCAPE = 27
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--source", "camera number, or a video file", "0", str, metavar="SOURCE")
+    flag(
+        "--source", "camera number, video file, or address of a stream", "0", str, metavar="SOURCE"
+    )
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    flag("--output", "write the marked video, an .mp4", None, Path, metavar="FILE")
+    flag(
+        "--log", "a line for every face of every frame: .csv or .jsonl", None, Path, metavar="FILE"
+    )
+    parser.switch("--no_display", "no window; so by itself where there is no screen", False)
+    parser.section("finding and judging faces")
+    flag("--detect_every", "frames from one search to the next", 5, cli.positive, metavar="N")
+    flag("--min_face", "smallest, as share of the shorter side", 0.1, cli.share, metavar="X")
+    flag("--smooth", "share of the past in the probabilities", 0.7, cli.share, metavar="X")
     parser.original_size_flag()
-    flag("--output", "write an .mp4 instead of showing a window", None, Path, metavar="FILE")
+    parser.section("the machine")
     parser.device_flags()
     return parser.parse_args()
 
@@ -42,21 +63,45 @@ def main() -> int:
     args = parse_args()
     # Decoders would complain beside our one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if not args.output and not has_screen():
-        raise StageError("there is no screen to show the video on; --output out.mp4 writes it")
-    # Not imported for --help or a wrong flag: torch alone takes seconds.
+    if args.log and args.log.suffix.lower() not in (".csv", ".jsonl"):
+        raise StageError(f"--log {args.log}: name a .csv or a .jsonl")
+    display = not args.no_display and not (args.output and not has_screen())
+    if display and not has_screen():
+        if not args.log:
+            raise StageError("there is no screen; --output out.mp4 or --log faces.csv keeps it")
+        display = False
     from utils.recognizer import Recognizer
+    from utils.tracks import Tracker
+    from utils.videos import Video, written
 
     recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
-    count = 0
-    with open_video(args.source) as (frames, size, rate), open_sink(args, size, rate) as show:
-        for frame in frames:
-            count += 1
-            annotate(frame, recognize)
-            if not show(frame):
+    video = Video(args.source)
+    tracker = Tracker(args.detect_every, args.min_face)
+    frames = seconds = 0
+    with ExitStack() as stack:
+        stack.callback(video.close)
+        keep = stack.enter_context(logged(args.log, recognize.classes))
+        write = None
+        if args.output:
+            write = stack.enter_context(written(args.output, video.size, video.rate))
+        show = stack.enter_context(window()) if display else None
+        bar = stack.enter_context(cli.Bar(video.total or None, "video", "frame"))
+        started = time.monotonic()
+        for frame in video:
+            tracks = tracker.update(frame.pixels)
+            judge(frame.pixels, tracks, recognize, args.smooth)
+            keep(frame, tracks)
+            frames += 1
+            seconds = time.monotonic() - started
+            if write or show:
+                draw(frame.pixels, tracks, recognize.classes, frames / max(seconds, 1e-6))
+            if write:
+                write(frame.pixels)
+            bar.update()
+            if show and not show(frame.pixels):
                 break
-    where = f" -> {args.output}" if args.output else ""
-    print(f"{count} frames{where}")
+    where = "".join(f" -> {path}" for path in (args.output, args.log) if path)
+    print(f"{frames} frames{where}, {frames / max(seconds, 1e-6):.0f} frames/s")
     return cli.OK
 
 
@@ -66,84 +111,98 @@ def has_screen() -> bool:
     return bool(served) or not sys.platform.startswith("linux")
 
 
+def judge(pixels: np.ndarray, tracks: list[Track], recognize: Recognizer, smooth: float) -> None:
+    """Classify all faces of a frame in one batch, and let their tracks remember it."""
+    import numpy as np
+    from PIL import Image
+
+    if not tracks:
+        return
+    faces = []
+    for track in tracks:
+        x, y, w, h = track.rect
+        face = np.ascontiguousarray(pixels[max(0, y) : y + h, max(0, x) : x + w, ::-1])
+        faces.append(recognize.preprocess(Image.fromarray(face)))
+    for track, probs in zip(tracks, recognize.probabilities(faces), strict=True):
+        past = probs if track.probs is None else track.probs
+        track.probs = smooth * past + (1 - smooth) * probs
+
+
+def draw(pixels: np.ndarray, tracks: list[Track], classes: list[str], rate: float) -> None:
+    """Mark every face in the frame (BGR, changed in place), and say how fast it goes."""
+    from utils.draw import chart, label_patch, mark_face, paste
+
+    for track in tracks:
+        best = int(track.probs.argmax())
+        mark_face(pixels, track.rect, classes[best], 100 * track.probs[best], f"{track.number}  ")
+        chart(pixels, track.rect, classes, track.probs)
+    patch = label_patch(f"{rate:.0f} FPS", 18)
+    paste(pixels, patch, 4, 4 + len(patch))
+
+
 @contextmanager
-def open_video(source: str) -> Iterator[tuple[Iterator[np.ndarray], tuple[int, int], float]]:
-    """A source's frames (BGR uint8), their size (width, height) and frames per second.
+def window() -> Iterator[Callable[[np.ndarray], bool]]:
+    """A function that shows a frame in a window and says whether to go on."""
+    from utils.faces import import_cv2
 
-    Raises StageError for a source that cannot be opened, or a camera that stops.
-    """
     cv2 = import_cv2()
-    camera = source.isdecimal() and len(source) < 4
-    if not camera and not Path(source).is_file():
-        raise StageError(f"--source {source}: no such file")
-    cv2.utils.logging.setLogLevel(0)
-    video = cv2.VideoCapture(int(source) if camera else source)
 
-    def frames() -> Iterator[np.ndarray]:
-        while True:
-            there, frame = video.read()
-            if there:
-                yield frame
-            elif camera:
-                raise StageError(f"camera {source} gives no more pictures")
-            else:
-                return
+    def show(pixels: np.ndarray) -> bool:
+        cv2.imshow(TITLE, pixels)
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), ESCAPE)
 
     try:
-        if not video.isOpened():
-            what = "no camera answers" if camera else "not a video that OpenCV can read"
-            raise StageError(f"--source {source}: {what}")
-        size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        yield frames(), size, video.get(cv2.CAP_PROP_FPS) or 30.0
-    finally:
-        video.release()
-
-
-@contextmanager
-def open_sink(
-    args: argparse.Namespace, size: tuple[int, int], rate: float
-) -> Iterator[Callable[[np.ndarray], bool]]:
-    """Where the frames go: a function that takes each and says whether to go on."""
-    cv2 = import_cv2()
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(args.output) as file:
-            writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-            try:
-                if not writer.isOpened():
-                    raise StageError(f"{args.output} cannot be written as a video; name an .mp4")
-                yield lambda frame: writer.write(frame) is None
-            finally:
-                writer.release()
-    else:
-
-        def show(frame: np.ndarray) -> bool:
-            cv2.imshow(TITLE, frame)
-            return cv2.waitKey(1) & 0xFF not in (ord("q"), ESCAPE)
-
         yield show
+    finally:
         cv2.destroyAllWindows()
 
 
-def annotate(frame: np.ndarray, recognize: Callable) -> None:
-    """Draw every face's rectangle and answer into the frame (BGR, changed in place)."""
-    from PIL import Image
-
-    from utils.draw import label_patch, shown
-
-    cv2 = import_cv2()
-    rects = find_faces(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
-    if not rects:
+@contextmanager
+def logged(path: Path | None, classes: list[str]) -> Iterator[Callable[[Frame, list[Track]], None]]:
+    """A function that writes a line for each face of a frame; one without a face has a line too."""
+    if not path:
+        yield lambda frame, tracks: None
         return
-    picture = Image.fromarray(frame[:, :, ::-1])
-    answers = recognize([picture.crop((x, y, x + w, y + h)) for x, y, w, h in rects])
-    for (x, y, w, h), answer in zip(rects, answers, strict=True):
-        cv2.rectangle(frame, (x, y), (x + w, y + h), (80, 200, 80), 2)
-        text = f"{shown(answer['label'])} {max(answer['probs']):.0f} %"
-        patch = label_patch(text, max(14, h // 8))[:, :, ::-1]
-        top = max(0, y - len(patch))
-        room = frame[top : top + patch.shape[0], x : x + patch.shape[1]]
-        room[:] = patch[: room.shape[0], : room.shape[1]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Under its own name from the start, line by line: it can be read while a camera runs.
+    with path.open("w", encoding="utf-8", newline="") as file:
+        line = csv_lines(file, classes) if path.suffix.lower() == ".csv" else json_lines(file)
+
+        def keep(frame: Frame, tracks: list[Track]) -> None:
+            for track in tracks or [None]:
+                line(frame, track, classes)
+            file.flush()
+
+        yield keep
+
+
+def csv_lines(file: TextIO, classes: list[str]) -> Callable:
+    writer = csv.writer(file)
+    writer.writerow(["frame", "timestamp", "track", "x", "y", "w", "h", "label", *classes])
+
+    def line(frame: Frame, track: Track | None, classes: list[str]) -> None:
+        cells = [""] * (6 + len(classes))
+        if track:
+            probs = [f"{100 * p:.2f}" for p in track.probs]
+            cells = [track.number, *track.rect, classes[int(track.probs.argmax())], *probs]
+        writer.writerow([frame.number, f"{frame.seconds:.3f}", *cells])
+
+    return line
+
+
+def json_lines(file: TextIO) -> Callable:
+    def line(frame: Frame, track: Track | None, classes: list[str]) -> None:
+        content = {"frame": frame.number, "timestamp": round(frame.seconds, 3), "track": None}
+        if track:
+            content |= {
+                "track": track.number,
+                "rect": str(tuple(track.rect)),
+                "label": classes[int(track.probs.argmax())],
+                "probs": [round(100 * float(p), 2) for p in track.probs],
+            }
+        file.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+    return line
 
 
 if __name__ == "__main__":

@@ -69,10 +69,8 @@ def main() -> int:
         for name, (root, preprocess) in sets.items():
             images = find_images(root)
             samples = label_images(images, list(images))
-            started = time.perf_counter()
             data = load(samples, preprocess, "train", Path(folder) / name)
-            rate = len(data) / (time.perf_counter() - started)
-            print(f"\n{name}: {len(data)} images, decoded once at {rate:,.0f} a second\n")
+            print(f"\n{name}, {len(data)} images\n")
             print(
                 "| network | plain | ours, fp32 | of its limit | ours, bf16 | of its limit "
                 "| `--amp auto` takes | ours / plain |\n|---|---|---|---|---|---|---|---|"

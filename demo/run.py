@@ -29,7 +29,7 @@ from utils.annotations import Table  # noqa: E402
 MARK = ".made-by-the-demo"
 
 # A set this small needs small steps, and many of them.
-TRAINING = ("--optimizer", "adam", "--lr", 0.0003, "--batch_size", 16)
+TRAINING = ("--amp", "off", "--optimizer", "adam", "--lr", 0.0003, "--batch_size", 16)
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

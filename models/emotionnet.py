@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models.dropout import Dropout
+from models.prelu import PReLU
 
 
 class EmotionNet(nn.Module):
@@ -19,7 +20,7 @@ class EmotionNet(nn.Module):
         super().__init__()
         self.layer1 = nn.Sequential(
             nn.Conv2d(image_channel, 64, 5),
-            nn.PReLU(),
+            PReLU(),
             nn.ZeroPad2d(2),
             nn.MaxPool2d(5, stride=2),
         )
@@ -27,21 +28,21 @@ class EmotionNet(nn.Module):
         # numbers faster, and an Identity keeps each place. (Not before the max-pool: its own
         # padding would be -inf, not 0.)
         self.layer2 = nn.Sequential(
-            nn.Identity(), nn.Conv2d(64, 64, 3, padding=1), nn.PReLU(), nn.Identity()
+            nn.Identity(), nn.Conv2d(64, 64, 3, padding=1), PReLU(), nn.Identity()
         )
         self.layer3 = nn.Sequential(
-            nn.Conv2d(64, 128, 3, padding=1), nn.PReLU(), nn.AvgPool2d(3, stride=2)
+            nn.Conv2d(64, 128, 3, padding=1), PReLU(), nn.AvgPool2d(3, stride=2)
         )
-        self.layer4 = nn.Sequential(nn.Identity(), nn.Conv2d(128, 128, 3, padding=1), nn.PReLU())
+        self.layer4 = nn.Sequential(nn.Identity(), nn.Conv2d(128, 128, 3, padding=1), PReLU())
         self.layer5 = nn.Sequential(
             nn.Identity(),
             nn.Conv2d(128, 128, 3, padding=1),
-            nn.PReLU(),
+            PReLU(),
             nn.Identity(),
             nn.AvgPool2d(3, stride=2, padding=1),
         )
         self.fc1 = nn.Linear(128 * 5 * 5, 1024)
-        self.prelu = nn.PReLU()
+        self.prelu = PReLU()
         self.dropout = Dropout(0.2)
         self.fc2 = nn.Linear(1024, 1024)
         self.fc3 = nn.Linear(1024, num_classes)

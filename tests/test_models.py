@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import models
+from models.prelu import PReLU
 from tests.helpers import write_no_model
 from tests.originals import EmotionNet
 from utils.augment import Augment
@@ -133,3 +135,16 @@ def test_augment_turns_and_mirrors_within_bounds():
     assert 5 < angle.max() < 6.3 and angle.std() > 1
     again = augment(images, augment.draw(200, 48, torch.Generator().manual_seed(0)))
     assert torch.equal(varied, again)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_prelu_is_torchs_own(dtype):
+    ours, theirs = PReLU().to(torch.float64), nn.PReLU().to(torch.float64)
+    x = torch.randn(3, 4, 5, 5, dtype=dtype)
+    for layer in (ours, theirs):
+        inputs = x.clone().requires_grad_()
+        layer = layer if dtype == torch.float64 else layer.to(dtype)
+        layer(inputs).pow(2).sum().backward()
+        layer.result = inputs.grad, layer.weight.grad
+    for a, b in zip(ours.result, theirs.result, strict=True):
+        torch.testing.assert_close(a, b)

@@ -151,9 +151,9 @@ def test_what_cannot_be_resumed_is_told(data, undisturbed, tmp_path):
     shutil.copytree(data, tmp_path / "other")
     (tmp_path / "other/train/기쁨/0000.png").unlink()
     done = run("train.py", "--resume", "--data_path", "other", cwd=tmp_path)
-    assert done.returncode == 2 and "the images are not those" in done.stderr
+    assert done.returncode == 2 and "the set of images is not that of" in done.stderr
     done = run("train.py", "--resume", "--image_channel", 3, cwd=tmp_path)
-    assert done.returncode == 2 and "the image size and channels are not those" in done.stderr
+    assert done.returncode == 2 and "the image size or channel is not that" in done.stderr
     (tmp_path / "runs/001-emotionnet/last.pt").write_bytes(b"x")
     one_line_error(run("train.py", "--resume", cwd=tmp_path), "last.pt", "no model file")
 

@@ -6,6 +6,7 @@ It is read with torch's `weights_only`, which never runs code from the file.
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -34,14 +35,16 @@ class Checkpoint:
     epoch: int | None  # of the weights, from 1; None: the original's checkpoint does not say
     val_accuracy: float | None  # share in [0, 1], at that epoch
     weights: dict[str, torch.Tensor]  # the network's state_dict
+    temperature: float | None = None  # outputs are divided by it; test.py --calibrate finds it
     training: dict[str, Any] | None = None  # in a run's last.pt alone: all that is needed to go on
     version: str = __version__  # of the toolkit that wrote it
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; an older one stays until then."""
         content = {field: getattr(self, field) for field in self.__annotations__}
-        if self.training is None:
-            del content["training"]
+        for field in ("temperature", "training"):
+            if content[field] is None:
+                del content[field]
         with atomic_file(path) as file:
             try:
                 torch.save(content, file)
@@ -101,6 +104,7 @@ class Checkpoint:
             and all(isinstance(weight, torch.Tensor) for weight in self.weights.values())
             and isinstance(self.epoch, int | None)
             and isinstance(self.val_accuracy, float | None)
+            and (self.temperature is None or 0 < float(self.temperature) < math.inf)
             and isinstance(self.training, dict | None)
         )
         if not fine or self.preprocessing().settings() != self.preprocess:
@@ -136,9 +140,14 @@ class Checkpoint:
         model.load_state_dict(weights)
         return unknown
 
+    @property
+    def is_original(self) -> bool:
+        """Whether it is the original's, which says neither its epoch nor its figures."""
+        return self.epoch is None or self.val_accuracy is None
+
     def describe(self) -> str:
         """The model in a few words: its network, epoch and validation accuracy."""
-        if self.epoch is None or self.val_accuracy is None:
+        if self.is_original:
             return f"{self.network}, a checkpoint of the original"
         return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
 

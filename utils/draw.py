@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.cli import say
 from utils.emotions import EMOTIONS, ENGLISH
+from utils.faces import Rect
+
+FRAME = (80, 200, 80)  # of a face: green
 
 # Where systems keep fonts, and the common ones that have all of Hangul.
 _FOLDERS = (
@@ -31,16 +34,16 @@ _FONTS = (
 
 def font(size: int) -> ImageFont.FreeTypeFont:
     """A font of that height in pixels: with Hangul if the system has one, else PIL's own."""
-    path = _hangul_font()
+    path = hangul_font()
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
 def shown(label: str) -> str:
     """A class name as it can be drawn here: an emotion in English where there is no Hangul font."""
-    return label if _hangul_font() else ENGLISH.get(label, label)
+    return label if hangul_font() else ENGLISH.get(label, label)
 
 
-@cache
+@lru_cache(512)
 def label_patch(text: str, size: int) -> np.ndarray:
     """White text on a dark ground, uint8 RGB (height, width, 3), `size` pixels high letters."""
     face = font(size)
@@ -51,8 +54,68 @@ def label_patch(text: str, size: int) -> np.ndarray:
     return np.asarray(patch)
 
 
+def mark(picture: np.ndarray, rects: list[Rect], answers: list[dict]) -> np.ndarray:
+    """Draw each face's rectangle, label and probability into a picture, in place.
+
+    `picture`: uint8 (height, width, 3), red first. `answers`: `label` and `probs` of each face.
+    """
+    for rect, answer in zip(rects, answers, strict=True):
+        mark_face(picture, rect, answer["label"], max(answer["probs"]))
+    return picture
+
+
+def mark_face(
+    picture: np.ndarray, rect: Rect, label: str, percent: float, before: str = ""
+) -> None:
+    """Draw one face's rectangle, and above it `before`, the label and its probability."""
+    x, y, w, h = rect
+    line = max(2, min(picture.shape[:2]) // 250)
+    for part in (
+        picture[max(0, y) : y + line, max(0, x) : x + w],
+        picture[max(0, y + h - line) : y + h, max(0, x) : x + w],
+        picture[max(0, y) : y + h, max(0, x) : x + line],
+        picture[max(0, y) : y + h, max(0, x + w - line) : x + w],
+    ):
+        part[:] = FRAME
+    patch = label_patch(f"{before}{shown(label)} {percent:.0f} %", letters(h))
+    paste(picture, patch, x, y)
+
+
+def chart(picture: np.ndarray, rect: Rect, classes: list[str], probs: np.ndarray) -> None:
+    """Draw a bar for each class's probability beside a face, where there is more room."""
+    x, y, w, h = rect
+    size = letters(h) * 3 // 4
+    names = [label_patch(shown(name), size) for name in classes]
+    widest, row = max(patch.shape[1] for patch in names), max(len(patch) for patch in names)
+    length = max(40, w // 2)
+    right = picture.shape[1] - (x + w) > x
+    left = x + w + 4 if right else max(0, x - widest - length - 4)
+    for i, (patch, share) in enumerate(zip(names, probs, strict=True)):
+        top = max(0, y) + i * row
+        paste(picture, patch, left, top + len(patch))
+        ground = picture[top : top + row - 1, left + widest : left + widest + length]
+        ground //= 3
+        colour = FRAME if share == probs.max() else (200, 200, 200)
+        ground[2:-1, : round(float(share) * length)] = colour
+
+
+def letters(height: int) -> int:
+    """The height of the letters, in pixels, beside a face of that height."""
+    return max(14, min(40, height // 9))
+
+
+def paste(picture: np.ndarray, patch: np.ndarray, x: int, bottom: int) -> None:
+    """Put a patch over the point (x, bottom), or below it where there is no room above."""
+    height, width = patch.shape[:2]
+    y = max(0, bottom - height)
+    x = max(0, min(x, picture.shape[1] - width))
+    room = picture[y : y + height, x : x + width]
+    room[:] = patch[: room.shape[0], : room.shape[1]]
+
+
 @cache
-def _hangul_font() -> str | None:
+def hangul_font() -> str | None:
+    """The file of a font that has the emotions' letters; None, said once, if there is none."""
     folders = [Path(folder).expanduser() for folder in _FOLDERS]
     for pattern in _FONTS:
         for folder in folders:

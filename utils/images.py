@@ -14,6 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
 
+ORIENTATION = 0x0112  # the EXIF tag
+
 REDUCING = 2  # a JPEG decoded at reduced size stays this many times larger than what is wanted
 
 # Oddities in metadata that nobody here reads.
@@ -32,6 +34,8 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
 
     Raises ImageError for what is no image, or too large to be decoded.
     """
+    if not isinstance(source, Path):
+        source.seek(0)
     try:
         image = Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
@@ -66,6 +70,12 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
             return ImageOps.exif_transpose(image)
         except Exception as error:
             raise ImageError(f"broken image: {error or type(error).__name__}") from None
+
+
+def upright_size(header: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture as it is displayed, from its header alone."""
+    turned = header.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    return header.size[::-1] if turned else header.size
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:

@@ -50,14 +50,14 @@ class Keeper:
         state, blank = resumed.training, self._blank
         for what, before, now in (
             ("network", resumed.network, blank.network),
-            ("classes", resumed.classes, blank.classes),
-            ("image size and channels", resumed.preprocess, blank.preprocess),
-            ("images", state["data"], blank.training["data"]),
+            ("list of classes", resumed.classes, blank.classes),
+            ("image size or channel", resumed.preprocess, blank.preprocess),
+            *((what, state["fixed"][what], now) for what, now in blank.training["fixed"].items()),
         ):
             if before != now:
                 raise StageError(
-                    f"the {what} are not those of {self.run.folder}, which cannot go on with "
-                    f"others: start a new training, with --init {self.run.last} from its weights"
+                    f"the {what} is not that of {self.run.folder}, which cannot go on with "
+                    f"another: start a new training, with --init {self.run.last} from its weights"
                 )
         self.trainer.restore(resumed.weights, state)
         self.best_accuracy, self.best_epoch = state["best_accuracy"], state["best_epoch"]

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from utils.checkpoint import Checkpoint
 from utils.device import choose_device
-from utils.engine import predict
+from utils.predict import predict
 
 
 class Recognizer:
@@ -23,16 +22,24 @@ class Recognizer:
         checkpoint = Checkpoint.load(model_path, image_size)
         self.classes = checkpoint.classes
         self.preprocess = checkpoint.preprocessing()
+        self._temperature = checkpoint.temperature or 1.0
         self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
 
-    def __call__(self, faces: list[Image.Image]) -> list[dict]:
-        """For each face, cut out and of any size, `label` and `probs`: per cent, in class order."""
-        batch = torch.from_numpy(np.stack([self.preprocess(face) for face in faces]))
-        probs = predict(self._model, [batch]).double().exp()
+    def __call__(self, faces: list[np.ndarray]) -> list[dict]:
+        """For each face `label` and `probs`: per cent, in class order.
+
+        A face is what `preprocess` makes of a picture: uint8 (C, S, S).
+        """
         return [
             {
                 "label": self.classes[int(row.argmax())],
                 "probs": [round(100 * p, 2) for p in row.tolist()],
             }
-            for row in probs
+            for row in self.probabilities(faces)
         ]
+
+    def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
+        """Float64 (N, classes) for the same faces, in one batch."""
+        batch = torch.from_numpy(np.stack(faces))
+        log_probs = predict(self._model, [batch]).double()
+        return (log_probs / self._temperature).softmax(1).numpy()

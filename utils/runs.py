@@ -44,8 +44,8 @@ class Run:
 
     @classmethod
     def newest(cls, runs: Path) -> Run:
-        """The run with the highest number. Raises StageError where there is none."""
-        found = _all(runs)
+        """The run with the highest number that can go on. Raises StageError where there is none."""
+        found = [run for run in _all(runs) if run.last.exists()]
         if not found:
             raise StageError(f"--resume: {runs} holds no run; start one without --resume")
         return found[-1]

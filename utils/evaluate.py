@@ -1,38 +1,14 @@
-"""Running a network over images: the one way to predict, and the figures made of it."""
+"""The figures by which a training judges its epochs."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.cli import Bar
-from utils.preprocess import Preprocess
+from utils.predict import predict
 from utils.store import Dataset
 from utils.team import Team
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module, batches: Iterable[torch.Tensor], total: int = 0, description: str = ""
-) -> torch.Tensor:
-    """Log-probabilities float32 (N, classes), on the CPU, for batches of uint8 images (n, C, S, S).
-
-    The model is used as in prediction, without dropout, on the device that it is on. A bar up to
-    `total` images is shown where there is a description for it.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    log_probs = []
-    with Bar(total, description, "image", leave=False) as bar:
-        for batch in batches:
-            inputs = Preprocess.scale(batch.to(device))
-            outputs = model(inputs.contiguous(memory_format=torch.channels_last))
-            log_probs.append(F.log_softmax(outputs.float(), dim=1).cpu())
-            bar.update(len(batch))
-    return torch.cat(log_probs)
 
 
 def evaluate(

@@ -1,0 +1,113 @@
+"""Pictures by whatever the user names them: files, folders, patterns, lists, addresses, stdin."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from utils.cli import StageError, describe
+from utils.files import IMAGE_SUFFIXES, FileNameError, safe_name
+from utils.images import ImageError
+
+STDIN = "-"
+TIMEOUT = 30.0  # seconds for a server to answer
+MAX_BYTES = 256 << 20  # of a picture on stdin
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture that the user asked for."""
+
+    name: str  # as the user would write it
+    relative: str  # the name of a file that is made of it, below some folder
+
+    def open(self) -> Path | BinaryIO:
+        """The file, or the bytes. Raises ImageError where an address gives none."""
+        if self.name == STDIN:
+            return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES))
+        if not is_address(self.name):
+            return Path(self.name)
+        from utils.fetch import FetchError, fetch  # which takes its time to import
+
+        file = io.BytesIO()
+        try:
+            fetch(self.name, file, TIMEOUT)
+        except FetchError as error:
+            raise ImageError(str(error)) from None
+        return file
+
+
+def is_address(word: str) -> bool:
+    return word.lower().startswith(("http://", "https://"))
+
+
+def expand(words: list[str]) -> tuple[list[Source], bool]:
+    """All pictures that the words name, in their order; and whether they name just one as such.
+
+    A folder stands for the images in it and in its folders, by name; a pattern like `*.jpg` for
+    what matches; `@list.txt` for its lines, which are words too; `-` for the bytes on stdin.
+    Raises StageError for a word that names none.
+    """
+    sources = [source for word in words for source in _expand(word, inner=False)]
+    plain = len(words) == 1 and [source.name for source in sources] == words
+    return sources, plain
+
+
+def _expand(word: str, inner: bool) -> Iterator[Source]:
+    path = Path(word)
+    if word == STDIN:
+        yield Source(word, "stdin.jpg")
+    elif is_address(word):
+        yield Source(word, _name_of_address(word))
+    elif word.startswith("@") and not inner and not path.exists():
+        for line in _lines(Path(word[1:])):
+            yield from _expand(line, inner=True)
+    elif path.is_dir():
+        found = sorted(_images_below(path))
+        if not found:
+            raise StageError(f"--img {word}: no image in this folder")
+        for file in found:
+            yield Source(str(file), str(file.relative_to(path)))
+    elif not path.exists() and glob.has_magic(word):
+        found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
+        if not found:
+            raise StageError(f"--img {word}: nothing matches")
+        for name in found:
+            yield Source(name, Path(name).name)
+    else:
+        yield Source(word, path.name)
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                yield Path(root) / name
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise StageError(f"--img @{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise StageError(f"--img @{describe(error)}") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise StageError(f"--img @{path} is empty")
+    return lines
+
+
+def _name_of_address(address: str) -> str:
+    last = address.split("?")[0].split("#")[0].rstrip("/").rpartition("/")[2]
+    try:
+        return safe_name(last)
+    except FileNameError:
+        return "download.jpg"

@@ -1,0 +1,139 @@
+"""Videos in and out: frames from a camera, a file or a stream, and frames into a file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+
+import numpy as np
+
+from utils.cli import StageError
+from utils.faces import import_cv2
+from utils.files import atomic_file
+
+AHEAD = 8  # frames read, or to be written, that may wait
+PATIENCE = 10.0  # seconds without a picture after which a camera or stream counts as dead
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a video."""
+
+    number: int  # from 0, of all that the source gave, shown or not
+    seconds: float  # since the first
+    pixels: np.ndarray  # uint8 (height, width, 3), blue first, as OpenCV has it
+
+
+class Video:
+    """A source of frames, read ahead in a thread.
+
+    Of a file no frame is left out. Of a camera or a live stream only the newest is kept, so that
+    what is shown is never late.
+    """
+
+    def __init__(self, source: str) -> None:
+        """Raises StageError for a source that cannot be opened."""
+        cv2 = import_cv2()
+        self.camera = source.isdecimal() and len(source) < 4
+        address = "://" in source
+        if not self.camera and not address and not Path(source).is_file():
+            raise StageError(f"--source {source}: no such file")
+        cv2.utils.logging.setLogLevel(0)
+        self._video = cv2.VideoCapture(int(source) if self.camera else source)
+        if not self._video.isOpened():
+            what = "no camera answers" if self.camera else "not a video that OpenCV can read"
+            raise StageError(f"--source {source}: {what}")
+        get = self._video.get
+        self.size = int(get(cv2.CAP_PROP_FRAME_WIDTH)), int(get(cv2.CAP_PROP_FRAME_HEIGHT))
+        rate = get(cv2.CAP_PROP_FPS)
+        self.rate = rate if 0 < rate < 1000 else 30.0
+        count = int(get(cv2.CAP_PROP_FRAME_COUNT))
+        self.live = self.camera or (address and count <= 0)
+        self.total = count if not self.live and count > 0 else 0
+        self._source, self._frames, self._closed = source, Queue(1 if self.live else AHEAD), False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises StageError where a camera or live stream stops giving pictures."""
+        what = "camera" if self.camera else "stream"
+        while True:
+            try:
+                frame = self._frames.get(timeout=PATIENCE if self.live else None)
+            except Empty:
+                raise StageError(
+                    f"{what} {self._source} has given no picture for a while"
+                ) from None
+            if frame is None:
+                if self.live:
+                    raise StageError(f"{what} {self._source} gives no more pictures")
+                return
+            yield frame
+
+    def close(self) -> None:
+        """Stop reading. A camera is free again afterwards."""
+        self._closed = True
+        while self._thread.is_alive():
+            self._drop()
+            self._thread.join(0.05)
+        self._video.release()
+
+    def _read(self) -> None:
+        started, number = time.monotonic(), 0
+        while not self._closed:
+            there, pixels = self._video.read()
+            if not there:
+                self._frames.put(None)
+                return
+            seconds = time.monotonic() - started if self.live else number / self.rate
+            if self.camera:
+                pixels = np.ascontiguousarray(pixels[:, ::-1])  # people expect a mirror
+            if self.live:
+                self._drop()
+            self._frames.put(Frame(number, seconds, pixels))
+            number += 1
+
+    def _drop(self) -> None:
+        with suppress(Empty):
+            self._frames.get_nowait()
+
+
+@contextmanager
+def written(
+    path: Path, size: tuple[int, int], rate: float
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that writes frames (BGR) into a video file, in a thread.
+
+    The file gets its name when the block ends, however it ends: what was recorded stays. Raises
+    StageError for a name whose kind of video cannot be written.
+    """
+    cv2 = import_cv2()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    problem: BaseException | None = None
+    with atomic_file(path) as file:
+        writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+        if not writer.isOpened():
+            raise StageError(f"{path} cannot be written as a video; name an .mp4")
+        frames: Queue[np.ndarray | None] = Queue(AHEAD)
+
+        def write() -> None:
+            while (frame := frames.get()) is not None:
+                writer.write(frame)
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        try:
+            yield frames.put
+        except (KeyboardInterrupt, StageError) as error:
+            problem = error
+        finally:
+            frames.put(None)
+            thread.join()
+            writer.release()
+    if problem:
+        raise problem
