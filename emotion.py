@@ -55,8 +55,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     sources, plain = expand(args.img)
-    if plain:
-        check_there(sources[0])
+    if plain and sources[0].is_file:
+        check_image(sources[0])
     from utils.recognizer import Recognizer
 
     recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
@@ -77,13 +77,12 @@ def main() -> int:
     return cli.SOME_FAILED if failed else cli.OK
 
 
-def check_there(source: Source) -> None:
+def check_image(source: Source) -> None:
     """A file that is no image is told before the model is read, which takes longer."""
     from utils.images import ImageError, open_header
 
     try:
-        if isinstance(file := source.open(), Path):
-            open_header(file).close()
+        open_header(Path(source.name)).close()
     except ImageError as error:
         raise StageError(f"--img {source.name}: {error}") from None
 

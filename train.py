@@ -126,10 +126,11 @@ def main() -> int:
     team = join(args.gpu, args.cuda_idx)
     set_determinism(args.deterministic)
     classes, train_samples, validation_samples = find_samples(args.data_path)
-    model = make_model(args, classes)
+    run, resumed = run_to_resume(args, team)
+    model = make_model(args, classes, fresh=resumed is None)
     train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures
-    run, resumed = choose_run(args, team)
+    run = run or new_run(args, team)
     validation_set = validation_set.near(team.device)
     if team.leads:
         prepare_outputs(args, run)
@@ -142,6 +143,7 @@ def main() -> int:
         if resumed:
             keeper.restore(resumed)
         if team.leads:
+            run.write_options(options_of(args))
             announce(args, trainer, classes, validation_set, run)
             draw_first_batch(trainer, classes, run)
         keeper.start()
@@ -199,29 +201,31 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
     return {key: str(v) if isinstance(v, Path) else v for key, v in chosen.items()}
 
 
-def choose_run(args: argparse.Namespace, team: Team) -> tuple[Run, Checkpoint | None]:
-    """The folder of this run, and where it can go on, if it is one that was stopped."""
+def run_to_resume(args: argparse.Namespace, team: Team) -> tuple[Run | None, Checkpoint | None]:
+    """The stopped run that this one goes on with, and where it is; None and None for a new one."""
     from utils.checkpoint import Checkpoint
 
     # torchrun starts all processes anew when one is killed: they go on.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     run = None
-    if team.leads:
-        options = options_of(args)
-        if args.resume and args.resume != "auto":
-            run = find_run(args.resume, args.runs_path)
-        elif args.resume or restarted:
-            run = Run.with_options(args.runs_path, options)
-        new = run is None
-        run = run or Run.new(args.runs_path, args.model)
-        run.write_options(options)
-        if not new and not run.last.exists():
-            raise StageError(f"{run.folder} was ended before anything was saved: start it anew")
+    if team.leads and args.resume and args.resume != "auto":
+        run = find_run(args.resume, args.runs_path)
+    elif team.leads and (args.resume or restarted):
+        run = Run.with_options(args.runs_path, options_of(args))
     run = team.agree(run)
-    resumed = Checkpoint.load(run.last) if run.last.exists() else None
-    if resumed and resumed.training is None:
+    if run is None:
+        return None, None
+    if not run.last.exists():
+        raise StageError(f"{run.folder} was ended before anything was saved: start it anew")
+    resumed = Checkpoint.load(run.last)
+    if resumed.training is None:
         raise StageError(f"{run.last} is not the state of a training")
     return run, resumed
+
+
+def new_run(args: argparse.Namespace, team: Team) -> Run:
+    """A folder for a run that begins."""
+    return team.agree(Run.new(args.runs_path, args.model) if team.leads else None)
 
 
 def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
@@ -254,20 +258,20 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     )
 
 
-def make_model(args: argparse.Namespace, classes: list[str]) -> nn.Module:
-    """The network, fresh, or with the weights that it is to start from."""
+def make_model(args: argparse.Namespace, classes: list[str], fresh: bool) -> nn.Module:
+    """The network; for a fresh run with the weights that it is to start from, if there are any."""
     import torch
 
     torch.manual_seed(args.seed)
     name = args.model
-    if args.pretrained:
+    if args.pretrained and fresh:
         if args.init or not name.startswith("efficientnet"):
             raise StageError("--pretrained is for the efficientnets, and not beside --init")
         from models.efficientnet import pretrained
 
         return pretrained(name, len(classes), args.image_channel)
     model = models.create(name, len(classes), args.image_channel, args.image_size)
-    if args.init and not args.resume:
+    if args.init and fresh:
         from utils.checkpoint import Checkpoint
 
         shape = {**shape_of(args.init), "image_size": args.image_size}
@@ -376,7 +380,7 @@ def blank_checkpoint(
         ],
     }  # fmt: skip
     training = {"amp": trainer.recipe.amp, "fixed": fixed}
-    return Checkpoint(name, classes, how, 0, 0.0, {}, training)
+    return Checkpoint(name, classes, how, 0, 0.0, {}, training=training)
 
 
 def announce(

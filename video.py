@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # torch takes seconds, which --help or a wrong flag should no
 
     from utils.recognizer import Recognizer
     from utils.tracks import Track
-    from utils.videos import Frame
+    from utils.videos import Frame, Video
 
 TITLE = "facial emotion recognition"
 ESCAPE = 27
@@ -65,26 +65,40 @@ def main() -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if args.log and args.log.suffix.lower() not in (".csv", ".jsonl"):
         raise StageError(f"--log {args.log}: name a .csv or a .jsonl")
-    display = not args.no_display and not (args.output and not has_screen())
-    if display and not has_screen():
-        if not args.log:
-            raise StageError("there is no screen; --output out.mp4 or --log faces.csv keeps it")
-        display = False
+    display = not args.no_display and has_screen()
+    if not (display or args.output or args.log):
+        raise StageError("there is no screen to show it on; --output out.mp4, or --log faces.csv")
     from utils.recognizer import Recognizer
-    from utils.tracks import Tracker
-    from utils.videos import Video, written
+    from utils.videos import Video
 
     recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
     video = Video(args.source)
+    try:
+        frames, seconds = watch(video, recognize, args, display)
+    except KeyboardInterrupt:  # which is how a recording without a window ends
+        raise KeyboardInterrupt("what was recorded so far is kept") from None
+    where = "".join(f" -> {path}" for path in (args.output, args.log) if path)
+    print(f"{frames} frames{where}, {frames / max(seconds, 1e-6):.1f} frames/s")
+    return cli.OK
+
+
+def watch(
+    video: Video, recognize: Recognizer, args: argparse.Namespace, display: bool
+) -> tuple[int, float]:
+    """Go through the video to its end, or the user's. How many frames, and in how many seconds."""
+    from utils.tracks import Tracker
+    from utils.videos import written
+
     tracker = Tracker(args.detect_every, args.min_face)
-    frames = seconds = 0
+    frames, seconds = 0, 0.0
     with ExitStack() as stack:
         stack.callback(video.close)
         keep = stack.enter_context(logged(args.log, recognize.classes))
-        write = None
+        write = show = None
         if args.output:
             write = stack.enter_context(written(args.output, video.size, video.rate))
-        show = stack.enter_context(window()) if display else None
+        if display:
+            show = stack.enter_context(window())
         bar = stack.enter_context(cli.Bar(video.total or None, "video", "frame"))
         started = time.monotonic()
         for frame in video:
@@ -100,9 +114,7 @@ def main() -> int:
             bar.update()
             if show and not show(frame.pixels):
                 break
-    where = "".join(f" -> {path}" for path in (args.output, args.log) if path)
-    print(f"{frames} frames{where}, {frames / max(seconds, 1e-6):.0f} frames/s")
-    return cli.OK
+    return frames, seconds
 
 
 def has_screen() -> bool:

@@ -23,18 +23,18 @@ def draw_results(out: Path, path: Path, columns: int = 12) -> None:
     """Faces of the test set, each with its true label and the model's answer."""
     recognize = Recognizer(out / "model.pt", gpu=False, cuda_idx=0)
     faces = [
-        (label, open_image(file))
+        (label, file)
         for label, files in find_images(out / "data" / "test").items()
         for file in files
     ][: 4 * columns]
-    answers = recognize([face for _, face in faces])
+    answers = recognize([recognize.preprocess.read(file) for _, file in faces])
     side, line = 96, 24
     rows = -(-len(faces) // columns)
     sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + 2 * line + 8) + 8), "white")
     paint = ImageDraw.Draw(sheet)
-    for i, ((label, face), answer) in enumerate(zip(faces, answers, strict=True)):
+    for i, ((label, file), answer) in enumerate(zip(faces, answers, strict=True)):
         x, y = 8 + i % columns * (side + 8), 8 + i // columns * (side + 2 * line + 8)
-        sheet.paste(face.convert("RGB").resize((side, side)), (x, y))
+        sheet.paste(open_image(file).convert("RGB").resize((side, side)), (x, y))
         colour = RIGHT if answer["label"] == label else WRONG
         paint.rectangle((x, y, x + side - 1, y + side - 1), outline=colour, width=3)
         paint.text((x + 2, y + side + 2), shown(label), INK, font(15))
@@ -52,8 +52,9 @@ def draw_pipeline(out: Path, path: Path) -> None:
     )
     row = next(row for row in Table(out / "emotions.tsv", ()) if _name(row) == name)
     recognize = Recognizer(out / "model.pt", gpu=False, cuda_idx=0)
-    face = open_image(existing(out / "crop" / label, name)).convert("RGB")
-    [answer] = recognize([face])
+    file = existing(out / "crop" / label, name)
+    face = open_image(file).convert("RGB")
+    [answer] = recognize([recognize.preprocess.read(file)])
 
     sheet = Image.new("RGB", (1240, 330), "white")
     paint = ImageDraw.Draw(sheet)
@@ -71,7 +72,7 @@ def draw_pipeline(out: Path, path: Path) -> None:
         paint.rectangle((530, 82 + 54 * i, 720, 124 + 54 * i), PALE)
         paint.text((542, 92 + 54 * i), f"{split}  {count}", INK, font(17))
     how = recognize.preprocess
-    seen = Image.fromarray(how(face).transpose(1, 2, 0).squeeze())
+    seen = Image.fromarray(how.read(file).transpose(1, 2, 0).squeeze())
     sheet.paste(seen.resize((144, 144), Image.Resampling.NEAREST), (770, 80))
     size = f"{how.image_size} × {how.image_size}, {how.image_channel} channel"
     paint.text((770, 232), size, INK, font(15))

@@ -152,6 +152,10 @@ def test_what_cannot_be_resumed_is_told(data, undisturbed, tmp_path):
     (tmp_path / "other/train/기쁨/0000.png").unlink()
     done = run("train.py", "--resume", "--data_path", "other", cwd=tmp_path)
     assert done.returncode == 2 and "the set of images is not that of" in done.stderr
+    options = tmp_path / "runs/001-emotionnet/options.json"
+    assert options.read_text("utf-8") == (undisturbed / options.relative_to(tmp_path)).read_text(
+        "utf-8"
+    )
     done = run("train.py", "--resume", "--image_channel", 3, cwd=tmp_path)
     assert done.returncode == 2 and "the image size or channel is not that" in done.stderr
     (tmp_path / "runs/001-emotionnet/last.pt").write_bytes(b"x")

@@ -27,12 +27,17 @@ class Source:
     name: str  # as the user would write it
     relative: str  # the name of a file that is made of it, below some folder
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, there or not, and not the bytes of stdin or of an address."""
+        return self.name != STDIN and not is_address(self.name)
+
     def open(self) -> Path | BinaryIO:
         """The file, or the bytes. Raises ImageError where an address gives none."""
+        if self.is_file:
+            return Path(self.name)
         if self.name == STDIN:
             return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES))
-        if not is_address(self.name):
-            return Path(self.name)
         from utils.fetch import FetchError, fetch  # which takes its time to import
 
         file = io.BytesIO()

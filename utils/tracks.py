@@ -23,6 +23,7 @@ class Track:
     rect: Rect
     probs: np.ndarray | None = None  # smoothed, in class order
     missed: int = 0  # detections in a row that have not found it
+    lost: bool = False  # whether this frame has nothing like it where it was
     patch: np.ndarray | None = None  # what it looked like in the small copy of the last frame
 
 
@@ -36,7 +37,10 @@ class Tracker:
         self._next_number, self._frames = 1, 0
 
     def update(self, frame: np.ndarray) -> list[Track]:
-        """The faces in the next frame, uint8 (height, width, 3) as OpenCV has it; longest first."""
+        """The faces in the next frame, uint8 (height, width, 3) as OpenCV has it; oldest first.
+
+        A face that is lost is not among them, and has its number again if it is soon found again.
+        """
         cv2 = import_cv2()
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         factor = max(1.0, min(grey.shape) / SMALL)
@@ -47,9 +51,10 @@ class Tracker:
         if self._frames % self._every == 0:
             self._match(find_faces(grey, self._smallest))
         self._frames += 1
-        for track in self.tracks:
+        there = [track for track in self.tracks if not track.lost]
+        for track in there:
             track.patch = cut(small, track.rect, factor)
-        return self.tracks
+        return there
 
     def _match(self, rects: list[Rect]) -> None:
         """Give each rectangle to the track that it overlaps most, the best pair first."""
@@ -64,7 +69,7 @@ class Tracker:
                 matched[i] = j
         for i, track in enumerate(self.tracks):
             if i in matched:
-                track.rect, track.missed = rects[matched[i]], 0
+                track.rect, track.missed, track.lost = rects[matched[i]], 0, False
             else:
                 track.missed += 1
         self.tracks = [track for track in self.tracks if track.missed < FORGET]
@@ -87,10 +92,12 @@ def follow(track: Track, small: np.ndarray, factor: float) -> None:
         top : y + height + round(REACH * height), left : x + width + round(REACH * width)
     ]
     if window.shape[0] < height or window.shape[1] < width:
+        track.lost = True
         return
     likeness = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
     _, best, _, (dx, dy) = cv2.minMaxLoc(likeness)
-    if best > SURE and (left + dx, top + dy) != (x, y):
+    track.lost = best < SURE
+    if not track.lost and (left + dx, top + dy) != (x, y):
         track.rect = round((left + dx) * factor), round((top + dy) * factor), *track.rect[2:]
 
 

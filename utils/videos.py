@@ -48,8 +48,11 @@ class Video:
         if not self._video.isOpened():
             what = "no camera answers" if self.camera else "not a video that OpenCV can read"
             raise StageError(f"--source {source}: {what}")
+        there, self._first = self._video.read()
+        if not there:
+            raise StageError(f"--source {source}: not one picture comes out of it")
+        self.size = self._first.shape[1::-1]  # as it is shown: phones store videos turned
         get = self._video.get
-        self.size = int(get(cv2.CAP_PROP_FRAME_WIDTH)), int(get(cv2.CAP_PROP_FRAME_HEIGHT))
         rate = get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else 30.0
         count = int(get(cv2.CAP_PROP_FRAME_COUNT))
@@ -85,18 +88,17 @@ class Video:
 
     def _read(self) -> None:
         started, number = time.monotonic(), 0
-        while not self._closed:
-            there, pixels = self._video.read()
-            if not there:
-                self._frames.put(None)
-                return
+        there, pixels = True, self._first
+        while there and not self._closed:
             seconds = time.monotonic() - started if self.live else number / self.rate
             if self.camera:
                 pixels = np.ascontiguousarray(pixels[:, ::-1])  # people expect a mirror
             if self.live:
                 self._drop()
             self._frames.put(Frame(number, seconds, pixels))
+            there, pixels = self._video.read()
             number += 1
+        self._frames.put(None)
 
     def _drop(self) -> None:
         with suppress(Empty):
