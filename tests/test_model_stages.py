@@ -127,7 +127,8 @@ def test_accuracy_and_table_are_of_the_same_answers(trained, tmp_path):
     assert "0 기쁨  1 분노  2 중립" in done.stdout
     assert right > 12  # three bands of light are easily told apart
     direct = run("test.py", *args, trained / "data/test", "--batch_size", 5, cwd=tmp_path)
-    assert direct.stdout.splitlines()[1:] == done.stdout.splitlines()[1:]
+    said = [re.sub(r"\d+ images/s", "", run.stdout).splitlines()[1:] for run in (direct, done)]
+    assert said[0] == said[1]
     assert not any(tmp_path.iterdir())
 
 
@@ -166,7 +167,7 @@ def test_a_data_folder_with_one_class_or_none(tmp_path, classes, word):
         ("train.py", ["--image_channel", "2"], ["--image_channel"]),
         ("test.py", [], ["model.pt", "no such file"]),
         ("emotion.py", [], ["기쁨.jpg", "No such file"]),
-        ("emotion.py", ["--img", "."], ["directory"]),
+        ("emotion.py", ["--img", "."], ["no image in this folder"]),
         ("video.py", ["--source", "none.mp4", "--output", "o.mp4"], ["model.pt"]),
     ],
 )

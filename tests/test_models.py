@@ -52,6 +52,20 @@ def test_every_other_network_is_the_original_size_and_learns(name, parameters, s
         models.create(name, 7, 1, refused)
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "channels", "parameters"),
+    [
+        ("efficientnet-b4", 1000, 3, 19_341_616),
+        ("efficientnet-b4", 7, 3, 17_561_167),
+        ("efficientnet-b5", 1000, 3, 30_389_784),
+        ("efficientnet-b5", 7, 3, 28_355_127),
+    ],
+)
+def test_efficientnets_of_other_shapes(name, classes, channels, parameters):
+    model = models.create(name, classes, channels, 32)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
 def test_names_and_aliases():
     for alias, name in {"CNN": "emotionnet", "resnet": "resnet18", "vgg19": "vgg19"}.items():
         assert models.full_name(alias) == name

@@ -291,6 +291,8 @@ def test_faces_of_a_large_photo_in_its_own_pixels_and_marked(here):
         x, y, w, _ = large_rects[0]
         green = np.asarray(marked)[y : y + 6, x + w // 2].mean(0)
     assert green[1] > 150 > green[0]
+    done = run("emotion.py", "--img", "p", "--save", "p", cwd=here)
+    assert done.returncode == 2 and "would write over the photo" in done.stderr
     # Without --save the photo is decoded at reduced size, and says the same.
     done = run("emotion.py", "--img", "p/큰.jpg", "--detect_face", cwd=here)
     for rect, face in zip(large_rects, json.loads(done.stdout), strict=True):
@@ -457,5 +459,8 @@ def test_words_are_expanded_in_order(tmp_path, monkeypatch):
     assert expand(["b.jpg"])[1] and not expand(["b.jpg", "b.jpg"])[1]
     [source], plain = expand(["http://x.org/a/../photo.jpg?size=3"])
     assert source.relative == "photo.jpg" and plain
+    assert [source.relative for source in expand(["b.jpg", ".", "b.jpg"])[0]] == [
+        "b.jpg", "a.JPG", "b-2.jpg", str(Path("d/e.png")), "b-3.jpg",
+    ]  # fmt: skip
     with pytest.raises(StageError):
         expand(["@c.txt2"])

@@ -84,7 +84,7 @@ def mark_face(
 def chart(picture: np.ndarray, rect: Rect, classes: list[str], probs: np.ndarray) -> None:
     """Draw a bar for each class's probability beside a face, where there is more room."""
     x, y, w, h = rect
-    size = letters(h) * 3 // 4
+    size = max(14, letters(h) * 3 // 4)
     names = [label_patch(shown(name), size) for name in classes]
     widest, row = max(patch.shape[1] for patch in names), max(len(patch) for patch in names)
     length = max(40, w // 2)

@@ -31,7 +31,7 @@ def find_faces(grey: np.ndarray, smallest: float = SMALLEST) -> list[Rect]:
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     side = max(CASCADE, int(least / factor))
     found = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(side, side))
-    rects = [widen(tuple(v * factor for v in rect), 0, width, height) for rect in found]
+    rects = [widen(tuple(round(v * factor) for v in rect), 0, width, height) for rect in found]
     return sorted(rects, key=lambda rect: (-rect[2] * rect[3], rect))
 
 

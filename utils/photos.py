@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from utils.cli import describe
+from utils.cli import StageError, describe
 from utils.faces import Rect, find_faces, widen
 from utils.files import atomic_file
 from utils.images import ImageError, open_header, open_image, to_channels, upright_size
 from utils.preprocess import Preprocess
 from utils.sources import Source
+
+READABLE = 160  # pixels of the shorter side of a photo that is marked; smaller ones are enlarged
 
 
 @dataclass
@@ -38,9 +40,15 @@ class Photo:
         """Write the photo with its faces marked, under its own name, into the folder."""
         from utils.draw import mark
 
-        rects = self.rects or [(0, 0, *self.picture.size)]
-        marked = mark(np.array(to_channels(self.picture, 3)), rects, self.answers)
+        rects, picture = self.rects or [(0, 0, *self.picture.size)], to_channels(self.picture, 3)
+        factor = -(-READABLE // min(picture.size))
+        if factor > 1:  # or no label would fit
+            picture = picture.resize((picture.width * factor, picture.height * factor))
+            rects = [tuple(value * factor for value in rect) for rect in rects]
+        marked = mark(np.array(picture), rects, self.answers)
         path = folder / self.source.relative
+        if self.source.is_file and path.exists() and path.samefile(self.source.name):
+            raise StageError(f"--save {folder} would write over the photo {path}: name another")
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = Image.registered_extensions().get(path.suffix.lower(), "JPEG")
         with atomic_file(path) as file:

@@ -6,8 +6,9 @@ import glob
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,7 +60,15 @@ def expand(words: list[str]) -> tuple[list[Source], bool]:
     what matches; `@list.txt` for its lines, which are words too; `-` for the bytes on stdin.
     Raises StageError for a word that names none.
     """
-    sources = [source for word in words for source in _expand(word, inner=False)]
+    sources: list[Source] = []
+    taken: Counter[str] = Counter()
+    for source in (source for word in words for source in _expand(word, inner=False)):
+        taken[source.relative] += 1
+        if taken[source.relative] > 1:  # a file that is made of it may not be over another's
+            path = Path(source.relative)
+            name = path.with_stem(f"{path.stem}-{taken[source.relative]}")
+            source = replace(source, relative=str(name))
+        sources.append(source)
     plain = len(words) == 1 and [source.name for source in sources] == words
     return sources, plain
 

@@ -128,5 +128,10 @@ def join(gpu: bool, cuda_idx: int) -> Team:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Team(device, dist.get_rank(), size)
+    # After a restart the store may still hold the addresses of processes that are dead: each
+    # attempt has keys of its own.
+    store, rank, size = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    return Team(device, rank, size)
