@@ -67,7 +67,8 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
             image.load()
             if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
                 raise ValueError("its colours are LAB, not RGB")
-            return ImageOps.exif_transpose(image)
+            turned = image.getexif().get(ORIENTATION, 1) != 1
+            return ImageOps.exif_transpose(image) if turned else image
         except Exception as error:
             raise ImageError(f"broken image: {error or type(error).__name__}") from None
 
@@ -86,7 +87,8 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
         image = Image.fromarray(np.clip(values * (255 / top), 0, 255).astype(np.uint8))
     if image.mode in ("P", "LA", "PA"):
         image = image.convert("RGBA")  # a palette's transparency has to survive until it is dropped
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _what_it_is(source: Path | BinaryIO) -> str:

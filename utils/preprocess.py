@@ -51,7 +51,9 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """A picture of any size and mode → uint8 array (channels, size, size)."""
         size = (self.image_size, self.image_size)
-        small = to_channels(image, self.image_channel).resize(size, _RESAMPLE[self.resample])
+        small = to_channels(image, self.image_channel)
+        if small.size != size:
+            small = small.resize(size, _RESAMPLE[self.resample])
         pixels = np.asarray(small)
         return pixels[None] if self.image_channel == 1 else pixels.transpose(2, 0, 1)
 
