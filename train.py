@@ -326,7 +326,7 @@ def make_trainer(
     from utils.trainer import Recipe, Trainer
 
     if args.batch_size < 2 * team.size:
-        raise StageError(f"--batch_size {args.batch_size} is too small for {team.size} processes")
+        raise StageError(f"--batch_size {args.batch_size}: {2 * team.size} images are the least")
     targets = one_hot(data.samples, classes)
     if args.annotations:
         targets, found = votes(args.annotations, data.samples, classes)
