@@ -57,6 +57,8 @@ def main() -> int:
     sources, plain = expand(args.img)
     if plain and sources[0].is_file:
         check_image(sources[0])
+    if args.save:
+        check_save(sources, args.save)
     from utils.recognizer import Recognizer
 
     recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
@@ -68,13 +70,32 @@ def main() -> int:
             answer = {"error": photo.error} if photo.error else {"faces": photo.answers}
             line = photo.answers if plain else {"file": photo.source.name, **answer}
             print(json.dumps(line, ensure_ascii=False), flush=True)
-            if photo.error:
+            error = photo.error or (save(photo, args.save) if args.save else "")
+            if error:
                 failed += 1
-                bar.fail(photo.source.name, photo.error)
-            elif args.save:
-                photo.save(args.save)
+                bar.fail(photo.source.name, error)
             bar.update()
     return cli.SOME_FAILED if failed else cli.OK
+
+
+def save(photo: Photo, folder: Path) -> str:
+    """Write the marked photo; why that failed, or nothing."""
+    from utils.images import ImageError
+
+    try:
+        photo.save(folder)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def check_save(sources: list[Source], folder: Path) -> None:
+    """Raises StageError where a marked photo would be written over one that is read."""
+    files = {Path(source.name).resolve() for source in sources if source.is_file}
+    for source in sources:
+        path = folder / source.relative
+        if path.resolve() in files:
+            raise StageError(f"--save {folder} would write over the photo {path}: name another")
 
 
 def check_image(source: Source) -> None:

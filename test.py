@@ -269,7 +269,7 @@ def write_report(result: Result, folder: Path) -> None:
     classes, scores = result.checkpoint.classes, result.scores
     prepare_folder(folder)
     with atomic_file(folder / "report.json") as file:
-        file.write((json.dumps(report(result), ensure_ascii=False, indent=2) + "\n").encode())
+        file.write(json_of(report(result)))
     rows = [
         [sample.path.relative_to(result.root), classes[truth], classes[answer],
          *(f"{p:.6f}" for p in probs)]
@@ -283,6 +283,13 @@ def write_report(result: Result, folder: Path) -> None:
     draw_confusion(scores, classes, folder / "confusion.png")
     draw_reliability(result.reliability, folder / "reliability.png")
     draw_mistakes(worst_mistakes(result), folder / "mistakes.png")
+
+
+def json_of(content: object) -> bytes:
+    """As a file holds it; of a name that is not UTF-8 the odd bytes become escapes."""
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode(
+        errors="backslashreplace"
+    )
 
 
 def write_csv(path: Path, rows: list[list]) -> None:

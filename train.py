@@ -167,15 +167,15 @@ def words_given() -> list[str]:
     first.add_argument("--resume", nargs="?", const="newest")
     first.add_argument("--runs_path", type=Path, default=Path("runs"))
     given, _ = first.parse_known_args()
+    told = as_words(read_options(given.config)) if given.config else []
+    given, _ = first.parse_known_args(told + sys.argv[1:])
     before: list[str] = []
     if given.resume and given.resume != "auto":
         run = find_run(given.resume, given.runs_path)
         before += as_words(read_options(run.folder / OPTIONS))
     elif given.init:
         before += as_words(shape_of(given.init))
-    if given.config:
-        before += as_words(read_options(given.config))
-    return before + sys.argv[1:]
+    return before + told + sys.argv[1:]
 
 
 def shape_of(path: Path) -> dict[str, Any]:

@@ -65,6 +65,9 @@ def main() -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if args.log and args.log.suffix.lower() not in (".csv", ".jsonl"):
         raise StageError(f"--log {args.log}: name a .csv or a .jsonl")
+    for path in (args.output, args.log):
+        if path and path.resolve() == Path(args.source).resolve():
+            raise StageError(f"{path} is the source itself: name another")
     display = not args.no_display and has_screen()
     if not (display or args.output or args.log):
         raise StageError("there is no screen to show it on; --output out.mp4, or --log faces.csv")

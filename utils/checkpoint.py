@@ -104,7 +104,10 @@ class Checkpoint:
             and all(isinstance(weight, torch.Tensor) for weight in self.weights.values())
             and isinstance(self.epoch, int | None)
             and isinstance(self.val_accuracy, float | None)
-            and (self.temperature is None or 0 < float(self.temperature) < math.inf)
+            and (
+                self.temperature is None
+                or (isinstance(self.temperature, float) and 0 < self.temperature < math.inf)
+            )
             and isinstance(self.training, dict | None)
         )
         if not fine or self.preprocessing().settings() != self.preprocess:
@@ -135,9 +138,14 @@ class Checkpoint:
         unknown = [name for name in classes if name not in self.classes]
         rows = None if unknown else [self.classes.index(name) for name in classes]
         fresh = model.state_dict()
-        for key in models.head(self.network):
-            weights[key] = fresh[key] if rows is None else weights[key][rows]
-        model.load_state_dict(weights)
+        try:
+            for key in models.head(self.network):
+                weights[key] = fresh[key] if rows is None else weights[key][rows]
+            model.load_state_dict(weights)
+        except Exception:  # the file is not to be trusted
+            raise StageError(
+                f"the checkpoint's weights are not those of a {self.network}"
+            ) from None
         return unknown
 
     @property

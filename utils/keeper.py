@@ -11,6 +11,7 @@ from typing import Any
 
 from utils.checkpoint import Checkpoint
 from utils.cli import StageError, say
+from utils.files import atomic_file
 from utils.plots import draw_curves
 from utils.runs import Run
 from utils.trainer import Trainer
@@ -94,9 +95,17 @@ class Keeper:
                 self._draw()
 
     def close(self) -> None:
-        """The last picture, when all is trained."""
+        """The last picture, when all is trained; and the best model where it was asked for.
+
+        A resumed run may have been given another `model_path`, or have found no better epoch since
+        another run took the place of its own.
+        """
         if self.trainer.team.leads:
             self._draw()
+            content = self.run.best.read_bytes()
+            if not self.model_path.exists() or self.model_path.read_bytes() != content:
+                with atomic_file(self.model_path) as file:
+                    file.write(content)
 
     def start(self) -> None:
         """Save before the first step, so that a training can be resumed whenever it is killed."""

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from utils.cli import StageError, describe
+from utils.cli import describe
 from utils.faces import Rect, find_faces, widen
-from utils.files import atomic_file
-from utils.images import ImageError, open_header, open_image, to_channels, upright_size
+from utils.files import atomic_file, stops_the_stage
+from utils.images import FORMATS, ImageError, open_header, open_image, to_channels, upright_size
 from utils.preprocess import Preprocess
 from utils.sources import Source
 
+LARGEST = 8000  # pixels of the longer side that enlarging may lead to
 READABLE = 160  # pixels of the shorter side of a photo that is marked; smaller ones are enlarged
 
 
@@ -37,22 +38,31 @@ class Photo:
         self.answers, self.faces = answers, []
 
     def save(self, folder: Path) -> None:
-        """Write the photo with its faces marked, under its own name, into the folder."""
+        """Write the photo with its faces marked, under its own name, into the folder.
+
+        Raises ImageError for a photo that cannot be written in its format.
+        """
         from utils.draw import mark
 
         rects, picture = self.rects or [(0, 0, *self.picture.size)], to_channels(self.picture, 3)
-        factor = -(-READABLE // min(picture.size))
+        factor = min(-(-READABLE // min(picture.size)), LARGEST // max(picture.size))
         if factor > 1:  # or no label would fit
             picture = picture.resize((picture.width * factor, picture.height * factor))
             rects = [tuple(value * factor for value in rect) for rect in rects]
         marked = mark(np.array(picture), rects, self.answers)
         path = folder / self.source.relative
-        if self.source.is_file and path.exists() and path.samefile(self.source.name):
-            raise StageError(f"--save {folder} would write over the photo {path}: name another")
         path.parent.mkdir(parents=True, exist_ok=True)
-        kind = Image.registered_extensions().get(path.suffix.lower(), "JPEG")
-        with atomic_file(path) as file:
-            Image.fromarray(marked).save(file, kind, quality=92)
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        kind = kind if kind in FORMATS else "JPEG"
+        try:
+            with atomic_file(path) as file:
+                Image.fromarray(marked).save(file, kind, quality=92)
+        except OSError as error:
+            if stops_the_stage(error):
+                raise
+            raise ImageError(f"{path} cannot be written: {describe(error)}") from None
+        except ValueError as error:  # an encoder that refuses the picture's shape
+            raise ImageError(f"{path} cannot be written: {error}") from None
 
 
 def read_photo(

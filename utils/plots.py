@@ -67,7 +67,7 @@ def draw_confusion(scores: Scores, classes: list[str], path: Path) -> None:
         colour = "white" if share > 0.5 else "black" if count else "0.75"
         text = f"{count:,}\n{100 * share:.0f} %" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
-    names = [shown(name) for name in classes]
+    names = [shown(name).replace("$", r"\$") for name in classes]  # else it would be mathematics
     axes.set_xticks(range(n), names, font=_font(12))
     axes.set_yticks(range(n), names, font=_font(12))
     axes.set_xlabel("predicted")

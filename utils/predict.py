@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.cli import Bar
+from utils.cli import Bar, StageError
 from utils.preprocess import Preprocess
 
 TTA = ("none", "flip", "tencrop")
@@ -29,6 +29,8 @@ def predict(
     The model is used as in prediction, without dropout, on the device that it is on. With `tta` the
     probabilities are the mean over several views of each image. A bar up to `total` images is shown
     where there is a description for it.
+
+    Raises StageError where the model answers with what is no number.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -39,7 +41,10 @@ def predict(
             seen = torch.stack([_log_probs(model, view) for view in views(images, tta)])
             log_probs.append((seen.logsumexp(0) - math.log(len(seen))).cpu())
             bar.update(len(batch))
-    return torch.cat(log_probs)
+    found = torch.cat(log_probs)
+    if found.isnan().any():
+        raise StageError("the model's answers are no numbers: its training has gone wrong")
+    return found
 
 
 def views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:

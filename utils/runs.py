@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ class Run:
     def with_options(cls, runs: Path, options: dict[str, Any]) -> Run | None:
         """The newest run that was told just these options and has something to go on from."""
         for run in reversed(_all(runs)):
-            if run.last.exists() and read_options(run.folder / OPTIONS) == options:
-                return run
+            with suppress(StageError):  # another run's broken options are no concern of this one
+                if run.last.exists() and read_options(run.folder / OPTIONS) == options:
+                    return run
         return None
 
     def write_options(self, options: dict[str, Any]) -> None:

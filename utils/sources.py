@@ -61,14 +61,15 @@ def expand(words: list[str]) -> tuple[list[Source], bool]:
     Raises StageError for a word that names none.
     """
     sources: list[Source] = []
-    taken: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    taken: set[str] = set()
     for source in (source for word in words for source in _expand(word, inner=False)):
-        taken[source.relative] += 1
-        if taken[source.relative] > 1:  # a file that is made of it may not be over another's
-            path = Path(source.relative)
-            name = path.with_stem(f"{path.stem}-{taken[source.relative]}")
-            source = replace(source, relative=str(name))
-        sources.append(source)
+        path, name = Path(source.relative), source.relative
+        while name in taken:  # a file that is made of it may not be over another's
+            counts[source.relative] += 1
+            name = str(path.with_stem(f"{path.stem}-{counts[source.relative] + 1}"))
+        taken.add(name)
+        sources.append(replace(source, relative=name))
     plain = len(words) == 1 and [source.name for source in sources] == words
     return sources, plain
 
