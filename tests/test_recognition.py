@@ -327,7 +327,36 @@ def test_help_imports_nothing_heavy(script):
     assert not loaded & {"torch", "cv2", "torchvision", "matplotlib", "requests"}
 
 
+def test_saving_never_writes_over_a_photo_or_another_result(here):
+    for name in ("a/x.png", "b/x.png", "c/x-2.png"):
+        (here / name).parent.mkdir()
+        Image.new("RGB", (40, 40), (len(name), 90, 90)).save(here / name)
+    before = (here / "a/x.png").read_bytes()
+    done = run("emotion.py", "--img", "b/x.png", "a/x.png", "--save", "a", cwd=here)
+    one_line_error(done, "would write over the photo")
+    assert (here / "a/x.png").read_bytes() == before
+    done = run("emotion.py", "--img", "a/x.png", "b/x.png", "c/x-2.png", "--save", "s", cwd=here)
+    assert done.returncode == 0 and len(list((here / "s").iterdir())) == 3
+
+
+def test_a_photo_that_cannot_be_saved_is_one_failure(here):
+    (here / "p").mkdir()
+    Image.new("RGB", (17000, 200)).save(here / "p/a.png")
+    (here / "p/a.png").rename(here / "p/a.webp")  # too wide for that format
+    Image.new("RGB", (200, 200)).save(here / "p/b.png")
+    done = run("emotion.py", "--img", "p", "--save", "s", cwd=here)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 2
+    assert "a.webp cannot be written" in done.stderr and (here / "s/b.png").exists()
+
+
 # --- video.py
+
+
+def test_the_source_is_never_written_over(here):
+    (here / "in.mp4").write_bytes(b"a video")
+    done = run("video.py", "--source", "in.mp4", "--output", "./in.mp4", cwd=here)
+    one_line_error(done, "is the source itself")
+    assert (here / "in.mp4").read_bytes() == b"a video"
 
 
 @pytest.fixture(scope="module")

@@ -135,8 +135,11 @@ def test_a_finished_run_is_left_alone_or_goes_on_for_longer(data, undisturbed, t
     done = run("train.py", "--resume", "auto", *ALL, "--data_path", data, cwd=tmp_path)
     assert done.returncode == 0 and "goes on in epoch 4" in done.stdout
     last = tmp_path / "runs/001-emotionnet/last.pt"
+    (tmp_path / "model.pt").write_bytes(b"another run's")
     done = run("train.py", "--resume", last, "--epochs", 4, cwd=tmp_path)
     assert done.returncode == 0 and "epoch 4/4" in done.stdout
+    best = (tmp_path / "runs/001-emotionnet/best.pt").read_bytes()
+    assert (tmp_path / "model.pt").read_bytes() == best
     assert [line["epoch"] for line in results(tmp_path)] == ["1", "2", "3", "4"]
     assert len(list((tmp_path / "runs").iterdir())) == 1
     # A run's newest state is a model like any other.
