@@ -43,7 +43,9 @@ def predict(
             bar.update(len(batch))
     found = torch.cat(log_probs)
     if found.isnan().any():
-        raise StageError("the model's answers are no numbers: its training has gone wrong")
+        raise StageError(
+            "the model's answers are no numbers: its training has gone wrong; try a lower --lr"
+        )
     return found
 
 
