@@ -118,7 +118,8 @@ def parse_args(words: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    args = parse_args(words_given())
+    words, initial = words_given()
+    args = parse_args(words)
     args.model = models.full_name(args.model)
     from utils.keeper import Keeper
     from utils.team import join
@@ -127,7 +128,7 @@ def main() -> int:
     set_determinism(args.deterministic)
     classes, train_samples, validation_samples = find_samples(args.data_path)
     run, resumed = run_to_resume(args, team)
-    model = make_model(args, classes, fresh=resumed is None)
+    model = make_model(args, classes, initial, fresh=resumed is None)
     train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures
     run = run or new_run(args, team)
@@ -156,10 +157,11 @@ def main() -> int:
     return cli.SOME_FAILED if failures else cli.OK
 
 
-def words_given() -> list[str]:
+def words_given() -> tuple[list[str], Checkpoint | None]:
     """The command line, after what a run to go on with, a config, or a model to start from says.
 
-    What comes later wins: what is really on the command line wins over all.
+    What comes later wins: what is really on the command line wins over all. Returns also the model
+    to start from, where a run may begin with it.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
@@ -170,19 +172,20 @@ def words_given() -> list[str]:
     told = as_words(read_options(given.config)) if given.config else []
     given, _ = first.parse_known_args(told + sys.argv[1:])
     before: list[str] = []
+    initial = None
     if given.resume and given.resume != "auto":
         run = find_run(given.resume, given.runs_path)
-        before += as_words(read_options(run.folder / OPTIONS))
+        before = as_words(read_options(run.folder / OPTIONS))
     elif given.init:
-        before += as_words(shape_of(given.init))
-    return before + told + sys.argv[1:]
+        from utils.checkpoint import Checkpoint
+
+        initial = Checkpoint.load(given.init)
+        before = as_words(shape_of(initial))
+    return before + told + sys.argv[1:], initial
 
 
-def shape_of(path: Path) -> dict[str, Any]:
+def shape_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """The flags with which a model was made that is to be trained on."""
-    from utils.checkpoint import Checkpoint
-
-    checkpoint = Checkpoint.load(path)
     how = checkpoint.preprocessing()
     return {
         "model": checkpoint.network.removesuffix("-original"),  # its weights fit ours as well
@@ -258,7 +261,9 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     )
 
 
-def make_model(args: argparse.Namespace, classes: list[str], fresh: bool) -> nn.Module:
+def make_model(
+    args: argparse.Namespace, classes: list[str], initial: Checkpoint | None, fresh: bool
+) -> nn.Module:
     """The network; for a fresh run with the weights that it is to start from, if there are any."""
     import torch
 
@@ -271,16 +276,14 @@ def make_model(args: argparse.Namespace, classes: list[str], fresh: bool) -> nn.
 
         return pretrained(name, len(classes), args.image_channel)
     model = models.create(name, len(classes), args.image_channel, args.image_size)
-    if args.init and fresh:
-        from utils.checkpoint import Checkpoint
-
-        shape = {**shape_of(args.init), "image_size": args.image_size}
+    if initial and fresh:
+        shape = {**shape_of(initial), "image_size": args.image_size}
         if shape | {"model": name, "image_channel": args.image_channel} != shape:
             raise StageError(
                 f"--init {args.init} is a {shape['model']} of {shape['image_channel']} channel(s): "
                 f"leave --model and --image_channel out"
             )
-        new = Checkpoint.load(args.init).start(model, classes)
+        new = initial.start(model, classes)
         if new:
             say(f"note: {args.init} does not know {' '.join(new)}: its last layer is made anew")
     return model
@@ -471,16 +474,17 @@ def train_and_validate(trainer: Trainer, keeper: Keeper, validation_set: Dataset
     if team.leads:
         print(
             f"{where}  train loss {train_loss:.4f}  validation loss {loss:.4f}  "
-            f"accuracy {accuracy:.2%}  best {keeper.best_accuracy:.2%} "
-            f"(epoch {keeper.best_epoch})  {rate:.0f} images/s",
+            f"accuracy {accuracy:.2%}  best {keeper.best['val_accuracy']:.2%} "
+            f"(epoch {keeper.best['epoch']})  {rate:.0f} images/s",
             flush=True,
         )
 
 
 def tell_the_end(args: argparse.Namespace, keeper: Keeper, failures: int) -> None:
     print(
-        f"best epoch {keeper.best_epoch}, validation accuracy {keeper.best_accuracy:.2%} "
-        f"-> {args.model_path}\nall about this run: {keeper.run.folder}"
+        f"best epoch {keeper.best['epoch']}, validation accuracy "
+        f"{keeper.best['val_accuracy']:.2%} -> {args.model_path}\n"
+        f"all about this run: {keeper.run.folder}"
     )
     print(
         f"next: python test.py --model_path {args.model_path} --data_path {args.data_path}\n"

@@ -37,7 +37,6 @@ class Keeper:
         between saves within an epoch.
         """
         self.run, self.trainer, self.model_path = run, trainer, model_path
-        self.best_accuracy, self.best_epoch = -1.0, 0
         self.history: list[dict[str, float]] = []
         self._blank, self._patience, self._seconds = blank, patience, 60 * save_every
         self._saved = self._drawn = time.monotonic()
@@ -61,13 +60,17 @@ class Keeper:
                     f"another: start a new training, with --init {self.run.last} from its weights"
                 )
         self.trainer.restore(resumed.weights, state)
-        self.best_accuracy, self.best_epoch = state["best_accuracy"], state["best_epoch"]
         self.history = state["history"]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The figures of the best epoch, of the first where several are; there must be one."""
+        return max(self.history, key=lambda figures: figures["val_accuracy"])
 
     def goes_on(self) -> bool:
         """Whether there is another epoch to train."""
-        done = self.trainer.place.epoch - 1
-        if self._patience and done - self.best_epoch >= self._patience:
+        done = len(self.history)
+        if self._patience and done and done - self.best["epoch"] >= self._patience:
             return False
         return done < self.trainer.recipe.epochs
 
@@ -85,9 +88,9 @@ class Keeper:
     def end_epoch(self, figures: dict[str, float]) -> None:
         """Keep an epoch's result: `epoch`, `val_accuracy` and whatever else results.csv holds."""
         self.history.append(figures)
-        if figures["val_accuracy"] > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = figures["val_accuracy"], figures["epoch"]
-            self._save_best()
+        if self.best is figures and self.trainer.team.leads:
+            self._checkpoint().save(self.run.best)
+            self._publish()
         self._save_last()
         if self.trainer.team.leads:
             self.run.write_results(self.history)
@@ -95,44 +98,39 @@ class Keeper:
                 self._draw()
 
     def close(self) -> None:
-        """The last picture, when all is trained; and the best model where it was asked for.
+        """When all is trained: the whole table and picture, and the best model at its place.
 
-        A resumed run may have been given another `model_path`, or have found no better epoch since
-        another run took the place of its own.
+        A resumed run may have been killed between its last save and the table. It may also have
+        been given another `model_path`, or have found no better epoch since another run took the
+        place of its own.
         """
         if self.trainer.team.leads:
+            self.run.write_results(self.history)
             self._draw()
-            content = self.run.best.read_bytes()
-            if not self.model_path.exists() or self.model_path.read_bytes() != content:
-                with atomic_file(self.model_path) as file:
-                    file.write(content)
+            self._publish()
 
     def start(self) -> None:
         """Save before the first step, so that a training can be resumed whenever it is killed."""
         self._save_last()
 
-    def _save_best(self) -> None:
-        if self.trainer.team.leads:
-            for path in (self.run.best, self.model_path):
-                self._checkpoint(None).save(path)
+    def _publish(self) -> None:
+        """Put the best model where it was asked for, unless it is there."""
+        content = self.run.best.read_bytes()
+        if not self.model_path.exists() or self.model_path.read_bytes() != content:
+            with atomic_file(self.model_path) as file:
+                file.write(content)
 
     def _save_last(self) -> None:
         self._saved = time.monotonic()
         if self.trainer.team.leads:
-            state = self.trainer.state() | {
-                "best_accuracy": self.best_accuracy,
-                "best_epoch": self.best_epoch,
-                "history": self.history,
-            }
+            state = self.trainer.state() | {"history": self.history}
             self._checkpoint(self._blank.training | state).save(self.run.last)
 
-    def _checkpoint(self, training: dict[str, Any] | None) -> Checkpoint:
+    def _checkpoint(self, training: dict[str, Any] | None = None) -> Checkpoint:
+        """The weights as they are now, with the figures of the last epoch that has ended."""
         weights = {k: v.cpu() for k, v in self.trainer.best_model.state_dict().items()}
-        epoch, accuracy = (
-            (self.best_epoch, self.best_accuracy)
-            if training is None or not self.history
-            else (self.history[-1]["epoch"], self.history[-1]["val_accuracy"])
-        )
+        newest = self.history[-1] if self.history else {"epoch": 0, "val_accuracy": 0.0}
+        epoch, accuracy = newest["epoch"], newest["val_accuracy"]
         return replace(
             self._blank, epoch=epoch, val_accuracy=accuracy, weights=weights, training=training
         )
@@ -140,7 +138,7 @@ class Keeper:
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         if self.history:
-            draw_curves(self.history, self.run.folder / "curves.png")
+            draw_curves(self.history, self.best, self.run.folder / "curves.png")
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)

@@ -23,8 +23,8 @@ MOST = 64  # images in a mosaic
 TILE = 112  # pixels
 
 
-def draw_curves(history: list[dict[str, float]], path: Path) -> None:
-    """Loss, accuracy and learning rate over the epochs, as a PNG."""
+def draw_curves(history: list[dict[str, float]], best: dict[str, float], path: Path) -> None:
+    """Loss, accuracy and learning rate over the epochs, the best of them marked, as a PNG."""
     figure = _figure(12, 4)
     from matplotlib.ticker import MaxNLocator
 
@@ -39,7 +39,6 @@ def draw_curves(history: list[dict[str, float]], path: Path) -> None:
     loss.set_title("loss (nats)")
     loss.legend()
     line(accuracy, "val_accuracy", "validation", 100)
-    best = max(history, key=lambda row: row["val_accuracy"])
     accuracy.plot(best["epoch"], 100 * best["val_accuracy"], "o", color="tab:red")
     accuracy.annotate(
         f"{100 * best['val_accuracy']:.2f}", (best["epoch"], 100 * best["val_accuracy"]),
