@@ -129,9 +129,10 @@ def read(sources: list[Source], recognize: Recognizer, args: argparse.Namespace)
 def answered(photos: Iterator[Photo], recognize: Recognizer, size: int) -> Iterator[Photo]:
     """The photos, in order, with the answers for their faces, found in batches of about `size`."""
     while batch := list(islice(photos, 1)):
-        while sum(len(photo.faces) for photo in batch) < size and (more := next(photos, None)):
+        faces = list(batch[0].faces)
+        while len(faces) < size and (more := next(photos, None)):
             batch.append(more)
-        faces = [face for photo in batch for face in photo.faces]
+            faces += more.faces
         answers = iter(recognize(faces)) if faces else iter(())
         for photo in batch:
             photo.answer(list(islice(answers, len(photo.faces))))

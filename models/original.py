@@ -27,11 +27,10 @@ def recognise(
     # ResNet18 in our own form has the same tensors; the original's is the one that pools 4×4.
     for name in ("resnet18-original", *models.NETWORKS):
         shapes = models.shapes(name, CLASSES, first.shape[1])
-        head = models.head(name)
-        weights = {
-            key: tensor[:CLASSES] if key in head and tensor.ndim else tensor
-            for key, tensor in tensors.items()
-        }
+        if shapes.keys() != tensors.keys():
+            continue
+        head = {key: tensors[key] for key in models.head(name)}
+        weights = tensors | {key: tensor[:CLASSES] for key, tensor in head.items() if tensor.ndim}
         if {key: tuple(tensor.shape) for key, tensor in weights.items()} == shapes:
             return name, first.shape[1], weights
     return None

@@ -47,8 +47,7 @@ def read_chunk(paths: list[Path], preprocess: Preprocess) -> tuple[np.ndarray, d
             images.append(preprocess.read(path))
         except ImageError as error:
             failures[i] = str(error)
-    shape = (0, preprocess.image_channel, preprocess.image_size, preprocess.image_size)
-    return np.stack(images) if images else np.empty(shape, np.uint8), failures
+    return np.stack(images) if images else np.empty((0, *preprocess.shape), np.uint8), failures
 
 
 def chunks_of(paths: list[Path]) -> Iterator[list[Path]]:

@@ -54,20 +54,13 @@ def label_patch(text: str, size: int) -> np.ndarray:
     return np.asarray(patch)
 
 
-def mark(picture: np.ndarray, rects: list[Rect], answers: list[dict]) -> np.ndarray:
-    """Draw each face's rectangle, label and probability into a picture, in place.
-
-    `picture`: uint8 (height, width, 3), red first. `answers`: `label` and `probs` of each face.
-    """
-    for rect, answer in zip(rects, answers, strict=True):
-        mark_face(picture, rect, answer["label"], max(answer["probs"]))
-    return picture
-
-
 def mark_face(
     picture: np.ndarray, rect: Rect, label: str, percent: float, before: str = ""
 ) -> None:
-    """Draw one face's rectangle, and above it `before`, the label and its probability."""
+    """Draw one face's rectangle, and above it `before`, the label and its probability.
+
+    `picture`: uint8 (height, width, 3), changed in place.
+    """
     x, y, w, h = rect
     line = max(2, min(picture.shape[:2]) // 250)
     for part in (

@@ -42,14 +42,16 @@ class Photo:
 
         Raises ImageError for a photo that cannot be written in its format.
         """
-        from utils.draw import mark
+        from utils.draw import mark_face
 
         rects, picture = self.rects or [(0, 0, *self.picture.size)], to_channels(self.picture, 3)
         factor = min(-(-READABLE // min(picture.size)), LARGEST // max(picture.size))
         if factor > 1:  # or no label would fit
             picture = picture.resize((picture.width * factor, picture.height * factor))
             rects = [tuple(value * factor for value in rect) for rect in rects]
-        marked = mark(np.array(picture), rects, self.answers)
+        marked = np.array(picture)
+        for rect, answer in zip(rects, self.answers, strict=True):
+            mark_face(marked, rect, answer["label"], max(answer["probs"]))
         path = folder / self.source.relative
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = Image.registered_extensions().get(path.suffix.lower())
