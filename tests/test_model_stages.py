@@ -60,6 +60,15 @@ def test_training_again_gives_the_same_file(trained, tmp_path):
     assert (tmp_path / "a/b.pt").read_bytes() == (trained / "model.pt").read_bytes()
 
 
+def test_a_run_killed_before_its_last_line_gets_it_when_resumed(trained, tmp_path):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    table = tmp_path / "runs/001-emotionnet/results.csv"
+    whole = table.read_bytes()
+    table.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    assert run("train.py", "--resume", cwd=tmp_path).returncode == 0
+    assert table.read_bytes() == whole
+
+
 def test_the_test_set_is_never_opened(trained, tmp_path):
     shutil.copytree(trained / "data", tmp_path / "data")
     shutil.rmtree(tmp_path / "data/test")
@@ -174,6 +183,13 @@ def test_a_data_folder_with_one_class_or_none(tmp_path, classes, word):
 def test_bad_arguments_are_one_clear_line(tmp_path, script, args, words):
     one_line_error(run(script, *args, cwd=tmp_path), *words)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+def test_a_config_with_what_no_path_can_hold(tmp_path, character):
+    (tmp_path / "c.json").write_text(json.dumps({"epochs": 1, "log_dir": f"a{character}b"}))
+    one_line_error(run("train.py", "--config", "c.json", cwd=tmp_path), "c.json: log_dir holds")
+    assert {p.name for p in tmp_path.iterdir()} == {"c.json"}
 
 
 @pytest.mark.parametrize(("script", "kind"), [("test.py", "random"), ("emotion.py", "evil")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -16,9 +18,13 @@ from utils.cli import StageError
 from utils.preprocess import Preprocess
 
 
+def size_of(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
 def test_emotionnet_is_the_original_with_fewer_layers():
     ours, original = models.create("emotionnet", 7, 1, 48).eval(), EmotionNet().eval()
-    assert sum(p.numel() for p in ours.parameters()) == 4_742_221
+    assert size_of(ours) == 4_742_221
     original.load_state_dict(ours.state_dict())
     images = torch.rand(4, 1, 48, 48)
     torch.testing.assert_close(ours(images), original(images))
@@ -44,7 +50,7 @@ def test_emotionnet_takes_any_channels_and_classes_and_48_pixels():
 )
 def test_every_other_network_is_the_original_size_and_learns(name, parameters, size, refused):
     model = models.create(name, 7, 1, size)
-    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert size_of(model) == parameters
     torch.log_softmax(model(torch.rand(2, 1, size, size)), 1)[:, 0].sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert models.create(name, 3, 3, size).eval()(torch.rand(2, 3, size, size)).shape == (2, 3)
@@ -62,8 +68,7 @@ def test_every_other_network_is_the_original_size_and_learns(name, parameters, s
     ],
 )
 def test_efficientnets_of_other_shapes(name, classes, channels, parameters):
-    model = models.create(name, classes, channels, 32)
-    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert size_of(models.create(name, classes, channels, 32)) == parameters
 
 
 def test_names_and_aliases():
@@ -114,6 +119,9 @@ def test_checkpoint_is_plain_and_comes_back_whole(tmp_path):
         {"weights": {}},
         {"weights": {"layer1": 5}},
         {"epoch": "3"},
+        {"temperature": 0},
+        {"temperature": True},
+        {"temperature": 10**400},
         {"more": 1},
     ],
 )
@@ -122,6 +130,12 @@ def test_a_checkpoint_that_is_not_what_it_says_is_refused(tmp_path, change):
     torch.save(fields | change, tmp_path / "m.pt")
     with pytest.raises(StageError):
         Checkpoint.load(tmp_path / "m.pt").build()
+
+
+def test_a_whole_temperature_is_a_number_like_any_other(tmp_path):
+    replace(checkpoint(), temperature=2).save(tmp_path / "m.pt")
+    loaded = Checkpoint.load(tmp_path / "m.pt").temperature
+    assert loaded == 2 and type(loaded) is float
 
 
 @pytest.mark.parametrize("kind", ["random", "text", "evil", "evil pickle", "other", "cut"])

@@ -29,6 +29,7 @@ from utils.samples import find_images, label_images
 from utils.sources import expand
 from utils.store import load
 from utils.tracks import Tracker, overlap
+from utils.videos import written
 
 CLASSES = ["기쁨", "분노", "중립"]
 ASTRONAUT = skimage.data.astronaut()
@@ -414,6 +415,21 @@ def test_faces_keep_their_numbers_and_every_frame_has_its_lines(here, clip):
                 x, y, h = (int(r[key]) for key in "xyh")
                 assert green[max(0, y + h // 2 - 5) : y + h // 2 + 5, max(0, x - 2) : x + 4].any()
     assert not before.read()[0] and not after.read()[0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(65, 49), (64, 49), (65, 48), (64, 48)])
+def test_an_odd_size_loses_nothing(tmp_path, width, height):
+    import cv2
+
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[:, -5:] = frame[-5:] = 255
+    with written(tmp_path / "a/x.mp4", (width, height), 25) as write:
+        for _ in range(3):
+            write(frame)
+    seen = cv2.VideoCapture(str(tmp_path / "a/x.mp4")).read()[1]
+    assert seen.shape == (height + height % 2, width + width % 2, 3)
+    assert np.abs(seen[:height, :width].astype(int) - frame).max() < 60
+    assert seen[-1].min() > 200 and seen[:, -1].min() > 200
 
 
 def test_log_as_json_lines_without_a_screen(here, clip):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,10 @@ class Checkpoint:
                 checkpoint = cls._of_original(content["model"], image_size)
             else:
                 checkpoint = cls(**content)
+            if type(checkpoint.temperature) is int:  # as others may write it
+                checkpoint = replace(checkpoint, temperature=float(checkpoint.temperature))
             checkpoint._check()
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             raise StageError(
                 f"{path} is no model that this toolkit, or the original, trained"
             ) from None

@@ -93,12 +93,23 @@ def read_options(path: Path) -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise StageError(f'{path} is not JSON like {{"model": "vgg19", "epochs": 30}}')
+    wrong = [name for name, value in options.items() if not _is_word(str(value))]
+    if wrong:
+        raise StageError(f"{path}: {wrong[0]} holds a character that no path or name can have")
     return options
 
 
 def as_words(options: dict[str, Any]) -> list[str]:
     """Options as the words of a command line; those that are null are left out."""
     return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
+def _is_word(text: str) -> bool:
+    """False for what JSON can hold and a command line cannot: NUL, and half a character."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _all(runs: Path) -> list[Run]:

@@ -109,22 +109,27 @@ class Video:
 def written(
     path: Path, size: tuple[int, int], rate: float
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that writes frames (BGR) into a video file, in a thread.
+    """A function that writes frames (BGR) of that width and height into a video file, in a thread.
 
-    The file gets its name when the block ends, however it ends: what was recorded stays. Raises
-    StageError for a name whose kind of video cannot be written.
+    OpenCV would cut an odd size to an even one, so the last column or row is doubled. The file gets
+    its name when the block ends, however it ends: what was recorded stays. Raises StageError for a
+    name whose kind of video cannot be written.
     """
     cv2 = import_cv2()
     path.parent.mkdir(parents=True, exist_ok=True)
     problem: BaseException | None = None
+    right, below = size[0] % 2, size[1] % 2
+    even = size[0] + right, size[1] + below
     with atomic_file(path) as file:
-        writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+        writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, even)
         if not writer.isOpened():
             raise StageError(f"{path} cannot be written as a video; name an .mp4")
         frames: Queue[np.ndarray | None] = Queue(AHEAD)
 
         def write() -> None:
             while (frame := frames.get()) is not None:
+                if even != size:
+                    frame = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
                 writer.write(frame)
 
         thread = threading.Thread(target=write, daemon=True)
