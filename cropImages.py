@@ -8,6 +8,9 @@ table that can be given as --input to try just those again. Crops that are there
   python cropImages.py                                     # original/ -> crop/
   python cropImages.py --input crop.error.log              # only what failed
   python cropImages.py --original photos --output faces --workers 4
+  python cropImages.py --contact_sheet faces.jpg           # and a picture of some, to look at
+  python cropImages.py --shard 3/16                        # the third of 16 machines' parts
+  python cropImages.py --ray auto                          # on all machines of a Ray cluster
 
 Next: python dataPreparation.py
 """
@@ -15,24 +18,28 @@ Next: python dataPreparation.py
 from __future__ import annotations
 
 import argparse
-from concurrent.futures.process import BrokenProcessPool
+import os
+import random
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from utils import cli
+from utils.agreement import Agreement
 from utils.annotations import ANNOTATORS, Row, Table
-from utils.boxes import Box, BoxError, pixels
+from utils.boxes import Box, BoxError, consensus, pixels
 from utils.cli import Bar, StageError
-from utils.emotions import EMOTIONS, UNKNOWN
+from utils.cluster import RayExecutor
+from utils.emotions import EMOTIONS, UNKNOWN, majority
 from utils.errorlog import ErrorLog
-from utils.files import atomic_file, existing, prepare_folder, stops_the_stage
-from utils.images import ImageError, open_image, to_channels
-from utils.parallel import bounded_map, cores, process_pool
-from utils.work import Job, Work
+from utils.files import existing, prepare_folder, stops_the_stage
+from utils.images import ImageError, open_region, save_image, to_srgb
+from utils.parallel import ProcessPool, WorkerKilledError, bounded_map, cores
+from utils.work import Job, Work, machine_flags
 
 LABELS = (*EMOTIONS, UNKNOWN)
+AHEAD = 16  # photos handed out for each worker, so that none waits for the next
+SHEETS = (".jpg", ".jpeg", ".png")
+ON_A_SHEET = 12  # faces of each class
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +51,10 @@ def parse_args() -> argparse.Namespace:
     flag("--output", "where the faces go", Path("crop"), Path, metavar="DIR")
     flag("--quality", "JPEG quality of the faces", 95, int, choices=range(1, 101), metavar="1-100")
     flag("--workers", "processes, by default one for each core", cores(), cli.positive, metavar="N")
+    sheet = "also draw some of the faces of each class, as they are now, into this picture"
+    flag("--contact_sheet", sheet, None, Path, metavar="FILE")
     parser.log_dir_flag()
+    machine_flags(parser)
     return parser.parse_args()
 
 
@@ -56,44 +66,59 @@ def main() -> int:
         raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
     if args.original.resolve() == args.output.resolve():
         raise StageError("--original and --output are the same folder")
+    if args.contact_sheet and args.contact_sheet.suffix.lower() not in SHEETS:
+        raise StageError(
+            f"--contact_sheet {args.contact_sheet}: its name should end in .jpg or .png"
+        )
     for label in LABELS:
         prepare_folder(args.output / label)
 
-    bad_rows = ErrorLog(args.log_dir / "parse.error.log", table)
-    bad_photos = ErrorLog(args.log_dir / "crop.error.log", table)
-    with bad_rows, bad_photos, Bar(table.count(), "crop") as bar:
-        work = Work(table, bar, bad_rows)
-        jobs = work.missing(partial(plan, args=args), found=drop_relabelled)
-        pool = process_pool(args.workers)
-        try:
-            for (row, job), future in bounded_map(pool, crop, jobs, 16 * args.workers):
-                try:
-                    future.result()
-                    drop_relabelled(job)
-                    work.done(job)
-                except (ImageError, BoxError) as error:
-                    work.failed(row, error, bad_photos)
-        except BrokenProcessPool:
-            raise StageError(
-                "a worker process was killed, perhaps for want of memory: run this again to do "
-                "what is left, with fewer --workers"
-            ) from None
+    agreement = Agreement()
+    bad_rows = ErrorLog(args.shard.log(args.log_dir, "parse"), table)
+    bad_photos = ErrorLog(args.shard.log(args.log_dir, "crop"), table)
+    with bad_rows, bad_photos, Bar(None, "crop") as bar:
+        work = Work(table, args.shard, bar, bad_rows)
+        jobs = work.missing(
+            partial(plan, args=args),
+            new=lambda job: agreement.add(*job.annotations),
+            found=drop_relabelled,
+        )
+        if args.ray:
+            pool = RayExecutor(args.ray, cores=1)
+            window = AHEAD * pool.slots
+        else:
+            pool = ProcessPool(args.workers)
+            window = AHEAD * args.workers
+        for (row, job), future in bounded_map(pool, crop, jobs, window):
+            try:
+                future.result()
+                drop_relabelled(job)
+                work.done(job)
+            except (ImageError, BoxError, WorkerKilledError) as error:
+                work.failed(row, error, bad_photos)
 
     failures = bad_rows.failures + bad_photos.failures
     print(work.summary("cropped", failures, args.output))
     print("  ".join(f"{label} {work.made[label] + work.there[label]}" for label in LABELS))
+    print(agreement)
+    if pool.killed:
+        print(f"{pool.killed} workers were killed, perhaps for want of memory, and replaced")
     for log in (bad_rows, bad_photos):
         if log.failures:
             print(f"{log.failures} rows with their reasons: {log.path}")
+    if args.contact_sheet:
+        draw_sheet(args.output, args.contact_sheet)
+        print(f"faces of each class: {args.contact_sheet}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
 def plan(row: Row, args: argparse.Namespace) -> Job:
     """Which face is to be cut out of which photo, for which class. Raises RowError."""
-    name, label, box = row.name, row.seen, row.box
+    name, answers, boxes = row.name, row.answers, row.boxes
+    label, box = majority(answers), consensus(boxes)
     source = existing(args.original / row.asked, name)
     target = existing(args.output / label, name)
-    return Job(target, (label, box), (source, target, box, args.quality))
+    return Job(target, (label, box), (source, target, box, args.quality), (answers, boxes))
 
 
 def drop_relabelled(job: Job) -> None:
@@ -110,23 +135,32 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
     Raises ImageError or BoxError for what is this photo's fault.
     """
     try:
-        photo = open_image(source)
+        face = open_region(source, partial(pixels, box))
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
-    face = photo.crop(pixels(box, *photo.size))
     # The colour profile belongs to the pixels and goes with them; place and time do not.
-    profile = photo.info.get("icc_profile")
+    profile = face.info.get("icc_profile")
     if face.mode not in ("L", "RGB"):
-        face, profile = to_channels(face, 3), None
+        face, profile = to_srgb(face), None
     face.info = {}
     try:
-        with atomic_file(target) as file:
-            kind = Image.registered_extensions()[target.suffix.lower()]
-            face.save(file, kind, quality=quality, icc_profile=profile)
-    except Exception as error:  # an encoder can refuse a face's shape with anything
-        if isinstance(error, OSError) and stops_the_stage(error):
+        save_image(face, target, quality=quality, icc_profile=profile)
+    except OSError as error:
+        if stops_the_stage(error):
             raise
-        raise ImageError(f"the face cannot be written: {error}") from None
+        raise ImageError(f"the face cannot be written: {cli.describe(error)}") from None
+
+
+def draw_sheet(crops: Path, path: Path) -> None:
+    """Draw a few faces of each class, the same ones as long as the crops are the same."""
+    from utils.plots import draw_contact_sheet  # which takes its time to import
+
+    faces = {}
+    for label in LABELS:
+        found = sorted(entry.path for entry in os.scandir(crops / label))
+        chosen = random.Random(0).sample(found, min(ON_A_SHEET, len(found)))
+        faces[label] = [Path(face) for face in chosen]
+    draw_contact_sheet(faces, path)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """Split the faces into train, validation and test: stage 3 of 5.
 
 Each class is split by itself: validation and test get the given share of its n photos, rounded
-down, and train the rest. Photos of UNKNOWN are left out. The files are hard links where the file
-system allows, copies otherwise, and <output>/split.tsv says which photo is in which set. Run again
-with another seed or ratio, photos are moved, so that none is ever in two sets.
+down, and train the rest. Photos of UNKNOWN are left out. <output>/split.tsv says which photo is in
+which set. Run again with another seed or ratio, photos are moved, so that none is ever in two sets.
+
+Photos with the same bytes always go into one set; <output>/copies.tsv lists them. With --group
+subject so do all photos of one person (the first token of `<person>_….jpg`), which is what an
+honest figure for new faces needs: a network that knows a face from training does better on it.
 
   python dataPreparation.py                                # crop/ -> data/
+  python dataPreparation.py --group subject                # nobody is in two sets
   python dataPreparation.py --ratio 70 15 15 --seed 1
-  python dataPreparation.py --input my_faces --output my_data
+  python dataPreparation.py --input my_faces --output my_data --mode copy
 
 Next: python train.py
 """
@@ -16,21 +20,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import shutil
+from collections import Counter
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 from utils import cli
 from utils.cli import Bar, StageError
+from utils.copies import find_copies
 from utils.emotions import nfc
 from utils.errorlog import log_files
 from utils.files import atomic_file, clear_parts, prepare_folder, stops_the_stage
 from utils.samples import SPLITS, find_images
+from utils.split import Photo, by_subject, split
 
-MANIFEST = "split.tsv"
-HEADER = "file\tclass\tset"
+MANIFEST, COPIES = "split.tsv", "copies.tsv"
 
 # A file's place below the output folder, `train/기쁨/x.jpg`, as (set, class, name).
 Place = tuple[str, str, str]
@@ -50,6 +55,10 @@ def parse_args() -> argparse.Namespace:
         metavar=("TRAIN", "VALIDATION", "TEST"),
     )
     flag("--seed", "another seed, another split", 0, int, metavar="N")
+    whole = "what is never divided: a photo, or all photos of a subject"
+    flag("--group", whole, "photo", str, choices=("photo", "subject"))
+    modes = "hard links (copies where there are none), copies, or symbolic links"
+    flag("--mode", modes, "link", str, choices=("link", "copy", "symlink"))
     parser.log_dir_flag()
     return parser.parse_args()
 
@@ -75,23 +84,31 @@ def main() -> int:
     if args.input.resolve().is_relative_to(args.output.resolve()):
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
 
-    odd = [path for paths in images.values() for path in paths if not is_plain(path)]
-    if odd:
-        raise StageError(f"{odd[0]}: a file or folder name with a tab or line break; rename it")
+    paths = [path for found in images.values() for path in found]
+    if odd := next((path for path in paths if not is_plain(path)), None):
+        raise StageError(f"{odd}: a file or folder name with a tab or line break; rename it")
+    photos = [Photo(label, nfc(path.name)) for label, found in images.items() for path in found]
 
-    plan: dict[Place, Path] = {}
-    for label, paths in images.items():
-        plan |= split(label, paths, args.ratio, args.seed)
+    copies = find_copies(paths)
+    subjects = by_subject(photos)
+    together = [*copies, *subjects.values()] if args.group == "subject" else copies
+    if args.group == "subject":
+        check_subjects(subjects, photos, args.ratio)
+    sets = split(photos, together, args.ratio, args.seed)
+    plan = {(name, *photo): path for name, photo, path in zip(sets, photos, paths, strict=True)}
 
-    args.log_dir.mkdir(parents=True, exist_ok=True)
+    prepare_folder(args.log_dir)
     removed = remove_all_but(plan, args.output)
-    write_manifest(plan, args.output)
-    failures = place_all(plan, args.output)
+    write_manifest(photos, sets, args.output)
+    write_copies(copies, photos, sets, args.output)
+    failures = place_all(plan, args.output, args.mode)
 
     log_path = args.log_dir / "preparation.error.log"
     log_files(log_path, failures)
     print_table(plan, list(images))
     print(f"{len(plan) - len(failures)} photos -> {args.output}, {removed} moved or taken out")
+    print_copies(copies, photos, args.output)
+    print_subjects(subjects, sets)
     if failures:
         print(f"{len(failures)} failed, with their reasons: {log_path}")
     return cli.SOME_FAILED if failures else cli.OK
@@ -102,16 +119,18 @@ def is_plain(path: Path) -> bool:
     return not any(c in str(path) for c in "\t\n\r")
 
 
-def split(label: str, paths: list[Path], ratio: list[Fraction], seed: int) -> dict[Place, Path]:
-    """Where each photo of one class goes: validation = test = ⌊n · ratio⌋, train the rest.
-
-    It depends on the seed, the class and the photos' names alone.
-    """
-    _, validation, test = (int(len(paths) * part / sum(ratio)) for part in ratio)
-    sets = ["validation"] * validation + ["test"] * test
-    sets += ["train"] * (len(paths) - len(sets))
-    shuffled = random.Random(os.fsencode(f"{seed}/{label}")).sample(paths, len(paths))
-    return {(name, label, nfc(path.name)): path for name, path in zip(sets, shuffled, strict=True)}
+def check_subjects(
+    subjects: dict[str, list[int]], photos: list[Photo], ratio: list[Fraction]
+) -> None:
+    """Raise StageError where whole subjects cannot make up the sets."""
+    if not subjects:
+        raise StageError("--group subject: no name begins as <subject>_…, as it has to")
+    name = max(subjects, key=lambda subject: len(subjects[subject]))
+    if len(subjects[name]) > len(photos) * max(ratio) / sum(ratio):
+        raise StageError(
+            f"--group subject: {len(subjects[name])} of {len(photos)} photos have the subject "
+            f"{name!r}, the first token of their names; that is more than any set may hold"
+        )
 
 
 def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
@@ -120,28 +139,33 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
     This comes before any photo is placed, so that at no moment one is in two sets. Only what the
     manifest names is touched. Raises StageError where there are other images in a set.
     """
-    there: dict[Place, Path] = {}
+    there: set[Place] = set()
     for name in SPLITS:
         if (output / name).is_dir():
             for label, paths in find_images(output / name).items():
                 clear_parts(output / name / label)
-                there |= {(name, label, nfc(path.name)): path for path in paths}
-    foreign = there.keys() - read_manifest(output)
-    if foreign:
+                there |= {(name, label, nfc(path.name)) for path in paths}
+    ours = read_manifest(output)
+    if foreign := there - ours:
         raise StageError(
-            f"{there[min(foreign)]} and {len(foreign) - 1} more were not put there by this script "
-            f"and would be mixed into the split: name another --output, or move them away"
+            f"{output.joinpath(*min(foreign))} and {len(foreign) - 1} more were not put there by "
+            f"this script and would be mixed into the split: name another --output, or move them "
+            f"away"
         )
-    stale = there.keys() - plan.keys()
+    stale = ours - plan.keys()  # among them are symbolic links that lead nowhere any more
+    removed = 0
     for place in stale:
-        there[place].unlink()
-    return len(stale)
+        with suppress(FileNotFoundError):
+            output.joinpath(*place).unlink()
+            removed += 1
+    return removed
 
 
-def place_all(plan: dict[Place, Path], output: Path) -> list[tuple[Path, str]]:
-    """Link or copy every photo to its place; what is there already stays. Returns the failures."""
+def place_all(plan: dict[Place, Path], output: Path, mode: str) -> list[tuple[Path, str]]:
+    """Put every photo into its place; what is there already stays. Returns the failures."""
     for folder in sorted({place[:2] for place in plan}):
         prepare_folder(output.joinpath(*folder))
+    put = {"link": put_link, "copy": put_copy, "symlink": put_symlink}[mode]
     failures = []
     with Bar(len(plan), "split") as bar:
         for place, source in plan.items():
@@ -156,23 +180,48 @@ def place_all(plan: dict[Place, Path], output: Path) -> list[tuple[Path, str]]:
     return failures
 
 
-def put(source: Path, target: Path) -> None:
+def put_link(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, or, across file systems, a copy of it."""
-    wanted = source.stat()
-    with suppress(FileNotFoundError):
-        there = target.stat()
-        stamp = (there.st_size, there.st_mtime_ns)
-        if os.path.samestat(wanted, there) or stamp == (wanted.st_size, wanted.st_mtime_ns):
-            return
-        target.unlink()  # what the source was before it was made anew
     try:
         # Linux would link a symbolic link itself, which leads nowhere from another folder.
-        os.link(os.path.realpath(source) if source.is_symlink() else source, target)
+        target.hardlink_to(source.resolve() if source.is_symlink() else source)
+    except FileExistsError:
+        there = target.lstat()
+        if not (os.path.samestat(source.stat(), there) or is_copy(source, there)):
+            target.unlink()  # what the source was before it was made anew, or a symbolic link
+            put_link(source, target)
+    except FileNotFoundError:
+        raise
     except OSError:  # another file system, or one without hard links
-        with source.open("rb") as original, atomic_file(target) as file:
-            shutil.copyfileobj(original, file)
-            file.flush()
-            shutil.copystat(source, file.name)
+        put_copy(source, target)
+
+
+def put_copy(source: Path, target: Path) -> None:
+    """Make `target` a file of its own with the bytes and the time of `source`."""
+    with suppress(FileNotFoundError):
+        if is_copy(source, target.lstat()):
+            return
+    with source.open("rb") as original, atomic_file(target) as file:
+        shutil.copyfileobj(original, file)
+        file.flush()
+        shutil.copystat(source, file.name)
+
+
+def put_symlink(source: Path, target: Path) -> None:
+    """Make `target` a symbolic link to `source`, from folder to folder, so that both can move."""
+    way = os.path.relpath(source.resolve(), target.parent.resolve())
+    if target.is_symlink() and os.fspath(target.readlink()) == way:
+        return
+    target.unlink(missing_ok=True)
+    target.symlink_to(way)
+
+
+def is_copy(source: Path, there: os.stat_result) -> bool:
+    """Whether the file `there` is one of its own, with the size and time of the source."""
+    wanted = source.stat()
+    stamp = (wanted.st_mode, wanted.st_size, wanted.st_mtime_ns)
+    same = stamp == (there.st_mode, there.st_size, there.st_mtime_ns)
+    return same and not os.path.samestat(wanted, there)
 
 
 def read_manifest(output: Path) -> set[Place]:
@@ -181,28 +230,87 @@ def read_manifest(output: Path) -> set[Place]:
     if not path.exists():
         return set()
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
-    if not lines or lines[0] != HEADER or any(line.count("\t") != 2 for line in lines):
+    try:
+        columns = [lines[0].split("\t").index(column) for column in ("set", "class", "file")]
+        rows = [line.split("\t") for line in lines[1:]]
+        places = {tuple(row[column] for column in columns) for row in rows}
+    except (IndexError, ValueError):
+        places = {("", "", "")}
+    if any(
+        name not in SPLITS or not is_name(label) or not is_name(file)
+        for name, label, file in places
+    ):
         raise StageError(f"{path} is not a list of this script's making: move it away")
-    rows = (line.split("\t") for line in lines[1:])
-    return {(name, label, file) for file, label, name in rows}
+    return places
 
 
-def write_manifest(plan: dict[Place, Path], output: Path) -> None:
+def is_name(text: str) -> bool:
+    """Whether the text names something in a folder, and nothing outside of it."""
+    return text not in ("", ".", "..") and not set(text) & {"/", "\\", "\0"}
+
+
+def write_manifest(photos: list[Photo], sets: list[str], output: Path) -> None:
+    rows = sorted(
+        (photo.name, photo.label, photo.subject or "", name)
+        for photo, name in zip(photos, sets, strict=True)
+    )
     prepare_folder(output)
-    with atomic_file(output / MANIFEST) as file:
-        rows = sorted("\t".join((file, label, name)) for name, label, file in plan)
-        file.write("\n".join([HEADER, *rows, ""]).encode(errors="surrogateescape"))
+    write_tsv(output / MANIFEST, [("file", "class", "subject", "set"), *rows])
+
+
+def write_copies(
+    copies: list[list[int]], photos: list[Photo], sets: list[str], output: Path
+) -> None:
+    """List the photos with the same bytes, each such group by a number. None, no file."""
+    if not copies:
+        (output / COPIES).unlink(missing_ok=True)
+        return
+    rows = [
+        (str(number), photos[i].label, photos[i].name, sets[i])
+        for number, group in enumerate(copies, 1)
+        for i in group
+    ]
+    write_tsv(output / COPIES, [("same", "class", "file", "set"), *rows])
+
+
+def write_tsv(path: Path, rows: list[tuple[str, ...]]) -> None:
+    with atomic_file(path) as file:
+        text = "".join("\t".join(row) + "\n" for row in rows)
+        file.write(text.encode(errors="surrogateescape"))
 
 
 def print_table(plan: dict[Place, Path], labels: list[str]) -> None:
-    counts = {(name, label): 0 for name in SPLITS for label in labels}
-    for name, label, _ in plan:
-        counts[name, label] += 1
+    counts = Counter(place[:2] for place in plan)
     print("\t".join(["", *SPLITS]))
     for label in labels:
         print("\t".join([label, *(str(counts[name, label]) for name in SPLITS)]))
     totals = (sum(counts[name, label] for label in labels) for name in SPLITS)
     print("\t".join(["all", *map(str, totals)]))
+
+
+def print_copies(copies: list[list[int]], photos: list[Photo], output: Path) -> None:
+    if not copies:
+        return
+    torn = [group for group in copies if len({photos[i].label for i in group}) > 1]
+    more = sum(map(len, copies)) - len(copies)
+    print(f"{more} photos are copies of others; copies are in one set: {output / COPIES}")
+    if torn:
+        first = " and ".join(f"{photos[i].label}/{photos[i].name}" for i in torn[0][:2])
+        print(
+            f"{len(torn)} photos are there under more than one class, {first} for one: correct them"
+        )
+
+
+def print_subjects(subjects: dict[str, list[int]], sets: list[str]) -> None:
+    """Say how many people are in more than one set, where the names tell who is on a photo."""
+    shared = sum(len({sets[i] for i in photos}) > 1 for photos in subjects.values())
+    if shared:
+        print(
+            f"{shared} of {len(subjects)} subjects are in more than one set: a network knows their "
+            f"faces from training, and its figures on them flatter it; --group subject parts them"
+        )
+    elif len(subjects) > 1:
+        print(f"none of {len(subjects)} subjects is in more than one set")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ again. What is already there is not asked for again.
 
   python downloadImage.py                                  # metadata/emotions.tsv -> original/
   python downloadImage.py --input download.error.log       # only what failed
-  python downloadImage.py --input my.tsv --output photos --workers 32
+  python downloadImage.py --input my.tsv --output photos --per_host 8
+  python downloadImage.py --shard 3/16                     # the third of 16 machines' parts
+  python downloadImage.py --ray auto                       # on all machines of a Ray cluster
 
 Next: python cropImages.py
 """
@@ -17,22 +19,22 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import BinaryIO
 
 from utils import cli
 from utils.annotations import Row, RowError, Table
 from utils.cli import Bar
+from utils.cluster import RayExecutor
 from utils.emotions import EMOTIONS
 from utils.errorlog import ErrorLog
-from utils.fetch import FetchError, fetch
+from utils.fetch import FetchError, Limits, fetch, host_of
 from utils.files import atomic_file, existing, prepare_folder, stops_the_stage
-from utils.images import ImageError, open_header
+from utils.images import open_header, open_image
 from utils.parallel import bounded_map
-from utils.work import Job, Work
+from utils.work import Job, Work, machine_flags
 
-
-class DownloadError(Exception):
-    """Why a photo did not arrive."""
+WAITING = 64  # rows read ahead for each worker, so that one slow host holds up no other
+DOWNLOADS_A_CORE = 4  # of a Ray cluster, where each is a process
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,9 +43,15 @@ def parse_args() -> argparse.Namespace:
     tsv = Path("metadata/emotions.tsv")
     flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
     flag("--output", "where the photos go", Path("original"), Path, metavar="DIR")
-    flag("--workers", "photos downloaded at a time", 16, cli.positive, metavar="N")
-    flag("--timeout", "seconds to wait for an answer", 30.0, cli.positive_float, metavar="S")
+    flag("--workers", "photos downloaded at a time, without --ray", 64, cli.positive, metavar="N")
+    flag("--per_host", "of these, at most so many from one host", 32, cli.positive, metavar="N")
+    flag("--retries", "how often what may pass is tried again", 3, cli.whole, metavar="N")
+    seconds = "seconds to wait for a connection, and for each next piece of an answer"
+    flag("--timeout", seconds, 30.0, cli.positive_float, metavar="S")
+    flag("--deadline", "seconds for one photo, all in all", 300.0, cli.positive_float, metavar="S")
+    flag("--max_mb", "megabytes of one photo", 64.0, cli.positive_float, metavar="MB")
     parser.log_dir_flag()
+    machine_flags(parser)
     return parser.parse_args()
 
 
@@ -53,16 +61,22 @@ def main() -> int:
     for emotion in EMOTIONS:
         prepare_folder(args.output / emotion)
 
-    log = ErrorLog(args.log_dir / "download.error.log", table)
-    with log, Bar(table.count(), "download") as bar:
-        work = Work(table, bar, log)
-        jobs = work.missing(partial(plan, output=args.output, timeout=args.timeout))
-        pool = ThreadPoolExecutor(args.workers)
-        for (row, job), future in bounded_map(pool, download, jobs, 4 * args.workers):
+    log = ErrorLog(args.shard.log(args.log_dir, "download"), table)
+    with log, Bar(None, "download") as bar:
+        work = Work(table, args.shard, bar, log)
+        limits = Limits(args.timeout, args.deadline, int(args.max_mb * 2**20), args.retries)
+        jobs = work.missing(partial(plan, output=args.output, limits=limits))
+        if args.ray:
+            pool = RayExecutor(args.ray, 1 / DOWNLOADS_A_CORE)
+            window = WAITING * pool.slots
+        else:
+            pool = ThreadPoolExecutor(args.workers)
+            window = WAITING * args.workers
+        for (row, job), future in bounded_map(pool, download, jobs, window, host, args.per_host):
             try:
                 future.result()
                 work.done(job)
-            except DownloadError as error:
+            except FetchError as error:
                 work.failed(row, error, log)
 
     print(work.summary("downloaded", log.failures, args.output))
@@ -71,33 +85,38 @@ def main() -> int:
     return cli.SOME_FAILED if log.failures else cli.OK
 
 
-def plan(row: Row, output: Path, timeout: float) -> Job:
+def plan(row: Row, output: Path, limits: Limits) -> Job:
     """What is to be downloaded for a row, and where to. Raises RowError if it does not say."""
     url = row["url"]
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme.lower() in ("http", "https") and parts.hostname
-    except ValueError:
-        usable = False
-    if not usable:
-        raise RowError(f"the url {url!r} is not an http or https address" if url else "no url")
+        host_of(url)
+    except ValueError as error:
+        raise RowError(str(error) if url else "no url") from None
     target = existing(output / row.asked, row.name)
-    return Job(target, (target, url), (url, target, timeout))
+    return Job(target, (target, url), (url, target, limits))
 
 
-def download(url: str, target: Path, timeout: float) -> None:
-    """Store what the URL holds under `target`, if it is a whole image. Raises DownloadError."""
+def host(key: tuple[Row, Job]) -> str:
+    """The host that a job asks; no more than --per_host of them do at a time."""
+    url, *_ = key[1].arguments
+    return host_of(url)
+
+
+def download(url: str, target: Path, limits: Limits) -> None:
+    """Store what the URL holds under `target`, if it is a whole image. Raises FetchError."""
     try:
         with atomic_file(target) as file:
-            fetch(url, file, timeout)
-            file.flush()
-            open_header(Path(file.name)).close()
-    except (FetchError, ImageError) as error:
-        raise DownloadError(error) from None
+            fetch(url, file, limits, check_image)
     except OSError as error:
         if stops_the_stage(error):
             raise
-        raise DownloadError(cli.describe(error)) from None
+        raise FetchError(cli.describe(error)) from None
+
+
+def check_image(file: BinaryIO, complete: bool) -> None:
+    """Raise ImageError if the file is no image; decode all of it where it may have been cut off."""
+    opened = open_header if complete else open_image
+    opened(Path(file.name)).close()
 
 
 if __name__ == "__main__":

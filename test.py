@@ -106,7 +106,7 @@ def main() -> int:
         results.append(result)
 
     log_path = args.log_dir / "test.error.log"
-    args.log_dir.mkdir(parents=True, exist_ok=True)
+    prepare_folder(args.log_dir)
     failures = sets.failures()
     log_files(log_path, failures)
     if args.json:

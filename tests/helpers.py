@@ -94,20 +94,28 @@ def one_line_error(done, *words: str) -> None:
         assert word in done.stderr
 
 
-def kill_when(condition, script: str, *args: object, cwd: Path, sig=signal.SIGKILL) -> int:
-    """Start the script, and end it as soon as the condition holds. Returns its status."""
-    process = subprocess.Popen(
-        command(script, *args), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, "the stage ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(sig)
-    _, stderr = process.communicate()
-    assert b"Traceback" not in stderr
-    return process.returncode
+def kill_at(step: int, script: str, *args: object, cwd: Path, sig=signal.SIGKILL) -> None:
+    """Run the script, and end it when it begins its file operation number `step` below `cwd`."""
+    done, _ = _mortal(step, script, *args, cwd=cwd, sig=sig)
+    assert done.returncode == (130 if sig == signal.SIGINT else -sig), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def steps_of(script: str, *args: object, cwd: Path) -> int:
+    """Run the script to its end. Returns how many file operations it made below `cwd`."""
+    done, steps = _mortal(0, script, *args, cwd=cwd, sig=0)
+    assert done.returncode in (0, 1), done.stderr
+    return steps
+
+
+def _mortal(step: int, script: str, *args: object, cwd: Path, sig: int):
+    with tempfile.TemporaryDirectory() as folder:
+        steps = Path(folder) / "steps"
+        env = {"STEP": str(step), "STEPS": str(steps), "SIGNAL": str(int(sig))}
+        env |= {"FOLDER": str(cwd), "PYTHONPATH": str(ROOT / "tests/mortal")}
+        words = command(script, *args)
+        done = subprocess.run(words, cwd=cwd, env=os.environ | env, capture_output=True)
+        return done, steps.stat().st_size
 
 
 def jpeg(size: tuple[int, int] = (60, 80), colour="gray", orientation: int = 1) -> bytes:
@@ -195,16 +203,28 @@ class Server:
         self.asked: Counter[str] = Counter()
         self.agents: set[str] = set()
         self.delay = 0.0
+        self.connections = 0
+        self.at_once = self.most_at_once = 0  # requests that were being answered
+        lock = threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                outer.connections += 1
+
             def do_GET(self) -> None:
                 path = unquote(self.path)
                 outer.asked[path] += 1
                 outer.agents.add(self.headers["User-Agent"])
+                with lock:
+                    outer.at_once += 1
+                    outer.most_at_once = max(outer.most_at_once, outer.at_once)
                 time.sleep(outer.delay)
+                with lock:
+                    outer.at_once -= 1
                 content = outer.files.get(path)
                 if callable(content):
                     content(self)

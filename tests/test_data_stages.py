@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
+import re
+import shutil
+import socket
+import struct
 import time
 import unicodedata
 from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.helpers import (
     box_cell,
@@ -108,7 +113,7 @@ def test_what_fails_is_logged_with_its_reason_and_tried_again(tmp_path, server):
         "empty": (b"", "empty file"),
         "text": (b"sorry", "a text"),
         "short": (short, "truncated: 600 of 5,678 bytes"),
-        "redirect": (to_a_file, "request failed"),
+        "redirect": (to_a_file, "not an http"),
         "silent": (silent, "no answer for 1 seconds"),
         "stalls": (stalls, "stalled after 65,536 bytes"),
     }
@@ -132,7 +137,7 @@ def test_what_fails_is_logged_with_its_reason_and_tried_again(tmp_path, server):
     server.files[f"/{good}"] = jpeg()
     table = write_table(tmp_path / "t.tsv", [*rows, row(good, f"{server.url}/{good}")])
 
-    done = run("downloadImage.py", "--input", table, "--timeout", 1, cwd=tmp_path)
+    done = run("downloadImage.py", "--input", table, "--timeout", 1, "--retries", 1, cwd=tmp_path)
     assert (
         done.returncode == 1 and f"1 downloaded, 0 already there, {len(rows)} failed" in done.stdout
     )
@@ -159,6 +164,151 @@ def test_a_server_that_compresses_is_understood(tmp_path, server):
     table = write_table(tmp_path / "t.tsv", [row(name, f"{server.url}/{name}")])
     assert run("downloadImage.py", "--input", table, cwd=tmp_path).returncode == 0
     assert tree(tmp_path / "original") == {f"기쁨/{name}": jpeg()}
+
+
+class Moody:
+    """Answers in a bad way a few times before it gives the file."""
+
+    def __init__(self, content: bytes, *moods) -> None:
+        self.content, self.moods, self.times = content, list(moods), []
+
+    def __call__(self, handler) -> None:
+        self.times.append(time.monotonic())
+        if self.moods:
+            self.moods.pop(0)(handler)
+        else:
+            answer(handler, 200, self.content)
+
+
+def answer(handler, status, content=b"", **headers):
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(content)))
+    for key, value in headers.items():
+        handler.send_header(key.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def status(code, **headers):
+    return lambda handler: answer(handler, code, **headers)
+
+
+def reset(handler):
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.close_connection = True
+
+
+def page(handler):
+    answer(handler, 200, b"<html>busy, come again</html>")
+
+
+def short_without_length(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(jpeg((500, 500))[:1500])
+    handler.close_connection = True
+
+
+def trickle(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+def trickle_in_headers(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+def announced(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "99999999999")
+    handler.end_headers()
+    handler.close_connection = True
+
+
+def endless(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(bytes(1 << 16))
+
+
+def test_what_may_pass_is_tried_again(tmp_path, server):
+    later = status(429, Retry_After="1")
+    moods = {
+        "busy": [status(503), status(500)],
+        "later": [later],
+        "reset": [reset, reset],
+        "cut": [short, short_without_length],
+        "page": [page],
+        "stalls": [stalls],
+        "mixed": [later, reset, page],
+    }
+    rows = []
+    for i, (kind, bad) in enumerate(moods.items()):
+        path = f"/{kind}_기쁨_.jpg"
+        server.files[path] = Moody(jpeg((30 + i, 40)), *bad)
+        rows.append(row(path[1:], server.url + path))
+    table = write_table(tmp_path / "t.tsv", rows)
+    done = run("downloadImage.py", "--input", table, "--timeout", 1, cwd=tmp_path)
+    assert done.returncode == 0, (tmp_path / "download.error.log").read_text()
+    good = {f"기쁨{path}": moody.content for path, moody in server.files.items()}
+    assert tree(tmp_path / "original") == good
+    asked = {kind: server.asked[f"/{kind}_기쁨_.jpg"] for kind in moods}
+    assert asked == {kind: 1 + len(bad) for kind, bad in moods.items()}
+    first, second = server.files["/later_기쁨_.jpg"].times
+    assert second - first >= 1
+
+
+def test_what_will_not_pass_is_tried_once(tmp_path, server):
+    server.files = {
+        "/gone_기쁨_.jpg": status(410),
+        "/secret_기쁨_.jpg": status(403),
+        "/endless_기쁨_.jpg": endless,
+        "/announced_기쁨_.jpg": announced,
+        "/loop_기쁨_.jpg": status(302, Location="/loop_기쁨_.jpg".encode().decode("latin-1")),
+        "/months_기쁨_.jpg": status(429, Retry_After="9000"),
+        "/trickle_기쁨_.jpg": trickle,
+        "/headers_기쁨_.jpg": trickle_in_headers,
+    }
+    rows = [row(path[1:], server.url + path) for path in server.files]
+    table = write_table(tmp_path / "t.tsv", rows)
+    limits = ("--deadline", 2, "--max_mb", 1)
+    done = run("downloadImage.py", "--input", table, *limits, cwd=tmp_path)
+    assert done.returncode == 1 and "0 downloaded" in done.stdout
+    told = reasons(tmp_path / "download.error.log")
+    for kind, why in {
+        "gone": "HTTP status 410 Gone",
+        "secret": "HTTP status 403 Forbidden",
+        "endless": "larger than 1 MB",
+        "announced": "larger than 1 MB",
+        "loop": "more than 10 redirects",
+        "months": "asks to wait 9000 seconds",
+        "trickle": "not complete after 2 seconds",
+        "headers": "not complete after 2 seconds: 0 bytes",
+    }.items():
+        assert why in told[f"{kind}_기쁨_.jpg"]
+    assert server.asked.pop("/loop_기쁨_.jpg") == 11 and set(server.asked.values()) == {1}
+
+
+def test_connections_are_kept_and_no_host_is_flooded(tmp_path, server):
+    names = [name_of("기쁨", i) for i in range(60)]
+    server.files = dict.fromkeys((f"/{name}" for name in names), jpeg())
+    server.delay = 0.01
+    table = write_table(tmp_path / "t.tsv", [row(n, f"{server.url}/{n}") for n in names])
+    cap = ("--workers", 20, "--per_host", 3)
+    assert run("downloadImage.py", "--input", table, *cap, cwd=tmp_path).returncode == 0
+    assert len(tree(tmp_path / "original")) == 60
+    assert server.most_at_once == 3 and server.connections == 3
 
 
 def test_one_name_from_two_addresses_is_an_error(tmp_path, server):
@@ -301,6 +451,137 @@ def test_a_face_that_no_file_can_hold_is_a_row_in_the_log(tmp_path):
     assert "cannot be written" in reasons(tmp_path / "crop.error.log")["wide_기쁨_.webp"]
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_crops_are_what_turning_the_whole_photo_first_would_give(tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    store(tmp_path, "x_기쁨_.png", b"")
+    source = tmp_path / "original/기쁨/x_기쁨_.png"
+    Image.fromarray(pixels).save(source, exif=exif)
+    table = write_table(tmp_path / "t.tsv", [row("x_기쁨_.png", box=box_cell(11, 22, 70, 85))])
+    assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
+    with Image.open(source) as photo, Image.open(tmp_path / "crop/기쁨/x_기쁨_.png") as face:
+        expected = ImageOps.exif_transpose(photo).crop((11, 22, 70, 85))
+        assert np.array_equal(np.asarray(face), np.asarray(expected))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "I;16", "P", "RGBA", "1", "progressive"])
+def test_crops_of_photos_of_every_kind(tmp_path, mode):
+    suffix = ".jpg" if mode in ("CMYK", "progressive") else ".png"
+    photo = Image.new("L", (80, 80), 60)
+    photo.paste(190, (20, 20, 60, 60))
+    if mode == "I;16":
+        photo = Image.fromarray(np.asarray(photo).astype(np.uint16) * 257)
+    elif mode != "progressive":
+        photo = photo.convert(mode)
+    store(tmp_path, f"x_기쁨_{suffix}", b"")
+    photo.save(tmp_path / f"original/기쁨/x_기쁨_{suffix}", progressive=mode == "progressive")
+    cells = row(f"x_기쁨_{suffix}", box=box_cell(25, 25, 55, 55))
+    assert (
+        run(
+            "cropImages.py", "--input", write_table(tmp_path / "t.tsv", [cells]), cwd=tmp_path
+        ).returncode
+        == 0
+    )
+    with Image.open(tmp_path / f"crop/기쁨/x_기쁨_{suffix}") as face:
+        assert face.size == (30, 30) and face.mode in ("L", "RGB")
+        level = 255 if mode == "1" else 190
+        assert abs(np.asarray(face.convert("L")).mean() - level) < 30 or mode == "1"
+
+
+def test_a_killed_worker_costs_no_photo_but_the_one_that_kills(tmp_path):
+    names = {
+        i: f"{kind}_{i}_기쁨_.jpg" for i, kind in enumerate(["good"] * 20 + ["once", "deadly"])
+    }
+    for name in names.values():
+        store(tmp_path, name, jpeg((80, 80)))
+    table = write_table(tmp_path / "t.tsv", [row(name) for name in names.values()])
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, signal, sys\n"
+        "def watch(event, args):\n"
+        "    path = str(args[0]) if event == 'open' else ''\n"
+        "    once = '/once_' in path and 'original' in path and not os.path.exists('seen')\n"
+        "    if once: os.mkdir('seen')\n"
+        "    if once or '/deadly_' in path:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(watch)\n"
+    )
+    args = ("--input", table, "--workers", 2)
+    done = run("cropImages.py", *args, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1 and "21 cropped, 0 already there, 1 failed" in done.stdout
+    assert "3 workers were killed" in done.stdout
+    told = reasons(tmp_path / "crop.error.log")
+    assert list(told) == [names[21]] and "killed, twice" in told[names[21]]
+
+
+def test_the_summary_says_how_annotators_agree(tmp_path):
+    rows = []
+    for i, seen in enumerate(
+        ("기쁨 기쁨 기쁨", "슬픔 슬픔 슬픔", "기쁨 슬픔 슬픔", "기쁨 슬픔 중립")
+    ):
+        store(tmp_path, name_of("기쁨", i), jpeg())
+        rows.append(row(name_of("기쁨", i), seen=seen, box=box_cell(10, 10, 50, 50)))
+    rows[0] |= {"TaskC_result": box_cell(10, 10, 50, 30)}  # half of the others'
+    done = run(
+        "cropImages.py", "--input", write_table(tmp_path / "t.tsv", [*rows, rows[0]]), cwd=tmp_path
+    )
+    # Fleiss: observed (1 + 1 + 1/3 + 0) / 4, by chance (5² + 6² + 1²) / 12².
+    kappa = (7 / 12 - 62 / 144) / (1 - 62 / 144)
+    assert (
+        "annotators, over 4 rows: 50.0 % unanimous, 25.0 % two of three, 25.0 % none equal; "
+        f"Fleiss' kappa {kappa:.3f}; median IoU of their boxes 1.000"
+    ) in done.stdout
+
+
+def test_the_contact_sheet_shows_faces_of_each_class(tmp_path):
+    colours = {"기쁨": (250, 0, 0), "슬픔": (0, 250, 0)}
+    rows = []
+    for emotion, colour in colours.items():
+        for i in range(3):
+            store(tmp_path, name_of(emotion, i), jpeg(colour=colour), emotion)
+            rows.append(row(name_of(emotion, i), seen=f"{emotion} {emotion} {emotion}"))
+    table = write_table(tmp_path / "t.tsv", rows)
+    one_line_error(
+        run("cropImages.py", "--input", table, "--contact_sheet", "x.txt", cwd=tmp_path), "x.txt"
+    )
+    done = run("cropImages.py", "--input", table, "--contact_sheet", "x.png", cwd=tmp_path)
+    assert done.returncode == 0 and "x.png" in done.stdout
+    with Image.open(tmp_path / "x.png") as sheet:
+        pixels = np.asarray(sheet).reshape(-1, 3).astype(int)
+    seen = [(abs(pixels - colour).max(axis=1) < 12).sum() for colour in colours.values()]
+    assert seen[0] == seen[1] > 20000
+
+
+# --- both, on several machines
+
+
+def test_shards_are_parts_of_the_whole(tmp_path, server):
+    names = [name_of("기쁨", i) for i in range(40)]
+    server.files = {f"/{name}": jpeg() for name in names}
+    rows = [row(name, f"{server.url}/{name}") for name in names]
+    rows += [row(f"gone{i}_기쁨_.jpg", f"{server.url}/gone") for i in range(9)]
+    rows += [row("../bad_기쁨_.jpg", f"{server.url}/bad")]
+    table = write_table(tmp_path / "t.tsv", rows)
+    backwards = write_table(tmp_path / "b.tsv", rows[::-1])
+    for part, source in (("1/3", table), ("2/3", backwards), ("3/3", table)):
+        for script in ("downloadImage.py", "cropImages.py"):
+            assert run(script, "--input", source, "--shard", part, cwd=tmp_path).returncode in (
+                0,
+                1,
+            )
+    assert sorted(tree(tmp_path / "crop")) == sorted(f"기쁨/{name}" for name in names)
+    assert server.asked.total() == 49
+    logs = [reasons(tmp_path / f"download.error.{i}-of-3.log") for i in (1, 2, 3)]
+    assert sum(map(len, logs)) == 10 and len({name for log in logs for name in log}) == 10
+    assert sum(bool(log) for log in logs) > 1
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "1", "1/", "a/b", "1/0", "-1/3", "1/3/5"])
+def test_a_part_that_is_none_is_refused(tmp_path, part):
+    one_line_error(run("cropImages.py", f"--shard={part}", cwd=tmp_path), "--shard", part)
+
+
 # --- dataPreparation.py
 
 
@@ -308,7 +589,7 @@ def sets_of(data) -> dict[str, str]:
     """class/name → set; fails where a photo is in two."""
     found: dict[str, str] = {}
     for path in tree(data):
-        if path != "split.tsv":
+        if "/" in path:
             name, rest = path.split("/", 1)
             assert rest not in found, f"{rest} in {name} and {found[rest]}"
             found[rest] = name
@@ -388,6 +669,104 @@ def test_copies_where_links_cannot_be_made(tmp_path):
     inode = data.stat().st_ino
     again = run("dataPreparation.py", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert again.returncode == 0 and data.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("first", ["link", "copy", "symlink"])
+@pytest.mark.parametrize("then", ["link", "copy", "symlink"])
+def test_each_mode_after_each_other(tmp_path, first, then):
+    make_faces(tmp_path / "crop", ["x", "y"], 12)
+    for mode in (first, then):
+        assert run("dataPreparation.py", "--mode", mode, cwd=tmp_path).returncode == 0
+    assert len(sets_of(tmp_path / "data")) == 24
+    for path, name in sets_of(tmp_path / "data").items():
+        source, there = tmp_path / "crop" / path, tmp_path / "data" / name / path
+        assert there.read_bytes() == source.read_bytes()
+        assert there.is_symlink() == (then == "symlink")
+        if then == "copy":
+            assert not there.samefile(source)
+    if then == "symlink":  # both folders can move together
+        (tmp_path / "moved").mkdir()
+        for name in ("crop", "data"):
+            (tmp_path / name).rename(tmp_path / "moved" / name)
+        assert len(sets_of(tmp_path / "moved/data")) == 24
+
+
+def test_links_whose_photo_is_gone_are_taken_out(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 12)
+    run("dataPreparation.py", "--mode", "symlink", cwd=tmp_path)
+    (tmp_path / "crop/x/0000.png").unlink()
+    assert run("dataPreparation.py", "--mode", "symlink", cwd=tmp_path).returncode == 0
+    assert not [
+        p for p in (tmp_path / "data").rglob("*.png") if p.name == "0000.png" and "x" in p.parts
+    ]
+
+
+def test_copies_of_a_photo_stay_in_one_set_and_contradictions_are_told(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 40)
+    crop = tmp_path / "crop"
+    for i in range(10):  # each three times in x, two of them in y too
+        for copy in "ab":
+            shutil.copy(crop / f"x/{i:04d}.png", crop / f"x/{i}{copy}.png")
+    for i in range(2):
+        shutil.copy(crop / f"x/{i:04d}.png", crop / f"y/other{i}.png")
+    done = run("dataPreparation.py", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "22 photos are copies of others" in done.stdout
+    assert "2 photos are there under more than one class, x/0000.png and x/0a.png" in done.stdout
+    found = sets_of(tmp_path / "data")
+    for i in range(10):
+        names = [f"x/{i:04d}.png", f"x/{i}a.png", f"x/{i}b.png", *([f"y/other{i}.png"] * (i < 2))]
+        assert len({found[name] for name in names}) == 1
+    assert Counter(found.values()) == {"train": 82, "validation": 10, "test": 10}
+    listed = (tmp_path / "data/copies.tsv").read_text().splitlines()
+    assert listed[0] == "same\tclass\tfile\tset" and len(listed) == 33
+    shutil.rmtree(crop / "y")
+    for path in crop.rglob("*[ab].png"):
+        path.unlink()
+    assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "data/copies.tsv").exists()
+
+
+def test_no_subject_is_in_two_sets_if_they_are_not_to_be(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 200)
+    chance = random.Random(0)
+    for path in (tmp_path / "crop").rglob("*.png"):
+        path.rename(path.with_name(f"s{chance.randrange(40):02d}_{path.parent.name}_{path.name}"))
+    done = run("dataPreparation.py", cwd=tmp_path)
+    assert re.search(r"^\d+ of 40 subjects are in more than one set", done.stdout, re.M)
+
+    done = run("dataPreparation.py", "--group", "subject", cwd=tmp_path)
+    assert "none of 40 subjects is in more than one set" in done.stdout
+    sets = {}
+    for path, name in sets_of(tmp_path / "data").items():
+        sets.setdefault(path.split("/")[1].split("_")[0], set()).add(name)
+    assert len(sets) == 40 and all(len(names) == 1 for names in sets.values())
+    rows = [line.split("\t") for line in (tmp_path / "data/split.tsv").read_text().splitlines()]
+    assert rows[0] == ["file", "class", "subject", "set"] and len(rows) == 401
+    assert all(row[2] == row[0].split("_")[0] for row in rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("IMG_{}.png", "'IMG'"), ("{}.png", "no name begins as <subject>_")]
+)
+def test_names_that_tell_no_subjects_cannot_be_grouped(tmp_path, name, word):
+    make_faces(tmp_path / "crop", ["x", "y"], 10)
+    for path in (tmp_path / "crop").rglob("*.png"):
+        path.rename(path.with_name(name.format(path.stem)))
+    done = run("dataPreparation.py", "--group", "subject", cwd=tmp_path)
+    one_line_error(done, "--group subject", word)
+
+
+@pytest.mark.parametrize(
+    "line", ["../x.png\tx\t\ttrain", "x.png\t..\t\ttrain", "x.png\tx\t\t..", "x"]
+)
+def test_a_manifest_can_have_nothing_removed_elsewhere(tmp_path, line):
+    make_faces(tmp_path / "crop", ["x", "y"], 10)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/split.tsv").write_text(f"file\tclass\tsubject\tset\n{line}\n")
+    before = tree(tmp_path)
+    one_line_error(run("dataPreparation.py", cwd=tmp_path), "not a list of this script's making")
+    assert tree(tmp_path) == before
 
 
 def test_symbolic_links_and_undecodable_folder_names(tmp_path):

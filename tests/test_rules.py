@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
+from collections import Counter
+from fractions import Fraction
 
 import pytest
 
@@ -10,6 +13,8 @@ from tests.helpers import box_cell
 from utils.boxes import Box, BoxError, consensus, parse_boxes, pixels
 from utils.emotions import EMOTIONS, asked_emotion, find_emotion, majority
 from utils.files import FileNameError, safe_name
+from utils.samples import SPLITS
+from utils.split import Photo, by_subject, split
 
 
 def test_class_index_is_the_sorted_order():
@@ -143,3 +148,51 @@ def test_safe_name_is_kept_but_for_nfc():
 def test_unsafe_names_are_refused(name):
     with pytest.raises(FileNameError):
         safe_name(name)
+
+
+RATIO = [Fraction(80), Fraction(10), Fraction(10)]
+
+
+def test_the_split_rounds_down_for_validation_and_test():
+    photos = [Photo("x", f"{i}") for i in range(29)] + [Photo("y", f"{i}") for i in range(9)]
+    sets = split(photos, [], RATIO, 0)
+    counts = Counter((photo.label, name) for photo, name in zip(photos, sets, strict=True))
+    assert counts == {
+        ("x", "train"): 25, ("x", "validation"): 2, ("x", "test"): 2, ("y", "train"): 9
+    }  # fmt: skip
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_photos():
+    photos = [Photo(label, f"{i % 30}_{i}.jpg") for label in "xy" for i in range(300)]
+    shuffled = random.Random(1).sample(photos, len(photos))
+    for together in (lambda photos: [], lambda photos: by_subject(photos).values()):
+        one = dict(zip(photos, split(photos, together(photos), RATIO, 3), strict=True))
+        two = dict(zip(shuffled, split(shuffled, together(shuffled), RATIO, 3), strict=True))
+        assert one == two
+        assert one != dict(zip(photos, split(photos, together(photos), RATIO, 4), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_subjects_are_split_close_to_the_ratio_in_each_class(seed):
+    chance = random.Random(seed)
+    labels = chance.choices("uvwxyz", weights=(1, 2, 3, 4, 5, 6), k=20000)
+    people = [chance.expovariate(1) for _ in range(300)]  # some have many photos, most few
+    who = chance.choices(range(300), weights=people, k=20000)
+    photos = [Photo(a, f"{b}_{i}") for i, (a, b) in enumerate(zip(labels, who, strict=True))]
+    subjects = by_subject(photos)
+    sets = split(photos, subjects.values(), RATIO, seed)
+    assert all(len({sets[i] for i in group}) == 1 for group in subjects.values())
+    counts = Counter((photo.label, name) for photo, name in zip(photos, sets, strict=True))
+    for label, total in Counter(labels).items():
+        for name, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+            assert abs(counts[label, name] - share * total) < 0.01 * total
+    assert {name: sets.count(name) for name in SPLITS} == pytest.approx(
+        {"train": 16000, "validation": 2000, "test": 2000}, abs=60
+    )
+
+
+def test_groups_with_a_common_photo_are_one():
+    photos = [Photo("x", f"{i}") for i in range(100)]
+    sets = split(photos, [[0, 1], [1, 2], [50, 51], [2, 50], [7]], RATIO, 0)
+    assert len({sets[i] for i in (0, 1, 2, 50, 51)}) == 1
+    assert Counter(sets) == {"train": 80, "validation": 10, "test": 10}

@@ -103,13 +103,18 @@ class Row:
     @property
     def box(self) -> Box:
         """The consensus of the three annotators' face boxes. RowError if one has none."""
+        return consensus(self.boxes)
+
+    @property
+    def boxes(self) -> list[list[Box]]:
+        """What each of three annotators drew around faces. RowError if one drew nothing."""
         boxes = []
         for annotator in ANNOTATORS:
             try:
                 boxes.append(parse_boxes(self[f"{annotator}_result"]))
             except BoxError as error:
                 raise RowError(f"{annotator}_result {error}") from None
-        return consensus(boxes)
+        return boxes
 
 
 class Table:

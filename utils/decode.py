@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 
 from utils.cli import StageError
 from utils.images import ImageError
-from utils.parallel import ordered_map, process_pool
+from utils.parallel import ProcessPool, WorkerKilledError, ordered_map
 from utils.preprocess import Preprocess
 
 CHUNK = 64  # images that a worker decodes before it reports
@@ -24,7 +23,7 @@ def decoded(
     and for the others their place in the chunk and the reason.
 
     `total` is the number of files in all: for few, no worker processes are started.
-    Raises StageError if the system kills a worker.
+    Raises StageError if the system kills the workers.
     """
     if workers == 1 or total <= FEW:
         for chunk in chunks:
@@ -32,11 +31,9 @@ def decoded(
         return
     jobs = ((chunk, preprocess) for chunk in chunks)
     try:
-        yield from ordered_map(process_pool(workers), read_chunk, jobs, 4 * workers)
-    except BrokenProcessPool:
-        raise StageError(
-            "a process that decodes images was killed, perhaps for want of memory: run this again"
-        ) from None
+        yield from ordered_map(ProcessPool(workers), read_chunk, jobs, 4 * workers)
+    except WorkerKilledError as error:
+        raise StageError(f"images cannot be decoded: {error}") from None
 
 
 def read_chunk(paths: list[Path], preprocess: Preprocess) -> tuple[np.ndarray, dict[int, str]]:

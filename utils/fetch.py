@@ -1,89 +1,302 @@
-"""One file from the web, within limits of size and time."""
+"""One file from the web, within limits of size and time, tried again where that may help."""
 
 from __future__ import annotations
 
+import os
+import random
+import socket
 import threading
 import time
-from typing import BinaryIO
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import BinaryIO, NamedTuple
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import requests
+import certifi
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    InvalidHeader,
+    LocationValueError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from utils import __version__
-from utils.cli import describe
-from utils.files import stops_the_stage
+from utils.cli import one_line
 
 USER_AGENT = f"facial-emotion-recognition/{__version__} (dataset download)"
-MAX_BYTES = 64 << 20  # of one file; an endless answer ends here
-DEADLINE = 300  # seconds for one file, however slowly it trickles
-CHUNK = 1 << 16
+CHUNK = 1 << 18
+MOST_REDIRECTS = 10
+BUSY = (408, 425, 429)  # statuses below 500 that may pass
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two tries, doubled each time
+SMALL = 1 << 16  # bytes of a refusal that are read to the end, so that its connection can be reused
+KEPT_ALIVE = 128  # connections a host
+
+
+class Limits(NamedTuple):
+    """What one file may cost."""
+
+    timeout: float = 30  # seconds for a connection, and for each next piece of the answer
+    deadline: float = 300  # seconds in all, tries and waits together
+    max_bytes: int = 64 << 20
+    retries: int = 3
 
 
 class FetchError(Exception):
     """Why a file did not arrive."""
 
+    def __init__(self, reason: str, may_pass: bool = True, wait: float = 0) -> None:
+        """`may_pass`: it can be worth trying again, after `wait` seconds at the earliest."""
+        super().__init__(reason)
+        self.may_pass, self.wait = may_pass, wait
 
-def fetch(url: str, file: BinaryIO, timeout: float) -> None:
-    """Write what the URL holds to the file.
 
-    `timeout`: seconds to wait for an answer, or for its next bytes. Raises FetchError, and OSError
-    where the disk is full.
+def fetch(
+    url: str,
+    file: BinaryIO,
+    limits: Limits,
+    check: Callable[[BinaryIO, bool], None] = lambda file, complete: None,
+) -> None:
+    """Write what the URL holds to the file, which is empty and open for writing.
+
+    `check(file, complete)` raises ValueError if that is not what it should be; `complete` tells
+    whether the server had said how long it would be. Tries again, with growing random pauses, what
+    may pass: statuses 429 and 5xx, timeouts, connections that break, answers cut short or refused
+    by `check`. What will not is tried once: other statuses, bad addresses, too large a file.
+
+    Raises FetchError, and OSError where the file cannot be written.
     """
-    try:
-        with session().get(url, timeout=timeout, stream=True) as response:
-            if response.status_code != 200:
-                raise FetchError(f"HTTP status {response.status_code} {response.reason}")
-            _receive(response, file)
-    except requests.Timeout:
-        raise FetchError(f"no answer for {timeout:g} seconds") from None
-    except requests.ConnectionError as error:
-        raise FetchError(f"connection failed: {_root_cause(error)}") from None
-    except (requests.RequestException, ValueError) as error:
-        raise FetchError(f"the request failed: {error}") from None
-    except OSError as error:
-        if stops_the_stage(error):
-            raise
-        raise FetchError(describe(error)) from None
+    end = time.monotonic() + limits.deadline
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            complete = _try(url, file, limits, end)
+            file.flush()
+            try:
+                check(file, complete)
+            except ValueError as error:
+                raise FetchError(str(error)) from None
+            return
+        except FetchError as error:
+            pause = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT) * random.uniform(0.5, 1)
+            pause = max(pause, error.wait)
+            if not error.may_pass or tries > limits.retries or time.monotonic() + pause > end:
+                asked = f", asks to wait {error.wait:.0f} seconds" if error.wait else ""
+                often = f" (tried {tries} times)" if tries > 1 else ""
+                raise FetchError(f"{error}{asked}{often}", error.may_pass) from None
+        file.seek(0)
+        file.truncate()
+        time.sleep(pause)
 
 
-def session() -> requests.Session:
-    """This thread's session: its connections are kept alive from file to file."""
-    if not hasattr(_thread, "session"):
-        _thread.session = requests.Session()
-        # Uncompressed, so that Content-Length is the length of the file.
-        _thread.session.headers.update(
-            {"User-Agent": USER_AGENT, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+def host_of(url: str) -> str:
+    """The host that is asked for an http or https address. Raises ValueError for any other."""
+    with suppress(ValueError):  # of brackets that do not match, for one
+        parts = urlsplit(url)
+        if parts.scheme.lower() in ("http", "https") and parts.hostname:
+            return parts.hostname
+    raise ValueError(f"{url!r} is not an http or https address")
+
+
+def _try(url: str, file: BinaryIO, limits: Limits, end: float) -> bool:
+    """One request, and those that it is redirected to. Returns whether a length was announced."""
+    for _ in range(MOST_REDIRECTS + 1):
+        try:
+            pool = _pool(_proxy(url))
+        except ValueError as error:
+            raise FetchError(str(error), may_pass=False) from None
+        seconds = min(limits.timeout, max(end - time.monotonic(), 0.1))
+        with _Watch(end) as watch:
+            try:
+                with pool.request(
+                    "GET",
+                    url,
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    timeout=urllib3.Timeout(connect=seconds, read=seconds),
+                    # Its own check would not say how much arrived.
+                    enforce_content_length=False,
+                ) as response:
+                    location = response.get_redirect_location()
+                    announced = None if location else _receive(response, file, limits)
+                    _finish(response)
+                problem = None
+            except (HTTPError, ValueError, FetchError) as error:
+                problem = error
+        if watch.shut:  # which can look like any problem, or like none
+            late = f"not complete after {limits.deadline:g} seconds: {file.tell():,} bytes"
+            raise FetchError(late, may_pass=False)
+        if problem:
+            translate = not isinstance(problem, FetchError)
+            raise _translated(problem, file.tell(), limits.timeout) if translate else problem
+        if not location:
+            return announced
+        with suppress(UnicodeError):  # headers come as Latin-1, whatever they hold
+            location = location.encode("latin-1").decode()
+        url = urljoin(url, location)
+    raise FetchError(f"more than {MOST_REDIRECTS} redirects", may_pass=False)
+
+
+def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: Limits) -> bool:
+    if response.status != 200:
+        _finish(response)
+        raise FetchError(
+            f"HTTP status {response.status} {one_line(response.reason or '')}".rstrip(),
+            may_pass=response.status in BUSY or response.status >= 500,
+            wait=_retry_after(response),
         )
-    return _thread.session
+    length = response.headers.get("Content-Length", "")
+    announced = int(length) if length.isdecimal() else None
+    too_large = FetchError(f"larger than {limits.max_bytes / 2**20:g} MB", may_pass=False)
+    if announced and announced > limits.max_bytes:
+        raise too_large
+    while chunk := response.read1(CHUNK):
+        file.write(chunk)
+        if file.tell() > limits.max_bytes:
+            raise too_large
+    arrived = response.tell()  # on the wire, which counts where the server compresses
+    if announced is not None and arrived != announced:
+        raise FetchError(f"truncated: {arrived:,} of {announced:,} bytes")
+    return announced is not None
 
 
-def _receive(response: requests.Response, file: BinaryIO) -> None:
-    """Write the answer's body to the file, within the byte cap and the deadline."""
-    # Its own check would not say how much arrived.
-    response.raw.enforce_content_length = False
-    announced = response.headers.get("Content-Length", "")
-    end = time.monotonic() + DEADLINE
-    received = 0
+def _finish(response: urllib3.BaseHTTPResponse) -> None:
+    """Read the rest of an answer that nobody wants, if it is short."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) <= SMALL:
+        response.drain_conn()
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """The seconds that the server asks to wait before the next try; 0 if it does not."""
     try:
-        for chunk in response.iter_content(CHUNK):
-            received += file.write(chunk)
-            if received > MAX_BYTES:
-                raise FetchError(f"larger than {MAX_BYTES >> 20} MB")
-            if time.monotonic() > end:
-                raise FetchError(f"not complete after {DEADLINE} seconds")
-    except requests.ConnectionError:  # what requests makes of a read that timed out
-        raise FetchError(f"stalled after {received:,} bytes") from None
-    except requests.exceptions.ChunkedEncodingError:
-        raise FetchError(f"broken off after {received:,} bytes") from None
-    plain = "Content-Encoding" not in response.headers  # else it is another length
-    if plain and announced.isdecimal() and received != int(announced):
-        raise FetchError(f"truncated: {received:,} of {int(announced):,} bytes")
+        return max(urllib3.Retry(0).get_retry_after(response) or 0, 0)
+    except (InvalidHeader, OverflowError):
+        return 0
+
+
+def _translated(error: Exception, received: int, timeout: float) -> FetchError:
+    if isinstance(error, NewConnectionError):
+        return FetchError(f"connection failed: {_root_cause(error)}")
+    if isinstance(error, ConnectTimeoutError):
+        return FetchError(f"no connection in {timeout:g} seconds")
+    if isinstance(error, ReadTimeoutError):
+        if received:
+            return FetchError(f"stalled after {received:,} bytes")
+        return FetchError(f"no answer for {timeout:g} seconds")
+    if isinstance(error, (SSLError, LocationValueError, ValueError)):
+        return FetchError(f"the request failed: {_root_cause(error)}", may_pass=False)
+    if received:
+        return FetchError(f"broken off after {received:,} bytes")
+    return FetchError(f"connection failed: {_root_cause(error)}")
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost reason of a connection error, which requests wraps several times."""
+    """The innermost reason of a connection error, which urllib3 wraps."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
-_thread = threading.local()
+class _Watch:
+    """Shuts the connection that this thread uses when the deadline has come.
+
+    A timeout of the socket begins anew with each byte: a server that trickles, in its headers or
+    in its answer, could hold a worker for ever.
+    """
+
+    def __init__(self, end: float) -> None:
+        self.end = end
+        self.connection: socket.socket | None = None
+        self.shut = False
+
+    def __enter__(self) -> _Watch:
+        _start_watching()
+        _of_thread.watch = self
+        _watches.add(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _watches.discard(self)
+
+    def look(self, now: float) -> None:
+        """Shut the connection if it is time."""
+        if now > self.end and self.connection:
+            self.shut = True
+            with suppress(OSError):  # it may have been closed already
+                # Not the TLS layer's own, which is not made to be called by another thread.
+                socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+
+
+_watches: set[_Watch] = set()
+_of_thread = threading.local()
+
+
+@cache
+def _start_watching() -> None:
+    def run() -> None:
+        while True:
+            time.sleep(0.25)
+            for watch in _watches.copy():
+                watch.look(time.monotonic())
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+class _Watched:
+    """A connection of urllib3 whose socket is watched while it works."""
+
+    def request(self, *args: object, **kwargs: object) -> None:
+        super().request(*args, **kwargs)
+        _of_thread.watch.connection = self.sock
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = type("WatchedHTTP", (_Watched, HTTPConnection), {})
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = type("WatchedHTTPS", (_Watched, HTTPSConnection), {})
+
+
+@cache
+def _pool(proxy: str | None) -> urllib3.PoolManager:
+    """Connections that all threads share and that are kept alive from file to file."""
+    manager = urllib3.ProxyManager if proxy else urllib3.PoolManager
+    pool = manager(
+        *([proxy] if proxy else []),
+        num_pools=KEPT_ALIVE,
+        maxsize=KEPT_ALIVE,
+        # As requests, curl and pip find them.
+        ca_certs=os.environ.get("SSL_CERT_FILE")
+        or os.environ.get("REQUESTS_CA_BUNDLE")
+        or certifi.where(),
+        # Uncompressed, so that Content-Length is the length of the file.
+        headers={
+            "User-Agent": USER_AGENT,
+            "Accept": "image/*,*/*;q=0.5",
+            "Accept-Encoding": "identity",
+        },
+    )
+    pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    return pool
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for the address. Raises ValueError for a bad address."""
+    host, proxies = host_of(url), _proxies()
+    if not proxies or proxy_bypass(host):
+        return None
+    proxy = proxies.get(urlsplit(url).scheme.lower()) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+_proxies = cache(getproxies)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from utils.files import atomic_file
 
 # What the names of IMAGE_SUFFIXES stand for, and no other: Pillow would run Ghostscript on a file
 # that begins as PostScript does.
@@ -16,6 +21,18 @@ MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken fo
 
 ORIENTATION = 0x0112  # the EXIF tag
 
+# How a picture of each orientation is turned to be displayed (EXIF 2.32, 4.6.4).
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)
+
 REDUCING = 2  # a JPEG decoded at reduced size stays this many times larger than what is wanted
 
 # Oddities in metadata that nobody here reads.
@@ -23,6 +40,13 @@ warnings.filterwarnings("ignore", module="PIL")
 
 # PIL's own limit is below that and warns before it refuses: the check here is the only one.
 Image.MAX_IMAGE_PIXELS = None
+
+# Memory that is kept from picture to picture, in pieces of 16 MB: given back and asked for anew, a
+# third of the time of a large photo went into the kernel's clearing it.
+Image.core.set_blocks_max(4)
+
+# Left, top, right and bottom of a region, in pixels.
+Region = tuple[int, int, int, int]
 
 
 class ImageError(ValueError):
@@ -60,23 +84,58 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
 
     Raises ImageError for what cannot be decoded to the last pixel.
     """
+    with open_header(source) as image, _broken():
+        if side:
+            image.draft("L" if channels == 1 else "RGB", (REDUCING * side, REDUCING * side))
+        _load(image)
+        return _turned(image, _orientation(image))
+
+
+def open_region(source: Path | BinaryIO, region: Callable[[int, int], Region]) -> Image.Image:
+    """A part of a picture as it is displayed. Only that part is copied and turned.
+
+    `region` is told the width and height of the picture as displayed. Raises ImageError for what
+    cannot be decoded to the last pixel, and what `region` raises.
+    """
     with open_header(source) as image:
-        try:
-            if side:
-                image.draft("L" if channels == 1 else "RGB", (REDUCING * side, REDUCING * side))
-            image.load()
-            if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
-                raise ValueError("its colours are LAB, not RGB")
-            turned = image.getexif().get(ORIENTATION, 1) != 1
-            return ImageOps.exif_transpose(image) if turned else image
-        except Exception as error:
-            raise ImageError(f"broken image: {error or type(error).__name__}") from None
+        with _broken():
+            _load(image)
+            orientation = _orientation(image)
+        part = image.crop(as_stored(region(*upright_size(image)), image.size, orientation))
+        return _turned(part, orientation)
+
+
+def as_stored(region: Region, size: tuple[int, int], orientation: int) -> Region:
+    """Where a region of a picture as displayed lies in the picture as it is stored.
+
+    `size`: width and height as stored.
+    """
+    left, top, right, bottom = region
+    width, height = size
+    if orientation in SIDEWAYS:
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
 
 
 def upright_size(header: Image.Image) -> tuple[int, int]:
     """Width and height of a picture as it is displayed, from its header alone."""
-    turned = header.getexif().get(ORIENTATION) in (5, 6, 7, 8)
-    return header.size[::-1] if turned else header.size
+    return header.size[::-1] if _orientation(header) in SIDEWAYS else header.size
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB as its colour profile means it; without one, or with a broken one, as it
+    is commonly understood."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode == "CMYK":  # the one mode of which nobody guesses the colours right
+        with suppress(ImageCms.PyCMSError, OSError):
+            space = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, space, srgb, outputMode="RGB")
+    return to_channels(image, 3)
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -89,6 +148,45 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")  # a palette's transparency has to survive until it is dropped
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def save_image(image: Image.Image, path: Path, **options: object) -> None:
+    """Write a picture as a file that appears whole, in the format that its suffix names.
+
+    A suffix that names none of FORMATS gets a JPEG; `options` are those of Pillow's encoder. Raises
+    ImageError for a picture that the format cannot hold, OSError where the disk is full.
+    """
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    content = io.BytesIO()  # Pillow does not notice when a full disk takes a part of a piece
+    try:
+        image.save(content, kind if kind in FORMATS else "JPEG", **options)
+    except Exception as error:  # an encoder can refuse a picture's shape with anything
+        raise ImageError(f"{path} cannot be written: {error}") from None
+    with atomic_file(path) as file:
+        file.write(content.getbuffer())
+
+
+def _load(image: Image.Image) -> None:
+    image.load()
+    if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
+        raise ValueError("its colours are LAB, not RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ORIENTATION, 1)
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Whatever a decoder raises, on hostile bytes, is that the image is broken."""
+    try:
+        yield
+    except Exception as error:
+        raise ImageError(f"broken image: {error or type(error).__name__}") from None
 
 
 def _what_it_is(source: Path | BinaryIO) -> str:

@@ -7,35 +7,68 @@ import os
 import queue
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from multiprocessing.connection import wait
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 
+class WorkerKilledError(Exception):
+    """The process that did a job was killed, and so was the next one that tried it."""
+
+
 def bounded_map(
-    executor: Executor, function: Callable, jobs: Iterable[tuple[Any, tuple]], window: int
+    executor: Executor,
+    function: Callable,
+    jobs: Iterable[tuple[Any, tuple]],
+    window: int,
+    group: Callable[[Any], Hashable] = lambda key: None,
+    most_of_a_group: int | None = None,
 ) -> Iterator[tuple[Any, Future]]:
     """Run `function(*arguments)` for each (key, arguments); yield (key, future) as each is done.
 
     Never are more than `window` jobs taken from `jobs` and not yet yielded, so that a stream of any
-    length passes in constant memory, and one slow job holds up none of the others. When the caller
-    stops early, jobs not yet begun are dropped.
+    length passes in constant memory, and one slow job holds up none of the others. Of one
+    `group(key)` no more than `most_of_a_group` run at a time; what has to wait for that lets jobs
+    of other groups pass. When the caller stops early, jobs not yet begun are dropped.
     """
     keys: dict[Future, Any] = {}
     done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    running: Counter[Hashable] = Counter()
+    waiting: defaultdict[Hashable, deque] = defaultdict(deque)
+
+    def start(key: Any, arguments: tuple) -> None:
+        running[group(key)] += 1
+        future = executor.submit(function, *arguments)
+        keys[future] = key
+        future.add_done_callback(done.put)
+
+    def finish() -> tuple[Any, Future]:
+        future = done.get()
+        key = keys.pop(future)
+        its = group(key)
+        running[its] -= 1
+        if waiting[its]:
+            start(*waiting[its].popleft())
+        else:  # forgotten, so that memory does not grow with the number of groups
+            del waiting[its]
+            if not running[its]:
+                del running[its]
+        return key, future
+
     try:
         for key, arguments in jobs:
-            future = executor.submit(function, *arguments)
-            keys[future] = key
-            future.add_done_callback(done.put)
-            while len(keys) >= window:
-                future = done.get()
-                yield keys.pop(future), future
+            its = group(key)
+            if most_of_a_group is None or running[its] < most_of_a_group:
+                start(key, arguments)
+            else:
+                waiting[its].append((key, arguments))
+            while len(keys) + sum(map(len, waiting.values())) >= window:
+                yield finish()
         while keys:
-            future = done.get()
-            yield keys.pop(future), future
+            yield finish()
     finally:
         executor.shutdown(wait=not keys, cancel_futures=True)
 
@@ -60,11 +93,60 @@ def ordered_map(
         executor.shutdown(wait=not pending, cancel_futures=True)
 
 
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Worker processes that leave Ctrl-C to the stage and end when it does, even by SIGKILL."""
-    return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+class ProcessPool(ThreadPoolExecutor):
+    """Worker processes, each led by a thread, of which any may be killed without harm to the rest.
+
+    A job whose worker is killed (by the kernel, when memory runs out) is tried once more, alone
+    among such jobs, in a new one; killed again, its future holds WorkerKilledError. Workers leave
+    Ctrl-C to the stage and end when it does, even by SIGKILL.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.killed = 0  # workers so far
+        self._own = threading.local()
+        self._alone = threading.Lock()
+        self._ends: list[Connection] = []
+
+    def submit(self, function: Callable, /, *arguments: Any) -> Future:
+        """As of any executor; function and arguments have to be such that pickle takes them."""
+        return super().submit(self._do, function, arguments)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if wait:
+            for end in self._ends:
+                end.close()  # which ends its worker
+
+    def _do(self, function: Callable, arguments: tuple) -> Any:
+        try:
+            return self._do_once(function, arguments)
+        except (EOFError, ConnectionError):
+            self._forget()
+        with self._alone:
+            try:
+                return self._do_once(function, arguments)
+            except (EOFError, ConnectionError):
+                self._forget()
+                raise WorkerKilledError(
+                    "the process that worked on it was killed, twice: perhaps for want of memory"
+                ) from None
+
+    def _do_once(self, function: Callable, arguments: tuple) -> Any:
+        if not hasattr(self._own, "end"):
+            self._own.end = _start_worker()
+            self._ends.append(self._own.end)
+        self._own.end.send((function, arguments))
+        result, error = self._own.end.recv()
+        if error is not None:
+            raise error
+        return result
+
+    def _forget(self) -> None:
+        self.killed += 1
+        self._ends.remove(self._own.end)
+        self._own.end.close()
+        del self._own.end
 
 
 def cores() -> int:
@@ -72,11 +154,34 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker() -> None:
+def _start_worker() -> Connection:
+    """A new worker process; returns the stage's end of the pipe to it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_work, args=(theirs,), daemon=True).start()
+    theirs.close()
+    return ours
+
+
+def _work(jobs: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            function, arguments = jobs.recv()
+        except EOFError:
+            return
+        jobs.send(answer(function, arguments))
+
+
+def answer(function: Callable, arguments: tuple) -> tuple[Any, Exception | None]:
+    """What the function returns, and what it raises, either of them None."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, error
 
 
 def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
+    wait_for([multiprocessing.parent_process().sentinel])
     os._exit(1)

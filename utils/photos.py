@@ -10,8 +10,8 @@ from PIL import Image
 
 from utils.cli import describe
 from utils.faces import Rect, find_faces, widen
-from utils.files import atomic_file, stops_the_stage
-from utils.images import FORMATS, ImageError, open_header, open_image, to_channels, upright_size
+from utils.files import stops_the_stage
+from utils.images import ImageError, open_header, open_image, save_image, to_channels, upright_size
 from utils.preprocess import Preprocess
 from utils.sources import Source
 
@@ -54,17 +54,12 @@ class Photo:
             mark_face(marked, rect, answer["label"], max(answer["probs"]))
         path = folder / self.source.relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        kind = Image.registered_extensions().get(path.suffix.lower())
-        kind = kind if kind in FORMATS else "JPEG"
         try:
-            with atomic_file(path) as file:
-                Image.fromarray(marked).save(file, kind, quality=92)
+            save_image(Image.fromarray(marked), path, quality=92)
         except OSError as error:
             if stops_the_stage(error):
                 raise
             raise ImageError(f"{path} cannot be written: {describe(error)}") from None
-        except ValueError as error:  # an encoder that refuses the picture's shape
-            raise ImageError(f"{path} cannot be written: {error}") from None
 
 
 def read_photo(

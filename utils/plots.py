@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from utils.draw import font, hangul_font, shown
 from utils.files import atomic_file
-from utils.images import open_image, to_channels
+from utils.images import ImageError, open_image, save_image, to_channels
 from utils.metrics import Reliability, Scores
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 64  # images in a mosaic
 TILE = 112  # pixels
+GROUND = (32, 32, 40)
 
 
 def draw_curves(history: list[dict[str, float]], best: dict[str, float], path: Path) -> None:
@@ -98,7 +100,7 @@ def draw_mistakes(mistakes: list[tuple[Path, str, str, float]], path: Path) -> N
     """Images whose answers are wrong: (file, true class, answer, its probability) each."""
     columns, line = 6, TILE // 5
     rows = max(1, -(-len(mistakes) // columns))
-    sheet = Image.new("RGB", (columns * TILE, rows * (TILE + 2 * line)), (32, 32, 40))
+    sheet = Image.new("RGB", (columns * TILE, rows * (TILE + 2 * line)), GROUND)
     draw, letters = ImageDraw.Draw(sheet), font(line - 6)
     for i, (file, truth, answer, probability) in enumerate(mistakes):
         x, y = i % columns * TILE, i // columns * (TILE + 2 * line)
@@ -107,8 +109,7 @@ def draw_mistakes(mistakes: list[tuple[Path, str, str, float]], path: Path) -> N
         draw.text((x + 3, y + 1), shown(truth), (150, 220, 150), letters)
         answer = f"{shown(answer)} {100 * probability:.0f} %"
         draw.text((x + 3, y + line), answer, (250, 150, 130), letters)
-    with atomic_file(path) as file:
-        sheet.save(file, "PNG")
+    save_image(sheet, path)
 
 
 def draw_mosaic(images: np.ndarray, targets: np.ndarray, classes: list[str], path: Path) -> None:
@@ -120,7 +121,7 @@ def draw_mosaic(images: np.ndarray, targets: np.ndarray, classes: list[str], pat
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
     line = TILE // 7
-    sheet = Image.new("RGB", (columns * TILE, rows * (TILE + line)), (32, 32, 40))
+    sheet = Image.new("RGB", (columns * TILE, rows * (TILE + line)), GROUND)
     draw, letters = ImageDraw.Draw(sheet), font(line - 3)
     for i, (pixels, target) in enumerate(zip(images, targets, strict=True)):
         x, y = i % columns * TILE, i // columns * (TILE + line)
@@ -128,8 +129,26 @@ def draw_mosaic(images: np.ndarray, targets: np.ndarray, classes: list[str], pat
         tile = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         sheet.paste(tile.resize((TILE - 2, TILE - 2), Image.Resampling.NEAREST), (x, y + line))
         draw.text((x + 2, y), _label(target, classes), "white", letters)
-    with atomic_file(path) as file:
-        sheet.save(file, "PNG")
+    save_image(sheet, path)
+
+
+def draw_contact_sheet(faces: dict[str, list[Path]], path: Path) -> None:
+    """A row of faces for each class, under its name; in the format that the path's suffix names.
+
+    What cannot be read is left out. Raises OSError where the picture cannot be written.
+    """
+    line, columns = TILE // 5, max(1, *map(len, faces.values()))
+    sheet = Image.new("RGB", (columns * TILE, len(faces) * (TILE + line)), GROUND)
+    draw, letters = ImageDraw.Draw(sheet), font(line - 5)
+    for i, (label, paths) in enumerate(faces.items()):
+        y = i * (TILE + line)
+        draw.text((4, y), shown(label), "white", letters)
+        for j, face in enumerate(paths):
+            with suppress(ImageError):
+                tile = to_channels(open_image(face, TILE), 3)
+                tile = ImageOps.pad(tile, (TILE - 2, TILE - 2), color=GROUND)
+                sheet.paste(tile, (j * TILE, y + line))
+    save_image(sheet, path, quality=90)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -39,11 +39,11 @@ class Source:
             return Path(self.name)
         if self.name == STDIN:
             return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES))
-        from utils.fetch import FetchError, fetch  # which takes its time to import
+        from utils.fetch import FetchError, Limits, fetch  # which takes its time to import
 
         file = io.BytesIO()
         try:
-            fetch(self.name, file, TIMEOUT)
+            fetch(self.name, file, Limits(TIMEOUT, retries=1))
         except FetchError as error:
             raise ImageError(str(error)) from None
         return file

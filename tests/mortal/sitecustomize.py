@@ -1,0 +1,29 @@
+"""Imported by Python as it starts: a stage that ends, as by `kill`, at one of its file operations.
+
+With this folder on PYTHONPATH every open to write, rename, link and removal below FOLDER is one
+step of the stage and its workers together; at the step STEP the stage is sent SIGNAL. The
+file STEPS, as many bytes long as there have been steps, is how processes count together.
+"""
+
+import os
+import sys
+
+_folder = os.environ["FOLDER"] + os.sep
+_step, _signal = int(os.environ["STEP"]), int(os.environ["SIGNAL"])
+_steps = os.open(os.environ["STEPS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_stage = os.getppid() if "--multiprocessing-fork" in sys.orig_argv else os.getpid()
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def _watch(event: str, args: tuple) -> None:
+    if event == "open":
+        changes = isinstance(args[0], str) and args[2] & _WRITES
+    else:
+        changes = event in ("os.rename", "os.link", "os.remove", "os.symlink", "os.mkdir")
+    if changes and os.path.abspath(args[0]).startswith(_folder):  # noqa: PTH100
+        os.write(_steps, b".")
+        if os.fstat(_steps).st_size == _step:
+            os.kill(_stage, _signal)
+
+
+sys.addaudithook(_watch)

@@ -1,0 +1,130 @@
+"""Disks that are full or read-only, names at the limit: one clear line, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import jpeg, make_faces, name_of, one_line_error, row, run, tree, write_table
+from utils.annotations import Table
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 KB, mounted at `disk`."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only an administrator can mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def noise(seed: int, side: int = 150) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8))
+
+
+def photos(tmp_path, server):
+    """A table of twenty photos, their files and the server's, that do not fit on the disk."""
+    (tmp_path / "original/기쁨").mkdir(parents=True)
+    rows = []
+    for i in range(20):
+        name = name_of("기쁨", i)
+        path = tmp_path / "original/기쁨" / name
+        noise(i).save(path, quality=95)
+        server.files[f"/{name}"] = path.read_bytes()
+        rows.append(row(name, f"{server.url}/{name}", box=_whole))
+    return write_table(tmp_path / "t.tsv", rows)
+
+
+_whole = '[{"minX": 0, "minY": 0, "maxX": 150, "maxY": 150}]'
+
+
+@pytest.mark.parametrize("script", ["downloadImage.py", "cropImages.py"])
+def test_a_disk_that_fills(tmp_path, small_disk, server, script):
+    table = photos(tmp_path, server)
+    whole = tmp_path / "whole"
+    assert run(script, "--input", table, "--output", whole, cwd=tmp_path).returncode == 0
+    done = run(script, "--input", table, "--output", small_disk, cwd=tmp_path)
+    one_line_error(done, "No space left on device", str(small_disk))
+    there = {path: photo for path, photo in tree(small_disk).items() if "/.part-" not in path}
+    assert 0 < len(there) < 20 and there.items() <= tree(whole).items()
+
+
+def test_a_disk_that_fills_with_copies(tmp_path, small_disk):
+    for i in range(20):
+        path = tmp_path / f"crop/기쁨/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(i).save(path)
+    done = run("dataPreparation.py", "--output", small_disk, cwd=tmp_path)
+    one_line_error(done, "No space left on device", str(small_disk))
+    for path, content in tree(small_disk).items():
+        if path.endswith(".png"):
+            assert content == (tmp_path / "crop" / path.split("/", 1)[1]).read_bytes()
+
+
+def test_a_log_that_finds_no_room(tmp_path, small_disk, server):
+    rows = [row(f"{i:04d}_기쁨_.jpg", f"{server.url}/{'x' * 200}") for i in range(2000)]
+    table = write_table(tmp_path / "t.tsv", rows)
+    args = ("--input", table, "--log_dir", small_disk)
+    one_line_error_last(run("downloadImage.py", *args, cwd=tmp_path), "No space left on device")
+
+
+def one_line_error_last(done, word: str) -> None:
+    """As `one_line_error`, after lines about the photos that failed before."""
+    assert done.returncode == 2 and word in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        ("downloadImage.py", ["--output"]),
+        ("downloadImage.py", ["--log_dir"]),
+        ("cropImages.py", ["--output"]),
+        ("dataPreparation.py", ["--output"]),
+    ],
+)
+def test_a_file_where_a_folder_should_be(tmp_path, server, script, flags):
+    table = photos(tmp_path, server)
+    make_faces(tmp_path / "crop", ["x", "y"], 3)
+    (tmp_path / "file").write_text("mine")
+    for flag in flags:
+        source = () if script == "dataPreparation.py" else ("--input", table)
+        done = run(script, *source, flag, "file", cwd=tmp_path)
+        one_line_error(done, "file is a file where a folder is needed")
+        assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("script", ["downloadImage.py", "cropImages.py", "dataPreparation.py"])
+def test_an_output_that_cannot_be_written(tmp_path, server, small_disk, script):
+    table = photos(tmp_path, server)
+    make_faces(tmp_path / "crop", ["x", "y"], 3)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    source = () if script == "dataPreparation.py" else ("--input", table)
+    done = run(script, *source, "--output", small_disk / "out", cwd=tmp_path)
+    one_line_error(done, "Read-only file system", "out")
+
+
+def test_names_of_255_bytes(tmp_path, server):
+    fits = f"{'가' * 80}_기쁨_.jpg"
+    fits = "a" * (255 - len(fits.encode())) + fits
+    server.files = {"/x": jpeg()}
+    rows = [row(fits, f"{server.url}/x"), row("b" + fits, f"{server.url}/x")]
+    table = write_table(tmp_path / "t.tsv", rows)
+    assert len(os.fsencode(fits)) == 255
+    for script in ("downloadImage.py", "cropImages.py"):
+        assert run(script, "--input", table, cwd=tmp_path).returncode == 1
+    assert list(tree(tmp_path / "crop")) == [f"기쁨/{fits}"]
+    [bad] = Table(tmp_path / "download.error.log", ())
+    assert "longer than 255 bytes" in bad.error[0]
+    assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
+    assert f"train/기쁨/{fits}" in tree(tmp_path / "data")

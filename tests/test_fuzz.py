@@ -1,0 +1,133 @@
+"""Any bytes at all as a table, any cells at all as a row: row errors, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import cropImages
+import downloadImage
+from tests.helpers import box_cell
+from utils.annotations import COLUMNS, RowError, Table
+from utils.boxes import Box, BoxError, consensus, parse_boxes, pixels
+from utils.cli import StageError
+from utils.emotions import EMOTIONS
+from utils.fetch import Limits
+
+slow = settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+numbers = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.integers(-10, 5000),
+    st.text(max_size=8),
+    st.integers(-10, 5000).map(str),
+    st.none(),
+)
+boxes = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(dict.fromkeys(("minX", "minY", "maxX", "maxY"), numbers)),
+        st.recursive(numbers, lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=5),
+    ),
+    max_size=4,
+)
+results = st.one_of(
+    st.text(),
+    boxes.map(json.dumps),
+    boxes.map(lambda found: json.dumps({"boxes": found})),
+    boxes.map(lambda found: '"' + json.dumps({"boxes": found}).replace('"', '""') + '"'),
+    st.just(box_cell(1, 2, 30, 40)),
+)
+names = st.one_of(
+    st.text(),
+    st.builds("{}{}_{}_{}".format, st.sampled_from(["", "../", "/", "C:\\", "a/../../"]),
+              st.text(max_size=10), st.sampled_from(EMOTIONS), st.sampled_from([".jpg", "..", ""])),
+)  # fmt: skip
+urls = st.one_of(st.text(), st.text().map("http://a/".__add__), st.text().map("http://".__add__))
+emotions = st.one_of(st.sampled_from(EMOTIONS), st.text(max_size=5))
+rows = st.tuples(
+    names, urls, emotions, emotions, emotions, st.text(), st.text(), st.text(),
+    results, results, results,
+)  # fmt: skip
+
+
+class Arguments:
+    original, output, quality = Path("/o/original"), Path("/o/crop"), 95
+
+
+@slow
+@given(table=st.lists(rows, min_size=1, max_size=5), header=st.booleans())
+@example(table=[("a_기쁨_\x00.jpg", "http://[", *EMOTIONS[:3], "", "", "", "[", "1e999", "NaN")],
+         header=True)  # fmt: skip
+def test_a_row_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header):
+    lines = [COLUMNS, *table] if header else table
+    path = tmp_path / "t.tsv"
+    text = "\n".join("\t".join(cells) for cells in lines) + "\n"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    try:
+        found = list(Table(path, ("name", "url")))
+    except StageError:
+        return
+    for row in found:
+        for plan in (
+            lambda row: downloadImage.plan(row, output=Path("/o/original"), limits=Limits()),
+            lambda row: cropImages.plan(row, args=Arguments),
+        ):
+            try:
+                target = plan(row).target
+            except RowError:
+                continue
+            assert target.parent.parent in (Path("/o/original"), Path("/o/crop"))
+            assert target.parent.name in (*EMOTIONS, "UNKNOWN")
+            assert target.name == Path(target.name).name and target.name.isprintable()
+
+
+@slow
+@given(content=st.binary(max_size=3000))
+def test_any_bytes_are_a_table_or_are_not(tmp_path, content):
+    path = tmp_path / "t.tsv"
+    path.write_bytes(content)
+    try:
+        rows = list(Table(path, ("name",)))
+    except StageError:
+        return
+    for row in rows:
+        with suppress(RowError):
+            assert "/" not in row.name
+
+
+@slow
+@given(cells=st.lists(results, min_size=3, max_size=3), size=st.tuples(*[st.integers(1, 9999)] * 2))
+def test_a_region_lies_in_its_photo_or_there_is_none(cells, size):
+    try:
+        found = [parse_boxes(cell) for cell in cells]
+        left, top, right, bottom = pixels(consensus(found), *size)
+    except BoxError:
+        return
+    assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+
+
+corners = st.tuples(*[st.floats(-1e6, 1e6)] * 4).map(lambda box: Box(*box))
+
+
+@slow
+@given(annotators=st.lists(st.lists(corners, min_size=1, max_size=3), min_size=3, max_size=3))
+def test_the_consensus_is_the_mean_of_two_annotators_boxes(annotators):
+    means = [
+        Box(*((a + b) / 2 for a, b in zip(one, other, strict=True)))
+        for i in range(3)
+        for j in range(i)
+        for one in annotators[i]
+        for other in annotators[j]
+    ]
+    result = consensus(annotators)
+    assert any(result == pytest.approx(mean) for mean in means)
