@@ -36,7 +36,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from stages import Run, has_flag, megabytes, run
+from stages import Run, megabytes, run
 
 from utils import cli
 from utils.annotations import COLUMNS
@@ -119,17 +119,16 @@ def measure(root: Path, crops: dict[str, int], tenths: dict[str, int]) -> int:
         check.same("sets, as printed", printed_sets(run_of_it), sets)
     check.same("sets, as files", {name: files(root / "data" / name) for name in SPLITS}, sets)
 
-    if has_flag("dataPreparation.py", "--group"):
-        by_subject = root / "by-subject"
-        words = ("--input", crop, "--output", by_subject, "--group", "subject")
-        stage("by subject", "dataPreparation.py", *words)
-        found = {name: files(by_subject / name) for name in SPLITS}
-        for label in EMOTIONS:
-            together = sum(counts.get(label, 0) for counts in found.values())
-            check.same(f"{label} by subject", together, crops[label])
-        check.same("subjects in two sets", shared_subjects(by_subject), 0)
-        totals = " / ".join(f"{sum(counts.values()):,}" for counts in found.values())
-        print(f"\nby subject: {totals}", end="")
+    by_subject = root / "by-subject"
+    words = ("--input", crop, "--output", by_subject, "--group", "subject")
+    stage("by subject", "dataPreparation.py", *words)
+    found = {name: files(by_subject / name) for name in SPLITS}
+    for label in EMOTIONS:
+        together = sum(counts.get(label, 0) for counts in found.values())
+        check.same(f"{label} by subject", together, crops[label])
+    check.same("subjects in two sets", shared_subjects(by_subject), 0)
+    totals = " / ".join(f"{sum(counts.values()):,}" for counts in found.values())
+    print(f"\nby subject: {totals}", end="")
 
     print(f"\n{UNKNOWN} {files(crop)[UNKNOWN]:,}")
     found = {name: files(root / "data" / name) for name in SPLITS}

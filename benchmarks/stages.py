@@ -59,11 +59,6 @@ def run(script: str, *words: object) -> Run:
     return Run(seconds, output, own, worker, max(watch.together, own, worker))
 
 
-def has_flag(script: str, flag: str) -> bool:
-    words = [sys.executable, str(ROOT / script), "--help"]
-    return flag in subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-
 class Watch:
     """Looks at the memory of a process and its descendants, again and again, in a thread."""
 

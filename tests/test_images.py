@@ -10,11 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.helpers import jpeg
 from utils.files import atomic_file, clear_parts, existing
-from utils.images import ImageError, open_header, open_image, to_channels
+from utils.images import (
+    ImageError,
+    open_header,
+    open_image,
+    open_region,
+    save_image,
+    to_channels,
+    to_srgb,
+)
 from utils.preprocess import Preprocess
 
 
@@ -159,3 +167,38 @@ def test_existing_finds_a_name_stored_decomposed(tmp_path):
     assert existing(tmp_path, "기쁨.jpg") == tmp_path / "기쁨.jpg"
     decomposed.touch()
     assert existing(tmp_path, "기쁨.jpg").exists()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_a_region_is_what_turning_the_whole_picture_first_would_give(tmp_path, orientation, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(pixels).save(path, exif=exif)
+    region = (11, 22, 70, 85)
+    with Image.open(path) as photo:
+        upright = ImageOps.exif_transpose(photo)
+    sizes = []
+    part = open_region(path, lambda *size: sizes.append(size) or region)
+    assert sizes == [upright.size]
+    assert np.array_equal(np.asarray(part), np.asarray(upright.crop(region)))
+    assert np.array_equal(np.asarray(open_image(path)), np.asarray(upright))
+
+
+def test_cmyk_colours_are_those_of_their_profile(tmp_path):
+    picture = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
+    assert to_srgb(picture).getpixel((0, 0)) == to_channels(picture, 3).getpixel((0, 0))
+    picture.info["icc_profile"] = b"broken"
+    assert to_srgb(picture).getpixel((0, 0)) == to_channels(picture, 3).getpixel((0, 0))
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.webp"
+    with pytest.raises(ImageError, match="cannot be written"):
+        save_image(Image.new("RGB", (17000, 20)), path)
+    assert not list(tmp_path.iterdir())
+    save_image(Image.new("RGB", (17, 20), "red"), path)
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (17, 20))

@@ -151,10 +151,9 @@ def test_train(tmp_path):
     args += ("--data_path", tmp_path / "data")
     (tmp_path / "alone").mkdir()
     total = steps_of("train.py", *args, cwd=tmp_path / "alone")
-    for step in moments(total, 2):
-        cwd = tmp_path / str(step)
-        cwd.mkdir()
-        kill_at(step, "train.py", *args, cwd=cwd)
-        assert run("train.py", *args, cwd=cwd).returncode == 0
-        assert (cwd / "model.pt").read_bytes() == (tmp_path / "alone/model.pt").read_bytes()
-        assert {p.name for p in cwd.iterdir()} == {"model.pt", "runs"}
+    cwd = tmp_path / "killed"
+    cwd.mkdir()
+    kill_at(total // 2, "train.py", *args, cwd=cwd)
+    assert run("train.py", *args, cwd=cwd).returncode == 0
+    assert (cwd / "model.pt").read_bytes() == (tmp_path / "alone/model.pt").read_bytes()
+    assert {p.name for p in cwd.iterdir()} == {"model.pt", "runs"}

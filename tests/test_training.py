@@ -99,15 +99,19 @@ def same(a: object, b: object) -> bool:
 # --- resuming
 
 
+@pytest.fixture(scope="module")
+def half_way(data, tmp_path_factory):
+    """The number of the file operation in the middle of a training of three epochs."""
+    folder = tmp_path_factory.mktemp("half_way")
+    return steps_of("train.py", *ALL, "--data_path", data, "--save_every", 0, cwd=folder) // 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
-def test_resumed_is_undisturbed_to_the_bit(data, undisturbed, tmp_path, sig):
+def test_resumed_is_undisturbed_to_the_bit(data, undisturbed, half_way, tmp_path, sig):
     folder = tmp_path / "runs/001-emotionnet"
     args = (*ALL, "--data_path", data, "--save_every", 0)
-    (tmp_path / "alone").mkdir()
-    half = steps_of("train.py", *args, cwd=tmp_path / "alone") // 2  # of three epochs
-    shutil.rmtree(tmp_path / "alone")
-    kill_at(half, "train.py", *args, cwd=tmp_path, sig=sig)
+    kill_at(half_way, "train.py", *args, cwd=tmp_path, sig=sig)
     state = torch.load(folder / "last.pt", weights_only=True)["training"]
     assert (state["epoch"], bool(state["batch"])) == (2, True), "not amid the epoch"
     done = run("train.py", "--resume", cwd=tmp_path)

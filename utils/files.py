@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from utils.cli import StageError, say
+from utils.cli import say
 from utils.emotions import nfc
 
 try:
@@ -108,13 +108,14 @@ def _open_part(path: Path) -> BinaryIO:
 def prepare_folder(folder: Path) -> None:
     """Make the folder if need be, and remove what a killed process left in it.
 
-    Raises StageError where a file is in the way, and OSError where it cannot be made.
+    Raises OSError where it cannot be made, a file being in the way perhaps.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         file = next((path for path in (folder, *folder.parents) if path.is_file()), folder)
-        raise StageError(f"{file} is a file where a folder is needed") from None
+        told = "is a file, and a folder is needed"
+        raise NotADirectoryError(errno.ENOTDIR, told, str(file)) from None
     clear_parts(folder)
 
 

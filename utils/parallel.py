@@ -38,6 +38,7 @@ def bounded_map(
     done: queue.SimpleQueue[Future] = queue.SimpleQueue()
     running: Counter[Hashable] = Counter()
     waiting: defaultdict[Hashable, deque] = defaultdict(deque)
+    held = 0  # jobs that are taken and not yet yielded
 
     def start(key: Any, arguments: tuple) -> None:
         running[group(key)] += 1
@@ -65,7 +66,9 @@ def bounded_map(
                 start(key, arguments)
             else:
                 waiting[its].append((key, arguments))
-            while len(keys) + sum(map(len, waiting.values())) >= window:
+            held += 1
+            while held >= window or not done.empty():
+                held -= 1
                 yield finish()
         while keys:
             yield finish()

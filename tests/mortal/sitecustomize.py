@@ -7,11 +7,13 @@ file STEPS, as many bytes long as there have been steps, is how processes count 
 
 import os
 import sys
+import threading
 
 _folder = os.environ["FOLDER"] + os.sep
 _step, _signal = int(os.environ["STEP"]), int(os.environ["SIGNAL"])
 _steps = os.open(os.environ["STEPS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 _stage = os.getppid() if "--multiprocessing-fork" in sys.orig_argv else os.getpid()
+_one_by_one = threading.Lock()
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -21,8 +23,10 @@ def _watch(event: str, args: tuple) -> None:
     else:
         changes = event in ("os.rename", "os.link", "os.remove", "os.symlink", "os.mkdir")
     if changes and os.path.abspath(args[0]).startswith(_folder):  # noqa: PTH100
-        os.write(_steps, b".")
-        if os.fstat(_steps).st_size == _step:
+        with _one_by_one:
+            os.write(_steps, b".")
+            step = os.lseek(_steps, 0, os.SEEK_CUR)  # the end of this very write
+        if step == _step:
             os.kill(_stage, _signal)
 
 
