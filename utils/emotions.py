@@ -15,7 +15,7 @@ ENGLISH = dict(
         ("happiness", "embarrassment", "anger", "anxiety", "hurt", "sadness", "neutral"),
         strict=True,
     )
-)
+) | {"혐오": "disgust", "공포": "fear", "놀람": "surprise"}  # which FER2013 has besides
 UNKNOWN = "UNKNOWN"
 
 
