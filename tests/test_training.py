@@ -166,6 +166,16 @@ def test_what_cannot_be_resumed_is_told(data, undisturbed, tmp_path):
     one_line_error(run("train.py", "--resume", cwd=tmp_path), "last.pt", "no model file")
 
 
+def test_paths_that_are_not_utf8(few, tmp_path):
+    model = os.fsdecode("모델.pt".encode("cp949"))
+    args = ("--data_path", few, "--epochs", 1, "--model_path", model)
+    assert run("train.py", *args, cwd=tmp_path).returncode == 0
+    (tmp_path / model).unlink()
+    options = tmp_path / "runs/001-emotionnet/options.json"
+    assert run("train.py", "--config", options, cwd=tmp_path).returncode == 0
+    assert (tmp_path / model).exists()
+
+
 def test_config_is_what_a_run_was_told_and_the_command_line_wins(data, undisturbed, tmp_path):
     options = undisturbed / "runs/001-emotionnet/options.json"
     told = json.loads(options.read_text(encoding="utf-8"))

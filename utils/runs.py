@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -71,7 +72,8 @@ class Run:
     def write_options(self, options: dict[str, Any]) -> None:
         clear_parts(self.folder)
         with atomic_file(self.folder / OPTIONS) as file:
-            file.write((json.dumps(options, ensure_ascii=False, indent=2) + "\n").encode())
+            text = json.dumps(options, ensure_ascii=False, indent=2) + "\n"
+            file.write(text.encode(errors="surrogateescape"))  # a path need not be UTF-8
 
     def write_results(self, history: list[dict[str, float]]) -> None:
         """The whole table, each time: a line is never there twice, or half."""
@@ -86,7 +88,7 @@ class Run:
 def read_options(path: Path) -> dict[str, Any]:
     """The options in a file that `write_options` wrote, or one like it. Raises StageError."""
     try:
-        options = json.loads(path.read_text(encoding="utf-8-sig"))
+        options = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
         raise StageError(describe(error)) from None
     except (ValueError, RecursionError):
@@ -107,7 +109,7 @@ def as_words(options: dict[str, Any]) -> list[str]:
 def _is_word(text: str) -> bool:
     """False for what JSON can hold and a command line cannot: NUL, and half a character."""
     try:
-        return b"\0" not in text.encode()
+        return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
 
