@@ -29,9 +29,9 @@ from utils.annotations import ANNOTATORS, Row, Table
 from utils.boxes import Box, BoxError, consensus, pixels
 from utils.cli import Bar, StageError
 from utils.cluster import RayExecutor
-from utils.emotions import EMOTIONS, UNKNOWN, majority
+from utils.emotions import EMOTIONS, UNKNOWN, majority, nfc
 from utils.errorlog import ErrorLog
-from utils.files import existing, prepare_folder, stops_the_stage
+from utils.files import existing, prepare_folder, spellings, stops_the_stage
 from utils.images import ImageError, open_region, save_image, to_srgb
 from utils.parallel import ProcessPool, WorkerKilledError, bounded_map, cores
 from utils.work import Job, Work, machine_flags
@@ -49,8 +49,8 @@ def parse_args() -> argparse.Namespace:
     flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
     flag("--original", "the downloaded photos", Path("original"), Path, metavar="DIR")
     flag("--output", "where the faces go", Path("crop"), Path, metavar="DIR")
-    flag("--quality", "JPEG quality of the faces", 95, int, choices=range(1, 101), metavar="1-100")
-    flag("--workers", "processes, by default one for each core", cores(), cli.positive, metavar="N")
+    flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.per_cent, metavar="Q")
+    flag("--workers", "processes, without --ray", cores(), cli.positive, metavar="N")
     sheet = "also draw some of the faces of each class, as they are now, into this picture"
     flag("--contact_sheet", sheet, None, Path, metavar="FILE")
     parser.log_dir_flag()
@@ -70,12 +70,14 @@ def main() -> int:
         raise StageError(
             f"--contact_sheet {args.contact_sheet}: its name should end in .jpg or .png"
         )
-    for label in LABELS:
-        prepare_folder(args.output / label)
+    for folder in [args.output / label for label in LABELS]:
+        prepare_folder(folder)
+    if args.contact_sheet:
+        prepare_folder(args.contact_sheet.parent)
 
     agreement = Agreement()
-    bad_rows = ErrorLog(args.shard.log(args.log_dir, "parse"), table)
-    bad_photos = ErrorLog(args.shard.log(args.log_dir, "crop"), table)
+    bad_rows = ErrorLog(args.shard.log(args.log_dir, "parse", table), table)
+    bad_photos = ErrorLog(args.shard.log(args.log_dir, "crop", table), table)
     with bad_rows, bad_photos, Bar(None, "crop") as bar:
         work = Work(table, args.shard, bar, bad_rows)
         jobs = work.missing(
@@ -126,7 +128,8 @@ def drop_relabelled(job: Job) -> None:
     crops, label = job.target.parent.parent, job.target.parent.name
     for other in LABELS:
         if other != label:
-            (crops / other / job.target.name).unlink(missing_ok=True)
+            for path in spellings(crops / other, nfc(job.target.name)):
+                path.unlink(missing_ok=True)
 
 
 def crop(source: Path, target: Path, box: Box, quality: int) -> None:

@@ -31,7 +31,13 @@ from utils.cli import Bar, StageError
 from utils.copies import find_copies
 from utils.emotions import nfc
 from utils.errorlog import log_files
-from utils.files import atomic_file, clear_parts, prepare_folder, stops_the_stage
+from utils.files import (
+    atomic_file,
+    clear_parts,
+    one_at_a_time,
+    prepare_folder,
+    stops_the_stage,
+)
 from utils.samples import SPLITS, find_images
 from utils.split import Photo, by_subject, split
 
@@ -98,10 +104,12 @@ def main() -> int:
     plan = {(name, *photo): path for name, photo, path in zip(sets, photos, paths, strict=True)}
 
     prepare_folder(args.log_dir)
-    removed = remove_all_but(plan, args.output)
-    write_manifest(photos, sets, args.output)
-    write_copies(copies, photos, sets, args.output)
-    failures = place_all(plan, args.output, args.mode)
+    prepare_folder(args.output)
+    with one_at_a_time(args.output, f"another split into {args.output} is being made: waiting"):
+        removed = remove_all_but(plan, args.output)
+        write_manifest(photos, sets, args.output)
+        write_copies(copies, photos, sets, args.output)
+        failures = place_all(plan, args.output, args.mode)
 
     log_path = args.log_dir / "preparation.error.log"
     log_files(log_path, failures)
@@ -139,25 +147,27 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
     This comes before any photo is placed, so that at no moment one is in two sets. Only what the
     manifest names is touched. Raises StageError where there are other images in a set.
     """
-    there: set[Place] = set()
+    there: dict[Place, Path] = {}
     for name in SPLITS:
         if (output / name).is_dir():
             for label, paths in find_images(output / name).items():
                 clear_parts(output / name / label)
-                there |= {(name, label, nfc(path.name)) for path in paths}
+                there |= {(name, label, nfc(path.name)): path for path in paths}
     ours = read_manifest(output)
-    if foreign := there - ours:
+    if foreign := there.keys() - ours:
         raise StageError(
-            f"{output.joinpath(*min(foreign))} and {len(foreign) - 1} more were not put there by "
-            f"this script and would be mixed into the split: name another --output, or move them "
-            f"away"
+            f"{there[min(foreign)]} and {len(foreign) - 1} more were not put there by this script "
+            f"and would be mixed into the split: name another --output, or move them away"
         )
-    stale = ours - plan.keys()  # among them are symbolic links that lead nowhere any more
     removed = 0
-    for place in stale:
-        with suppress(FileNotFoundError):
-            output.joinpath(*place).unlink()
-            removed += 1
+    for place in ours:
+        path = output.joinpath(*place)
+        found = there.get(place, path)  # stored decomposed, perhaps
+        if place not in plan or found != path:
+            for each in {path, found}:
+                with suppress(FileNotFoundError):
+                    each.unlink()
+                    removed += 1
     return removed
 
 
@@ -254,7 +264,6 @@ def write_manifest(photos: list[Photo], sets: list[str], output: Path) -> None:
         (photo.name, photo.label, photo.subject or "", name)
         for photo, name in zip(photos, sets, strict=True)
     )
-    prepare_folder(output)
     write_tsv(output / MANIFEST, [("file", "class", "subject", "set"), *rows])
 
 

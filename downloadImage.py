@@ -19,7 +19,6 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from utils import cli
 from utils.annotations import Row, RowError, Table
@@ -29,10 +28,11 @@ from utils.emotions import EMOTIONS
 from utils.errorlog import ErrorLog
 from utils.fetch import FetchError, Limits, fetch, host_of
 from utils.files import atomic_file, existing, prepare_folder, stops_the_stage
-from utils.images import open_header, open_image
+from utils.images import verify
 from utils.parallel import bounded_map
 from utils.work import Job, Work, machine_flags
 
+OUTPUT = Path("original")
 WAITING = 64  # rows read ahead for each worker, so that one slow host holds up no other
 DOWNLOADS_A_CORE = 4  # of a Ray cluster, where each is a process
 
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     flag = parser.flag
     tsv = Path("metadata/emotions.tsv")
     flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
-    flag("--output", "where the photos go", Path("original"), Path, metavar="DIR")
+    flag("--output", "where the photos go", OUTPUT, Path, metavar="DIR")
     flag("--workers", "photos downloaded at a time, without --ray", 64, cli.positive, metavar="N")
     flag("--per_host", "of these, at most so many from one host", 32, cli.positive, metavar="N")
     flag("--retries", "how often what may pass is tried again", 3, cli.whole, metavar="N")
@@ -61,7 +61,7 @@ def main() -> int:
     for emotion in EMOTIONS:
         prepare_folder(args.output / emotion)
 
-    log = ErrorLog(args.shard.log(args.log_dir, "download"), table)
+    log = ErrorLog(args.shard.log(args.log_dir, "download", table), table)
     with log, Bar(None, "download") as bar:
         work = Work(table, args.shard, bar, log)
         limits = Limits(args.timeout, args.deadline, int(args.max_mb * 2**20), args.retries)
@@ -81,7 +81,9 @@ def main() -> int:
 
     print(work.summary("downloaded", log.failures, args.output))
     if log.failures:
-        print(f"reasons: {log.path}; try those again: python downloadImage.py --input {log.path}")
+        place = f" --output {args.output}" if args.output != OUTPUT else ""
+        again = f"python downloadImage.py --input {log.path}{place}"
+        print(f"reasons: {log.path}; try those again: {again}")
     return cli.SOME_FAILED if log.failures else cli.OK
 
 
@@ -106,17 +108,11 @@ def download(url: str, target: Path, limits: Limits) -> None:
     """Store what the URL holds under `target`, if it is a whole image. Raises FetchError."""
     try:
         with atomic_file(target) as file:
-            fetch(url, file, limits, check_image)
+            fetch(url, file, limits, verify)
     except OSError as error:
         if stops_the_stage(error):
             raise
         raise FetchError(cli.describe(error)) from None
-
-
-def check_image(file: BinaryIO, complete: bool) -> None:
-    """Raise ImageError if the file is no image; decode all of it where it may have been cut off."""
-    opened = open_header if complete else open_image
-    opened(Path(file.name)).close()
 
 
 if __name__ == "__main__":

@@ -8,18 +8,21 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import struct
+import subprocess
 import time
 import unicodedata
 from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from tests.helpers import (
     box_cell,
+    command,
     jpeg,
     make_faces,
     name_of,
@@ -324,6 +327,33 @@ def test_what_will_not_pass_is_tried_once(tmp_path, server):
     assert server.asked.pop("/loop_기쁨_.jpg") == 11 and set(server.asked.values()) == {1}
 
 
+def test_answers_that_make_no_sense_are_reasons_like_any_other(tmp_path, server):
+    server.files = {
+        "/redirect_기쁨_.jpg": status(302, Location="http://[::1"),
+        "/later_기쁨_.jpg": status(503, Retry_After="Fri, 31 Dec 99999 23:59:59 GMT"),
+        "/talks_기쁨_.jpg": lambda handler: (
+            handler.send_response(403, "no" * 20000),
+            handler.send_header("Content-Length", "0"),
+            handler.end_headers(),
+        ),
+        "/quotes_기쁨_.jpg": lambda handler: (
+            handler.send_response(404, 'gone"'),
+            handler.send_header("Content-Length", "0"),
+            handler.end_headers(),
+        ),
+    }
+    rows = [row(path[1:], server.url + path, TaskC_result='"a') for path in server.files]
+    table = write_table(tmp_path / "t.tsv", rows)
+    args = ("--input", table, "--retries", 1)
+    assert run("downloadImage.py", *args, cwd=tmp_path).returncode == 1
+    log = tmp_path / "download.error.log"
+    told = reasons(log)
+    assert "no address" in told["redirect_기쁨_.jpg"]
+    assert told["later_기쁨_.jpg"] == "HTTP status 503 Service Unavailable (tried 2 times)"
+    assert len(told["talks_기쁨_.jpg"]) < 1100
+    assert {found["TaskC_result"] for found in Table(log, ())} == {'"a'}
+
+
 def test_connections_are_kept_and_no_host_is_flooded(tmp_path, server):
     names = [name_of("기쁨", i) for i in range(60)]
     server.files = dict.fromkeys((f"/{name}" for name in names), jpeg())
@@ -576,6 +606,101 @@ def test_the_contact_sheet_shows_faces_of_each_class(tmp_path):
     assert seen[0] == seen[1] > 20000
 
 
+def test_a_profile_that_is_none_spoils_no_other_photo(tmp_path):
+    rows = []
+    for mode in ("CMYK", "RGB"):
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags.tagtype[34675] = 3  # where the colour profile should be, a whole number
+        tags[34675] = 5
+        store(tmp_path, f"{mode}_기쁨_.tif", b"")
+        path = tmp_path / f"original/기쁨/{mode}_기쁨_.tif"
+        Image.new(mode, (80, 80)).save(path, tiffinfo=tags)
+        rows.append(row(path.name))
+    table = write_table(tmp_path / "t.tsv", rows)
+    assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
+
+
+def decompose(folder) -> None:
+    """Give the folder, and what is in it, names as a Mac stores them."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+
+
+def test_folders_that_a_mac_has_decomposed(tmp_path):
+    name = name_of("기쁨")
+    store(tmp_path, name, jpeg())
+    decompose(tmp_path / "original")
+    table = write_table(tmp_path / "t.tsv", [row(name)])
+    done = run("downloadImage.py", "--input", table, cwd=tmp_path)
+    assert "0 downloaded, 1 already there" in done.stdout
+    assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
+    decompose(tmp_path / "crop")
+    table = write_table(tmp_path / "t.tsv", [row(name, seen="슬픔 슬픔 슬픔")])
+    assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
+    [only] = tree(tmp_path / "crop")
+    assert unicodedata.normalize("NFC", only) == f"슬픔/{name}"
+
+
+def test_one_name_in_both_forms_is_one_name(tmp_path):
+    name = name_of("기쁨")
+    store(tmp_path, name, jpeg())
+    decomposed = unicodedata.normalize("NFD", name)
+    rows = [row(name), row(decomposed, seen="슬픔 슬픔 슬픔")]
+    done = run("cropImages.py", "--input", write_table(tmp_path / "t.tsv", rows), cwd=tmp_path)
+    assert done.returncode == 1 and "earlier row" in done.stderr
+    assert list(tree(tmp_path / "crop")) == [f"기쁨/{name}"]
+
+
+def test_a_retry_keeps_to_its_log(tmp_path, server):
+    names = [name_of("기쁨", i) for i in range(6)]
+    table = write_table(tmp_path / "t.tsv", [row(n, f"{server.url}/{n}") for n in names])
+    args = ("--shard", "2/2", "--log_dir", "logs", "--output", "photos")
+    done = run("downloadImage.py", "--input", table, *args, cwd=tmp_path)
+    log = tmp_path / "logs/download.error.2-of-2.log"
+    again = done.stdout.split("try those again: python ")[1].split()
+    assert 0 < len(reasons(log)) < 6
+    good = next(iter(reasons(log)))
+    server.files = {f"/{good}": jpeg()}
+    done = run(*again, cwd=tmp_path)
+    assert good not in reasons(log) and list(tree(tmp_path / "photos")) == [f"기쁨/{good}"]
+    server.files = {f"/{name}": jpeg() for name in names}
+    assert run(*again, cwd=tmp_path).returncode == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"t.tsv", "logs", "photos"} and not log.exists()
+
+
+def test_a_run_that_could_not_run_leaves_the_log(tmp_path, server):
+    table = write_table(tmp_path / "t.tsv", [row(name_of("기쁨"), f"{server.url}/none")])
+    run("downloadImage.py", "--input", table, cwd=tmp_path)
+    before = tree(tmp_path)
+    done = run("downloadImage.py", "--input", table, "--ray", "127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 2 and tree(tmp_path) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals, pipes")
+@pytest.mark.parametrize("seconds", [0.35, 0.6, 1.2])
+def test_ctrl_c_at_a_terminal_is_one_line(tmp_path, seconds):
+    (tmp_path / "original/기쁨").mkdir(parents=True)
+    for i in range(300):
+        (tmp_path / "original/기쁨" / name_of("기쁨", i)).write_bytes(jpeg((1500, 1000)))
+    rows = [row(name_of("기쁨", i)) for i in range(300)]
+    words = command("cropImages.py", "--input", write_table(tmp_path / "t.tsv", rows))
+    with subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as stage:
+        time.sleep(seconds)
+        os.killpg(stage.pid, signal.SIGINT)  # as a terminal does
+        _, errors = stage.communicate()
+    if stage.returncode == 130:  # and not done before
+        assert errors == b"cropImages.py: interrupted; run it again to finish\n"
+    assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    one_line_error(run("cropImages.py", "--input", "pipe", cwd=tmp_path), "pipe", "several times")
+
+
 # --- both, on several machines
 
 
@@ -811,6 +936,29 @@ def test_a_split_of_its_own_output_is_refused(tmp_path):
     for source in ("data/train", "data"):
         one_line_error(run("dataPreparation.py", "--input", source, cwd=tmp_path), source)
     assert tree(tmp_path / "data") == before
+
+
+def test_a_split_that_a_mac_has_decomposed_stays_one(tmp_path):
+    make_faces(tmp_path / "crop", ["기쁨", "슬픔"], 20)
+    for path in (tmp_path / "crop").rglob("*.png"):
+        path.rename(path.with_name(f"가{path.name}"))
+    run("dataPreparation.py", cwd=tmp_path)
+    decompose(tmp_path / "data")
+    done = run("dataPreparation.py", "--seed", 3, cwd=tmp_path)
+    assert done.returncode == 0
+    paths = [unicodedata.normalize("NFC", path) for path in tree(tmp_path / "data")]
+    names = [path.split("/", 1)[1] for path in paths if "/" in path]
+    assert len(names) == len(set(names)) == 40
+
+
+def test_two_splits_at_once_are_made_one_after_the_other(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 300, size=2)
+    both = [
+        subprocess.Popen(command("dataPreparation.py", "--seed", seed), cwd=tmp_path, stdout=-3)
+        for seed in (1, 2)
+    ]
+    assert [stage.wait() for stage in both] == [0, 0]
+    assert len(sets_of(tmp_path / "data")) == 600
 
 
 def test_a_folder_with_other_peoples_images_is_left_alone(tmp_path):

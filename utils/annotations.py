@@ -179,6 +179,8 @@ class Table:
                     yield number, _CELL.findall(line) if '"' in line else line.split("\t")
 
     def _check_text(self) -> None:
+        if self.path.exists() and not self.path.is_file() and not self.path.is_dir():
+            raise StageError(f"{self.path} is no file but a pipe, say; it is read several times")
         try:
             with self.path.open("rb") as file:
                 head = file.read(HEAD)
@@ -200,7 +202,7 @@ class Table:
 class Once:
     """Tells a name met for the first time from one met before, in constant memory a name."""
 
-    CONFLICT = "the name stands in an earlier row, with other content: correct the table"
+    CONFLICT = "the name stands in an earlier row, with other content: correct the table itself"
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}

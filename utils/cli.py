@@ -14,6 +14,7 @@ from tqdm import tqdm
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 LARGEST = 1e9  # of any number in a flag: above, something beneath would overflow
 LEADS = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
+LONGEST_LINE = 1000  # letters
 SHOWN_FAILURES = 5  # lines on the screen; the log has them all
 
 
@@ -90,14 +91,19 @@ def _number(
 
 whole = _number(int, 0, True, "whole number of 0 or more")
 positive = _number(int, 1, True, "whole number of 1 or more")
+per_cent = _number(int, 1, True, "whole number from 1 to 100", 100)
 positive_float = _number(float, 0, False, "number above 0")
 not_negative = _number(float, 0, True, "number of 0 or more")
 share = _number(float, 0, True, "number from 0 to 1", 1)
 
 
 def one_line(text: object) -> str:
-    """Any text as one line that is safe on a terminal: control characters become escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+    """Any text as one line that is safe on a terminal: control characters become escapes.
+
+    What is longer than anybody reads is cut: a server may send 60 KB as the reason of a refusal.
+    """
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: LONGEST_LINE + 1])
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
 
 
 def say(message: object) -> None:

@@ -45,7 +45,7 @@ class RayExecutor(Executor):
         self._ray = ray
         self._do = ray.remote(num_cpus=cores, max_retries=RETRIES)(_do)
         self.killed = 0  # Ray redoes the work of those that were, and tells nobody
-        self.slots = int(ray.cluster_resources().get("CPU", 1) / cores)
+        self.slots = max(1, int(ray.cluster_resources().get("CPU", 1) / cores))
 
     def submit(self, function: Callable, /, *arguments: Any) -> Future:
         """As of any executor; function and arguments have to be such that pickle takes them."""
@@ -62,7 +62,7 @@ class RayExecutor(Executor):
     def _pass_on(self, inner: Future, future: Future) -> None:
         try:
             result, error = inner.result()
-        except self._ray.exceptions.RayError as problem:
+        except Exception as problem:  # Ray has many, and a future has to end with one
             result, error = None, WorkerKilledError(f"the cluster: {one_line(problem)[:200]}")
         if error is None:
             future.set_result(result)

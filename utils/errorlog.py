@@ -17,8 +17,9 @@ from utils.files import atomic_file, prepare_folder
 class ErrorLog:
     """One log of one run over `table`; it takes its name when the run ends, not before.
 
-    A run over the annotation table replaces the log. A run over an error log is a retry: rows that
-    it has tried leave the log unless they failed again, all others stay. No rows, no file.
+    A run over the annotation table replaces the log; one that does not come to its end only adds to
+    it. A run over an error log is a retry: rows that it has tried leave the log unless they failed
+    again, all others stay. No rows, no file.
     """
 
     def __init__(self, path: Path, table: Table) -> None:
@@ -46,9 +47,14 @@ class ErrorLog:
         self.failures += 1
         self._failed.add(hash(row.cells))
         missing = ("",) * (len(self._table.columns) - len(row.cells))
-        self._write((*row.cells, *missing, one_line(error), _now()))
+        # A quote could pair with a stray one in the row's last cell when the log is read.
+        reason = one_line(error).replace('"', "'")
+        self._write((*row.cells, *missing, reason, _now()))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if kind and not self.failures:
+            self._writer.__exit__(kind, error, trace)  # the log that is there stays as it is
+            return
         kept = 0
         for cells in self._untried(complete=kind is None):
             self._write(cells)
@@ -59,10 +65,13 @@ class ErrorLog:
 
     def _untried(self, complete: bool) -> Iterator[tuple[str, ...]]:
         """The lines of the log as it was that this run has nothing new to say about."""
-        if not self._table.is_error_log or not self.path.exists():
+        retry = self._table.is_error_log
+        if not self.path.exists() or (complete and not retry):
+            return
+        before = Table(self.path, required=())
+        if not before.is_error_log or before.columns != self._table.columns:
             return
         tried = {hash(row.cells) for row in self._table} if complete else self._failed
-        before = Table(self.path, required=())
         yield from ((*row.cells, *row.error) for row in before if hash(row.cells) not in tried)
 
     def _write(self, cells: Iterable[str]) -> None:

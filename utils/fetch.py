@@ -36,7 +36,7 @@ MOST_REDIRECTS = 10
 BUSY = (408, 425, 429)  # statuses below 500 that may pass
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two tries, doubled each time
 SMALL = 1 << 16  # bytes of a refusal that are read to the end, so that its connection can be reused
-KEPT_ALIVE = 128  # connections a host
+KEPT_ALIVE, KEPT_HOSTS = 32, 8  # idle connections a host, and hosts that have some
 
 
 class Limits(NamedTuple):
@@ -141,7 +141,11 @@ def _try(url: str, file: BinaryIO, limits: Limits, end: float) -> bool:
             return announced
         with suppress(UnicodeError):  # headers come as Latin-1, whatever they hold
             location = location.encode("latin-1").decode()
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            told = f"redirected to {location!r}, which is no address"
+            raise FetchError(told, may_pass=False) from None
     raise FetchError(f"more than {MOST_REDIRECTS} redirects", may_pass=False)
 
 
@@ -153,8 +157,7 @@ def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: Limits)
             may_pass=response.status in BUSY or response.status >= 500,
             wait=_retry_after(response),
         )
-    length = response.headers.get("Content-Length", "")
-    announced = int(length) if length.isdecimal() else None
+    announced = _announced(response)
     too_large = FetchError(f"larger than {limits.max_bytes / 2**20:g} MB", may_pass=False)
     if announced and announced > limits.max_bytes:
         raise too_large
@@ -170,16 +173,22 @@ def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: Limits)
 
 def _finish(response: urllib3.BaseHTTPResponse) -> None:
     """Read the rest of an answer that nobody wants, if it is short."""
-    length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) <= SMALL:
+    length = _announced(response)
+    if length is not None and length <= SMALL:
         response.drain_conn()
+
+
+def _announced(response: urllib3.BaseHTTPResponse) -> int | None:
+    """The bytes that the server says will come; None if it does not."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else None
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
     """The seconds that the server asks to wait before the next try; 0 if it does not."""
     try:
         return max(urllib3.Retry(0).get_retry_after(response) or 0, 0)
-    except (InvalidHeader, OverflowError):
+    except (InvalidHeader, ValueError, OverflowError):  # the year 99999, say
         return 0
 
 
@@ -273,7 +282,7 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
     manager = urllib3.ProxyManager if proxy else urllib3.PoolManager
     pool = manager(
         *([proxy] if proxy else []),
-        num_pools=KEPT_ALIVE,
+        num_pools=KEPT_HOSTS,
         maxsize=KEPT_ALIVE,
         # As requests, curl and pip find them.
         ca_certs=os.environ.get("SSL_CERT_FILE")

@@ -9,6 +9,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,16 +56,29 @@ def safe_name(name: str) -> str:
 
 
 def existing(folder: Path, name: str) -> Path:
-    """The file of that name in the folder, also where it was stored decomposed (NFD, by a Mac)."""
-    path = folder / name
-    decomposed = folder / unicodedata.normalize("NFD", name)
-    return decomposed if not _is_there(path) and _is_there(decomposed) else path
+    """The file of that name in the folder, also where either is stored decomposed (by a Mac)."""
+    found = (path for path in spellings(folder, name) if path.exists())
+    return next(found, folder / name)
 
 
-def _is_there(path: Path) -> bool:
-    with suppress(OSError):  # too long a name, which only its decomposed form may be
-        return path.exists()
-    return False
+def spellings(folder: Path, name: str) -> list[Path]:
+    """Where a file in a folder of a class may be: both names as they are, or decomposed (NFD)."""
+    folders, names = [folder], [name]
+    decomposed = unicodedata.normalize("NFD", name)
+    if decomposed != name and len(decomposed.encode()) <= LONGEST_NAME:
+        names.append(decomposed)
+    if _has_decomposed(folder):
+        folders.append(_decomposed(folder))
+    return [folder / name for folder in folders for name in names]
+
+
+def _decomposed(folder: Path) -> Path:
+    return folder.with_name(unicodedata.normalize("NFD", folder.name))
+
+
+@cache
+def _has_decomposed(folder: Path) -> bool:
+    return _decomposed(folder) != folder and _decomposed(folder).is_dir()
 
 
 @contextmanager
@@ -74,9 +88,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     If the block raises, nothing is left, and whatever had the name before still has it. The file is
     locked meanwhile, so that `clear_parts` can tell it from what a killed process left.
     """
-    file = _open_part(path)
-    part = Path(file.name)
+    part = None
     try:
+        file = _open_part(path)
+        part = Path(file.name)
         with file:
             yield file
             file.flush()
@@ -85,11 +100,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         if not fcntl:  # Windows renames no open file
             part.replace(path)
     except OSError as error:
-        if error.filename is None:  # of a write, which knows no name
+        # A write knows no name, and the temporary one says nothing to anybody.
+        if error.filename is None or Path(error.filename).name.startswith(_PART):
             error.filename = str(path)
         raise
     finally:
-        part.unlink(missing_ok=True)
+        if part:
+            part.unlink(missing_ok=True)
 
 
 def _open_part(path: Path) -> BinaryIO:
@@ -147,18 +164,23 @@ def _remove_if_abandoned(part: Path) -> None:
 def one_at_a_time(path: Path, message: str) -> Iterator[None]:
     """Only one process at a time is in the block; `message` is said where one has to wait.
 
-    `path` is an empty file that stays. A process that is killed in the block frees it.
+    `path` is a folder, or an empty file that stays. A process that is killed in the block frees it.
     """
-    with path.open("a") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"note: {message}")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:  # a file system without locks: both do the work, and both right
-                pass
+    if not fcntl:
         yield
+        return
+    lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"note: {message}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(lock)
 
 
 def stops_the_stage(error: OSError) -> bool:

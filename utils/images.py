@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from utils.files import atomic_file
+from utils.parallel import cores
 
 # What the names of IMAGE_SUFFIXES stand for, and no other: Pillow would run Ghostscript on a file
 # that begins as PostScript does.
@@ -44,6 +46,8 @@ Image.MAX_IMAGE_PIXELS = None
 # Memory that is kept from picture to picture, in pieces of 16 MB: given back and asked for anew, a
 # third of the time of a large photo went into the kernel's clearing it.
 Image.core.set_blocks_max(4)
+
+_decoding = threading.BoundedSemaphore(cores())
 
 # Left, top, right and bottom of a region, in pixels.
 Region = tuple[int, int, int, int]
@@ -91,6 +95,20 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
         return _turned(image, _orientation(image))
 
 
+def verify(file: BinaryIO, complete: bool) -> None:
+    """Raise ImageError for a file on disk that is no image; `complete`: all of it is there.
+
+    Where that is not known, all of it is decoded: of several large photos no more at a time than
+    there are cores, as each takes its memory.
+    """
+    path = Path(file.name)
+    if complete:
+        open_header(path).close()
+    else:
+        with _decoding:
+            open_image(path).close()
+
+
 def open_region(source: Path | BinaryIO, region: Callable[[int, int], Region]) -> Image.Image:
     """A part of a picture as it is displayed. Only that part is copied and turned.
 
@@ -126,18 +144,6 @@ def upright_size(header: Image.Image) -> tuple[int, int]:
     return header.size[::-1] if _orientation(header) in SIDEWAYS else header.size
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """The picture in RGB as its colour profile means it; without one, or with a broken one, as it
-    is commonly understood."""
-    profile = image.info.get("icc_profile")
-    if profile and image.mode == "CMYK":  # the one mode of which nobody guesses the colours right
-        with suppress(ImageCms.PyCMSError, OSError):
-            space = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            srgb = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, space, srgb, outputMode="RGB")
-    return to_channels(image, 3)
-
-
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """The picture as 8-bit grey (1 channel) or RGB (3), from whatever mode it is in."""
     if image.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip, not scale
@@ -148,6 +154,19 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")  # a palette's transparency has to survive until it is dropped
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB as its colour profile means it; without one, or with a broken one, as it
+    is commonly understood. Raises ImageError."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode == "CMYK":  # the one mode of which nobody guesses the colours right
+        with suppress(ImageCms.PyCMSError, OSError):
+            space = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, space, srgb, outputMode="RGB")
+    with _broken():
+        return to_channels(image, 3)
 
 
 def save_image(image: Image.Image, path: Path, **options: object) -> None:
@@ -168,6 +187,8 @@ def save_image(image: Image.Image, path: Path, **options: object) -> None:
 
 def _load(image: Image.Image) -> None:
     image.load()
+    if not isinstance(image.info.get("icc_profile", b""), bytes):  # a TIFF can hold anything there
+        del image.info["icc_profile"]
     if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
         raise ValueError("its colours are LAB, not RGB")
 
@@ -185,6 +206,8 @@ def _broken() -> Iterator[None]:
     """Whatever a decoder raises, on hostile bytes, is that the image is broken."""
     try:
         yield
+    except MemoryError:
+        raise ImageError("there was too little memory to decode it") from None
     except Exception as error:
         raise ImageError(f"broken image: {error or type(error).__name__}") from None
 

@@ -161,7 +161,12 @@ def _start_worker() -> Connection:
     """A new worker process; returns the stage's end of the pipe to it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
+    # A Ctrl-C on the terminal is meant for all; a worker would tell of it while it starts.
+    block = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, block) if block else None
     context.Process(target=_work, args=(theirs,), daemon=True).start()
+    if block:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return ours
 
@@ -172,9 +177,9 @@ def _work(jobs: Connection) -> None:
     while True:
         try:
             function, arguments = jobs.recv()
-        except EOFError:
+            jobs.send(answer(function, arguments))
+        except (EOFError, OSError):  # the stage has ended
             return
-        jobs.send(answer(function, arguments))
 
 
 def answer(function: Callable, arguments: tuple) -> tuple[Any, Exception | None]:

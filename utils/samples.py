@@ -56,4 +56,9 @@ def label_images(images: dict[str, list[Path]], classes: list[str]) -> list[Samp
 
 def _is_image(entry: os.DirEntry) -> bool:
     name = entry.name.lower()
-    return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".") and entry.is_file()
+    if not name.endswith(IMAGE_SUFFIXES) or name.startswith("."):
+        return False
+    try:
+        return entry.is_file()
+    except OSError:  # a symbolic link to itself
+        return False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,10 +39,16 @@ class Shard(NamedTuple):
             text = nfc(row["name"])
         except RowError:
             text = row.cells[0]
-        return zlib.crc32(text.encode(errors="surrogateescape")) % self.of == self.number - 1
+        digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.of == self.number - 1
 
-    def log(self, folder: Path, name: str) -> Path:
-        """The error log of this share: each has its own, as they may be written at one time."""
+    def log(self, folder: Path, name: str, table: Table) -> Path:
+        """The error log of this share: each has its own, as they may be written at one time.
+
+        Rows that are tried again out of such a log leave it, or stay in it.
+        """
+        if self.of == 1 and table.is_error_log and table.path.name.startswith(f"{name}.error"):
+            return table.path
         part = f".{self.number}-of-{self.of}" if self.of > 1 else ""
         return folder / f"{name}.error{part}.log"
 
@@ -93,7 +99,7 @@ class Work:
                 continue
             try:
                 job = plan(row)
-                first = once.first(row, job.target.name, job.content)
+                first = once.first(row, nfc(job.target.name), job.content)
             except RowError as error:
                 self.failed(row, error, self._bad_rows)
                 continue
