@@ -125,10 +125,9 @@ def plan(row: Row, args: argparse.Namespace) -> Job:
 
 def drop_relabelled(job: Job) -> None:
     """Remove a face's crops of other classes than its own: its annotations have changed since."""
-    crops, label = job.target.parent.parent, job.target.parent.name
     for other in LABELS:
-        if other != label:
-            for path in spellings(crops / other, nfc(job.target.name)):
+        if other != job.label:
+            for path in spellings(job.target.parent.parent / other, nfc(job.target.name)):
                 path.unlink(missing_ok=True)
 
 

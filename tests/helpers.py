@@ -27,12 +27,15 @@ from PIL import Image
 from utils.annotations import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
-NEED_TORCH = ("train.py", "test.py", "emotion.py", "video.py")
+# Scripts that can be forked; cropImages.py starts processes that have to find its functions.
+FORKED = (
+    "downloadImage.py", "dataPreparation.py", "train.py", "test.py", "emotion.py", "video.py",
+)  # fmt: skip
 
 
 def run(script: str, *args: object, cwd: Path, env: dict | None = None):
     """Run a script to its end; stdout and stderr as text. No run may print a traceback."""
-    if script in NEED_TORCH and env is None and os.name == "posix":
+    if script in FORKED and env is None and os.name == "posix":
         done = run_in_fork(script, *args, cwd=cwd)
     else:
         done = subprocess.run(
@@ -44,7 +47,7 @@ def run(script: str, *args: object, cwd: Path, env: dict | None = None):
 
 
 def run_in_fork(script: str, *args: object, cwd: Path) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own in which torch is imported already.
+    """Run a script in a process of its own in which libraries are imported already.
 
     It is forked from one that has done nothing else: importing takes longer than most of what the
     tests let the scripts do.
@@ -246,7 +249,7 @@ class Server:
 
         self._server = Listener(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()

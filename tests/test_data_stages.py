@@ -635,6 +635,9 @@ def test_folders_that_a_mac_has_decomposed(tmp_path):
     assert "0 downloaded, 1 already there" in done.stdout
     assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
     decompose(tmp_path / "crop")
+    done = run("cropImages.py", "--input", table, cwd=tmp_path)
+    assert "0 cropped, 1 already there" in done.stdout and "기쁨 1" in done.stdout
+    assert len(tree(tmp_path / "crop")) == 1
     table = write_table(tmp_path / "t.tsv", [row(name, seen="슬픔 슬픔 슬픔")])
     assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
     [only] = tree(tmp_path / "crop")

@@ -20,7 +20,7 @@ from utils.emotions import EMOTIONS
 from utils.fetch import Limits
 
 slow = settings(
-    max_examples=300,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

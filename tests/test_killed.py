@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def kill_and_run_again(tmp_path: Path, results: str, *stage: object) -> None:
     total = steps_of(*stage, cwd=alone)
     expected = tree(alone / results)
     logs = {path.name for path in alone.iterdir()}
-    for step in moments(total):
+
+    def killed_at(step: int) -> None:
         cwd = fresh(f"killed at {step}")
         kill_at(step, *stage, cwd=cwd)
         whole_so_far(cwd / results, expected)
@@ -68,6 +70,9 @@ def kill_and_run_again(tmp_path: Path, results: str, *stage: object) -> None:
         for log in cwd.glob("*.log"):  # each line but for its time
             lines = zip(sorted(log.open()), sorted((alone / log.name).open()), strict=True)
             assert all(a.split("\t")[:-1] == b.split("\t")[:-1] for a, b in lines)
+
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(killed_at, moments(total)))
 
 
 def test_download(tmp_path, server):

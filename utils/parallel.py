@@ -10,6 +10,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any
@@ -161,7 +162,9 @@ def _start_worker() -> Connection:
     """A new worker process; returns the stage's end of the pipe to it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    # A Ctrl-C on the terminal is meant for all; a worker would tell of it while it starts.
+    # A Ctrl-C on the terminal is meant for all; a worker would tell of it while it starts. What
+    # multiprocessing starts beside the first one would undo the block, so it has to be there.
+    resource_tracker.ensure_running()
     block = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, block) if block else None
     context.Process(target=_work, args=(theirs,), daemon=True).start()

@@ -70,6 +70,11 @@ class Job(NamedTuple):
     arguments: tuple  # of the function that makes the file
     annotations: tuple = ()  # what the row says besides
 
+    @property
+    def label(self) -> str:
+        """The class whose folder the file is in, in NFC, however a Mac has stored it."""
+        return nfc(self.target.parent.name)
+
 
 class Work:
     """Counts and logs, for the bar and the summary, what becomes of a table's rows."""
@@ -112,12 +117,12 @@ class Work:
                 yield (row, job), job.arguments
                 continue
             found(job)
-            self.there[job.target.parent.name] += 1
+            self.there[job.label] += 1
             self._bar.update()
 
     def done(self, job: Job) -> None:
         """The job's file has been made."""
-        self.made[job.target.parent.name] += 1
+        self.made[job.label] += 1
         self._bar.update()
 
     def failed(self, row: Row, reason: object, log: ErrorLog) -> None:
