@@ -27,7 +27,13 @@ from utils.cluster import RayExecutor
 from utils.emotions import EMOTIONS
 from utils.errorlog import ErrorLog
 from utils.fetch import FetchError, Limits, fetch, host_of
-from utils.files import atomic_file, existing, prepare_folder, stops_the_stage
+from utils.files import (
+    allow_open_files,
+    atomic_file,
+    existing,
+    prepare_folder,
+    stops_the_stage,
+)
 from utils.images import verify
 from utils.parallel import bounded_map
 from utils.work import Job, Work, machine_flags
@@ -58,6 +64,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     table = Table(args.input, required=("name", "url"))
+    allow_open_files(1024 + 4 * args.workers)
     for emotion in EMOTIONS:
         prepare_folder(args.output / emotion)
 

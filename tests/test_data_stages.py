@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import unicodedata
 from collections import Counter
@@ -363,6 +364,20 @@ def test_connections_are_kept_and_no_host_is_flooded(tmp_path, server):
     assert run("downloadImage.py", "--input", table, *cap, cwd=tmp_path).returncode == 0
     assert len(tree(tmp_path / "original")) == 60
     assert server.most_at_once == 3 and server.connections == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="many names of 127.0.0.1")
+def test_many_hosts_on_a_system_that_allows_few_open_files(tmp_path, server):
+    port = server.url.rpartition(":")[2]
+    names = [name_of("기쁨", i) for i in range(600)]
+    server.files = dict.fromkeys((f"/{name}" for name in names), jpeg())
+    hosts = "127.0.0.1 127.0.1 127.1 localhost 0x7f.1 0177.1 2130706433 0x7f.0.1 0x7f000001".split()
+    rows = [row(n, f"http://{hosts[i // 70]}:{port}/{n}") for i, n in enumerate(names)]
+    stage = command("downloadImage.py", "--input", write_table(tmp_path / "t.tsv", rows))
+    limited = ["bash", "-c", 'ulimit -Sn 128; exec "$@"', "-", *stage]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(tree(tmp_path / "original")) == 600
 
 
 def test_one_name_from_two_addresses_is_an_error(tmp_path, server):

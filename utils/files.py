@@ -18,8 +18,9 @@ from utils.emotions import nfc
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows, where an open file cannot be removed, which serves as well
-    fcntl = None
+    fcntl = resource = None
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 LONGEST_NAME = 255  # bytes, on every common file system
@@ -120,6 +121,18 @@ def _open_part(path: Path) -> BinaryIO:
                 file.close()  # taken for a leftover in the moment before it was locked
                 continue
         return file
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process hold that many files and connections open, as far as the system allows.
+
+    Some systems begin with 256, which a download with its connections kept alive can reach.
+    """
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def prepare_folder(folder: Path) -> None:
