@@ -371,7 +371,17 @@ def test_many_hosts_on_a_system_that_allows_few_open_files(tmp_path, server):
     port = server.url.rpartition(":")[2]
     names = [name_of("기쁨", i) for i in range(600)]
     server.files = dict.fromkeys((f"/{name}" for name in names), jpeg())
-    hosts = "127.0.0.1 127.0.1 127.1 localhost 0x7f.1 0177.1 2130706433 0x7f.0.1 0x7f000001".split()
+    hosts = [
+        "127.0.0.1",
+        "127.0.1",
+        "127.1",
+        "localhost",
+        "0x7f.1",
+        "0177.1",
+        "2130706433",
+        "0x7f.0.1",
+        "0x7f000001",
+    ]
     rows = [row(n, f"http://{hosts[i // 70]}:{port}/{n}") for i, n in enumerate(names)]
     stage = command("downloadImage.py", "--input", write_table(tmp_path / "t.tsv", rows))
     limited = ["bash", "-c", 'ulimit -Sn 128; exec "$@"', "-", *stage]
