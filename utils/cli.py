@@ -42,7 +42,8 @@ class Parser(argparse.ArgumentParser):
 
     def flag(self, name: str, help: str, default: object, type: Callable, **more: object) -> None:
         """A flag whose help ends with its default, as the seed's list of them does."""
-        shown = f" ({default})".replace("%", "%%") if default is not None else ""
+        text = " ".join(map(str, default)) if isinstance(default, list) else default
+        shown = f" ({text})".replace("%", "%%") if default is not None else ""
         self._into.add_argument(name, help=help + shown, default=default, type=type, **more)
 
     def switch(self, name: str, help: str, default: bool) -> None:
