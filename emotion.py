@@ -39,7 +39,8 @@ def parse_args() -> argparse.Namespace:
     flag = parser.flag
     what = "files, folders, patterns, @lists, addresses, - for stdin"
     flag("--img", what, ["기쁨.jpg"], str, nargs="+", metavar="IMAGE")
-    flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    model = "the trained model (model.pt; where there is none, the one in pretrained/)"
+    flag("--model_path", model, None, Path, metavar="FILE")
     flag("--batch_size", "faces at a time, from several images", 64, cli.positive, metavar="N")
     flag("--save", "write the photos, marked, into this folder", None, Path, metavar="DIR")
     parser.original_size_flag()
@@ -59,9 +60,10 @@ def main() -> int:
         check_image(sources[0])
     if args.save:
         check_save(sources, args.save)
+    from utils.checkpoint import choose_model
     from utils.recognizer import Recognizer
 
-    recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
+    recognize = Recognizer(choose_model(args.model_path), args.gpu, args.cuda_idx, args.image_size)
     failed = 0
     with cli.Bar(len(sources), "recognize" if not plain else "", "image") as bar:
         for photo in answered(read(sources, recognize, args), recognize, args.batch_size):

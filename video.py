@@ -43,7 +43,8 @@ def parse_args() -> argparse.Namespace:
     flag(
         "--source", "camera number, video file, or address of a stream", "0", str, metavar="SOURCE"
     )
-    flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
+    model = "the trained model (model.pt; where there is none, the one in pretrained/)"
+    flag("--model_path", model, None, Path, metavar="FILE")
     flag("--output", "write the marked video, an .mp4", None, Path, metavar="FILE")
     flag(
         "--log", "a line for every face of every frame: .csv or .jsonl", None, Path, metavar="FILE"
@@ -71,10 +72,11 @@ def main() -> int:
     display = not args.no_display and has_screen()
     if not (display or args.output or args.log):
         raise StageError("there is no screen to show it on; --output out.mp4, or --log faces.csv")
+    from utils.checkpoint import choose_model
     from utils.recognizer import Recognizer
     from utils.videos import Video
 
-    recognize = Recognizer(args.model_path, args.gpu, args.cuda_idx, args.image_size)
+    recognize = Recognizer(choose_model(args.model_path), args.gpu, args.cuda_idx, args.image_size)
     video = Video(args.source)
     try:
         frames, seconds = watch(video, recognize, args, display)

@@ -177,7 +177,7 @@ def test_a_data_folder_with_one_class_or_none(tmp_path, classes, word):
         ("test.py", [], ["model.pt", "no such file"]),
         ("emotion.py", [], ["기쁨.jpg", "No such file"]),
         ("emotion.py", ["--img", "."], ["no image in this folder"]),
-        ("video.py", ["--source", "none.mp4", "--output", "o.mp4"], ["model.pt"]),
+        ("video.py", ["--output", "o.mp4", "--model_path", "m.pt"], ["m.pt"]),
     ],
 )
 def test_bad_arguments_are_one_clear_line(tmp_path, script, args, words):

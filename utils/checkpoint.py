@@ -19,10 +19,22 @@ from torch import nn
 import models
 from models.original import recognise, usual_size
 from utils import __version__
-from utils.cli import StageError, describe
+from utils.cli import StageError, describe, say
 from utils.emotions import EMOTIONS
 from utils.files import atomic_file
 from utils.preprocess import Preprocess
+
+# The model that comes with the project; pretrained/make.py has made it.
+SHIPPED = Path(__file__).resolve().parent.parent / "pretrained/emotionnet-fer2013.pt"
+USUAL = Path("model.pt")  # what train.py writes
+
+
+def choose_model(given: Path | None) -> Path:
+    """The model to use: the one that is named, else model.pt, else the one that is shipped."""
+    if given or USUAL.exists():
+        return given or USUAL
+    say(f"note: there is no {USUAL} here; using {SHIPPED.parent.name}/{SHIPPED.name}")
+    return SHIPPED
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,8 @@ class Checkpoint:
             if type(checkpoint.temperature) is int:  # as others may write it
                 checkpoint = replace(checkpoint, temperature=float(checkpoint.temperature))
             checkpoint._check()
+            weights = {key: _single(weight) for key, weight in checkpoint.weights.items()}
+            checkpoint = replace(checkpoint, weights=weights)
         except (TypeError, ValueError, AttributeError, OverflowError):
             raise StageError(
                 f"{path} is no model that this toolkit, or the original, trained"
@@ -160,6 +174,10 @@ class Checkpoint:
         if self.is_original:
             return f"{self.network}, a checkpoint of the original"
         return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
+
+
+def _single(weight: torch.Tensor) -> torch.Tensor:
+    return weight.float() if weight.dtype == torch.float16 else weight
 
 
 def _read(path: Path) -> Any:
