@@ -70,8 +70,8 @@ def main() -> int:
         raise StageError(
             f"--contact_sheet {args.contact_sheet}: its name should end in .jpg or .png"
         )
-    for folder in [args.output / label for label in LABELS]:
-        prepare_folder(folder)
+    for label in LABELS:
+        prepare_folder(args.output / label)
     if args.contact_sheet:
         prepare_folder(args.contact_sheet.parent)
 

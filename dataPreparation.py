@@ -37,6 +37,7 @@ from utils.files import (
     one_at_a_time,
     prepare_folder,
     stops_the_stage,
+    write_tsv,
 )
 from utils.samples import SPLITS, find_images
 from utils.split import Photo, by_subject, split
@@ -280,12 +281,6 @@ def write_copies(
         for i in group
     ]
     write_tsv(output / COPIES, [("same", "class", "file", "set"), *rows])
-
-
-def write_tsv(path: Path, rows: list[tuple[str, ...]]) -> None:
-    with atomic_file(path) as file:
-        text = "".join("\t".join(row) + "\n" for row in rows)
-        file.write(text.encode(errors="surrogateescape"))
 
 
 def print_table(plan: dict[Place, Path], labels: list[str]) -> None:

@@ -9,7 +9,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from utils.boxes import Box
+from utils.boxes import Box, iou
 from utils.emotions import EMOTIONS
 
 
@@ -54,12 +54,3 @@ class Agreement:
             f"equal; Fleiss' kappa {self.kappa:.3f}; median IoU of their boxes "
             f"{np.median(self._overlaps):.3f}"
         )
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, from 0 to 1; 0 where both are empty."""
-    width = min(a.max_x, b.max_x) - max(a.min_x, b.min_x)
-    height = min(a.max_y, b.max_y) - max(a.min_y, b.min_y)
-    common = max(width, 0) * max(height, 0)
-    both = sum((box.max_x - box.min_x) * (box.max_y - box.min_y) for box in (a, b)) - common
-    return common / both if both > 0 else 0.0

@@ -68,6 +68,15 @@ def consensus(annotators: Sequence[Sequence[Box]]) -> Box:
     return Box(*((a + b) / 2 for a, b in zip(first, second, strict=True)))
 
 
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, from 0 to 1; 0 where both are empty."""
+    width = min(a.max_x, b.max_x) - max(a.min_x, b.min_x)
+    height = min(a.max_y, b.max_y) - max(a.min_y, b.min_y)
+    common = max(width, 0) * max(height, 0)
+    both = sum((box.max_x - box.min_x) * (box.max_y - box.min_y) for box in (a, b)) - common
+    return common / both if both > 0 else 0.0
+
+
 def pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """The box clamped to a photo of width × height pixels and rounded, as PIL's crop takes it.
 

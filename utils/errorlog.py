@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.annotations import ERROR_COLUMNS, Row, Table
 from utils.cli import StageError, one_line
-from utils.files import atomic_file, prepare_folder
+from utils.files import atomic_file, prepare_folder, write_tsv
 
 
 class ErrorLog:
@@ -85,11 +85,8 @@ def log_files(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    with atomic_file(path) as file:
-        lines = [("file", *ERROR_COLUMNS), *((str(p), one_line(e), _now()) for p, e in failures)]
-        file.write(
-            "".join("\t".join(line) + "\n" for line in lines).encode(errors="surrogateescape")
-        )
+    lines = ((str(file), one_line(error), _now()) for file, error in failures)
+    write_tsv(path, [("file", *ERROR_COLUMNS), *lines])
 
 
 def _now() -> str:

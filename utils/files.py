@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -121,6 +121,13 @@ def _open_part(path: Path) -> BinaryIO:
                 file.close()  # taken for a leftover in the moment before it was locked
                 continue
         return file
+
+
+def write_tsv(path: Path, rows: Iterable[Iterable[str]]) -> None:
+    """Write rows of cells without tabs or line breaks, tab-separated, whole or not at all."""
+    with atomic_file(path) as file:
+        text = "".join("\t".join(row) + "\n" for row in rows)
+        file.write(text.encode(errors="surrogateescape"))
 
 
 def allow_open_files(count: int) -> None:

@@ -125,32 +125,28 @@ class ProcessPool(ThreadPoolExecutor):
     def _do(self, function: Callable, arguments: tuple) -> Any:
         try:
             return self._do_once(function, arguments)
-        except (EOFError, ConnectionError):
-            self._forget()
-        with self._alone:
-            try:
+        except WorkerKilledError:
+            with self._alone:
                 return self._do_once(function, arguments)
-            except (EOFError, ConnectionError):
-                self._forget()
-                raise WorkerKilledError(
-                    "the process that worked on it was killed, twice: perhaps for want of memory"
-                ) from None
 
     def _do_once(self, function: Callable, arguments: tuple) -> Any:
         if not hasattr(self._own, "end"):
             self._own.end = _start_worker()
             self._ends.append(self._own.end)
-        self._own.end.send((function, arguments))
-        result, error = self._own.end.recv()
+        try:
+            self._own.end.send((function, arguments))
+            result, error = self._own.end.recv()
+        except (EOFError, ConnectionError):
+            self.killed += 1
+            self._ends.remove(self._own.end)
+            self._own.end.close()
+            del self._own.end
+            raise WorkerKilledError(
+                "the process that worked on it was killed, twice: perhaps for want of memory"
+            ) from None
         if error is not None:
             raise error
         return result
-
-    def _forget(self) -> None:
-        self.killed += 1
-        self._ends.remove(self._own.end)
-        self._own.end.close()
-        del self._own.end
 
 
 def cores() -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.boxes import Box, iou
 from utils.faces import Rect, find_faces, import_cv2
 
 SAME = 0.3  # intersection over union above which two rectangles are of one face
@@ -108,9 +109,4 @@ def cut(small: np.ndarray, rect: Rect, factor: float) -> np.ndarray:
 
 def overlap(a: Rect, b: Rect) -> float:
     """Intersection over union of two rectangles (x, y, width, height)."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / (a[2] * a[3] + b[2] * b[3] - both)
+    return iou(*(Box(x, y, x + w, y + h) for x, y, w, h in (a, b)))
