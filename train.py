@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor proces
     from utils.checkpoint import Checkpoint
     from utils.keeper import Keeper
     from utils.store import Dataset
+    from utils.targets import Teacher
     from utils.team import Team
     from utils.trainer import Trainer
 
@@ -87,6 +88,8 @@ def parse_args(words: list[str]) -> argparse.Namespace:
     flag("--accumulate", "batches a step", 1, cli.positive, metavar="N")
     flag("--clip", "largest norm of the gradient; 0: any", 0.0, cli.not_negative, metavar="NORM")
     flag("--ema", "keep the average of the weights, decay 0.999 say", 0.0, cli.share, metavar="X")
+    units = "share of units that rest; unset: the network's own"
+    flag("--dropout", units, None, cli.part, metavar="X")
     flag(
         "--patience",
         "epochs without a best to stop after; 0: never",
@@ -100,6 +103,8 @@ def parse_args(words: list[str]) -> argparse.Namespace:
     weights = ("none", "inverse", "effective")
     flag("--class_weights", "rare classes count more", "none", str, choices=weights)
     flag("--mixup", "mix pairs of images, Beta(X, X); 0: none", 0.0, cli.not_negative, metavar="X")
+    flag("--teacher", "learn this model's answers beside the labels", None, Path, metavar="FILE")
+    flag("--teacher_share", "what its answers count; labels: the rest", 0.7, cli.share, metavar="X")
 
     parser.section("how training images vary")
     switch("--flip", "mirror half of them", True)
@@ -107,6 +112,7 @@ def parse_args(words: list[str]) -> argparse.Namespace:
     flag("--crop", "move by up to so many pixels", 0, cli.whole, metavar="PIXELS")
     flag("--erase", "share of them with a black rectangle", 0.0, cli.share, metavar="X")
     flag("--brightness", "brighter or darker by up to this share", 0.0, cli.share, metavar="X")
+    flag("--zoom", "larger or smaller by up to this share", 0.0, cli.part, metavar="X")
 
     parser.section("the machine")
     parser.device_flags()
@@ -129,6 +135,7 @@ def main() -> int:
     classes, train_samples, validation_samples = find_samples(args.data_path)
     run, resumed = run_to_resume(args, team)
     model = make_model(args, classes, initial, fresh=resumed is None)
+    teacher = load_teacher(args, classes)
     train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures
     run = run or new_run(args, team)
@@ -138,7 +145,7 @@ def main() -> int:
         log_files(args.log_dir / "train.error.log", failures)
 
     with told_in_a_line(args, run):
-        trainer = make_trainer(args, team, model, classes, train_set, resumed)
+        trainer = make_trainer(args, team, model, classes, train_set, teacher, resumed)
         blank = blank_checkpoint(args, trainer, classes, validation_set)
         keeper = Keeper(run, trainer, blank, args.model_path, args.patience, args.save_every)
         if resumed:
@@ -276,6 +283,10 @@ def make_model(
 
         return pretrained(name, len(classes), args.image_channel)
     model = models.create(name, len(classes), args.image_channel, args.image_size)
+    if args.dropout is not None:
+        from models.dropout import set_dropout
+
+        set_dropout(model, args.dropout)
     if initial and fresh:
         shape = {**shape_of(initial), "image_size": args.image_size}
         if shape | {"model": name, "image_channel": args.image_channel} != shape:
@@ -287,6 +298,19 @@ def make_model(
         if new:
             say(f"note: {args.init} does not know {' '.join(new)}: its last layer is made anew")
     return model
+
+
+def load_teacher(args: argparse.Namespace, classes: list[str]) -> Teacher | None:
+    if not args.teacher:
+        return None
+    from utils.targets import Teacher
+
+    if args.teacher.resolve() == args.model_path.resolve():
+        raise StageError(
+            f"--teacher {args.teacher} is where the new model goes: name another --model_path"
+        )
+    preprocess = Preprocess(args.image_size, args.image_channel)
+    return Teacher(args.teacher, classes, preprocess, args.teacher_share)
 
 
 def load_sets(
@@ -320,6 +344,7 @@ def make_trainer(
     model: nn.Module,
     classes: list[str],
     data: Dataset,
+    teacher: Teacher | None,
     resumed: Checkpoint | None,
 ) -> Trainer:
     from utils import precision
@@ -361,10 +386,12 @@ def make_trainer(
         amp=amp,
         compile=args.compile,
         seed=args.seed,
-        augment=Augment(args.flip, args.rotation, args.crop, args.erase, args.brightness),
+        augment=Augment(
+            args.flip, args.rotation, args.crop, args.erase, args.brightness, args.zoom
+        ),
     )
     weights = class_weights(targets, args.class_weights)
-    return Trainer(model, data.near(team.device), targets, recipe, team, weights)
+    return Trainer(model, data.near(team.device), targets, recipe, team, weights, teacher)
 
 
 def blank_checkpoint(

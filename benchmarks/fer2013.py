@@ -19,8 +19,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import torch
+
+import models
 from utils import cli
 
+TRAINED_ON = 28_707  # faces
 ROOT = Path(cli.__file__).resolve().parent.parent
 
 NETWORKS = {
@@ -52,7 +56,7 @@ def main() -> int:
     parser.switch("--only_print", "train nothing, print what is there", False)
     args = parser.parse_args()
 
-    print("| network | recipe | validation (%) | seeds | parameters | file | images/s |")
+    print("| network | parameters | file | recipe | validation (%) | seeds | an epoch |")
     print("|---|---|---|---|---|---|---|")
     for network in args.networks:
         for recipe in args.recipes:
@@ -62,7 +66,9 @@ def main() -> int:
                 for seed, folder in zip(args.seeds, folders, strict=True):
                     train(words, args.data_path, seed, folder)
             done = [folder for folder in folders if ended(folder)]
-            print(f"| `{flags(network)}` | {recipe} | {figures(done)} |", flush=True)
+            print(
+                f"| `{flags(network)}` | {size(network)} | {recipe} | {figures(done)} |", flush=True
+            )
     for recipe in args.recipes:
         print(f"\n{recipe}: `train.py {RECIPES[recipe]} --seed S`")
     return cli.OK
@@ -71,6 +77,16 @@ def main() -> int:
 def flags(network: str) -> str:
     given = NETWORKS[network]
     return given if "--model" in given else f"--model {network} {given}".strip()
+
+
+def size(network: str) -> str:
+    """Its parameters, and the size of its file in float32, as cells of the table."""
+    name = network.removesuffix("-large")
+    with torch.device("meta"):
+        model = models.NETWORKS[name].build(num_classes=7, image_channel=1)
+    parameters = sum(p.numel() for p in model.parameters())
+    numbers = sum(tensor.numel() for tensor in model.state_dict().values())
+    return f"{parameters:,} | {4 * numbers / 2**20:.0f} MB"
 
 
 def train(words: list[str], data: Path, seed: int, folder: Path) -> None:
@@ -103,17 +119,11 @@ def ended(folder: Path) -> bool:
 def figures(folders: list[Path]) -> str:
     """What ended runs of one network and recipe have come to, as cells of the table."""
     if not folders:
-        return "not run | | | | "
-    from utils.checkpoint import Checkpoint
-
+        return "not run | | "
     best = [100 * max(float(epoch["val_accuracy"]) for epoch in history(f)) for f in folders]
     spread = f" ± {statistics.stdev(best):.2f}" if len(best) > 1 else ""
-    model = folders[0] / "model.pt"
-    parameters = sum(p.numel() for p in Checkpoint.load(model).build().parameters())
     rate = statistics.median(float(epoch["images_per_second"]) for epoch in history(folders[0]))
-    size = model.stat().st_size / 2**20
-    accuracy = f"{statistics.mean(best):.2f}{spread}"
-    return f"{accuracy} | {len(best)} | {parameters:,} | {size:.0f} MB | {rate:.0f}"
+    return f"{statistics.mean(best):.2f}{spread} | {len(best)} | {TRAINED_ON / rate:.0f} s"
 
 
 if __name__ == "__main__":

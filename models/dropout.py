@@ -27,3 +27,10 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def set_dropout(model: nn.Module, p: float) -> None:
+    """Have each Dropout of a network set another share `p` to zero."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = p

@@ -22,6 +22,7 @@ from torch import nn
 
 import models
 import train
+from models.dropout import set_dropout
 from tests.helpers import (
     ROOT,
     command,
@@ -53,7 +54,7 @@ ALL = (
     *BASE, "--optimizer", "sgd", "--lr", 0.005, "--schedule", "cosine", "--warmup", 1,
     "--accumulate", 2, "--clip", 1, "--ema", 0.9, "--patience", 9, "--label_smoothing", 0.1,
     "--class_weights", "effective", "--mixup", 0.2, "--rotation", 10, "--crop", 3, "--erase", 0.3,
-    "--brightness", 0.2, "--epochs", 3,
+    "--brightness", 0.2, "--zoom", 0.1, "--dropout", 0.3, "--epochs", 3,
 )  # fmt: skip
 
 
@@ -576,6 +577,62 @@ def test_variations_are_of_the_kind_and_size_that_is_asked_for():
     light = Augment(flip=False, rotation=0, brightness=0.2)
     levels = light(images, light.draw(64, 20, chance())).mean((1, 2, 3))
     assert 0.4 <= levels.min() < 0.42 and 0.58 < levels.max() <= 0.6
+
+    zoom = Augment(flip=False, rotation=0, zoom=0.2)
+    square = torch.zeros(64, 1, 20, 20)
+    square[:, :, 5:15, 5:15] = 1
+    sides = zoom(square, zoom.draw(64, 20, chance())).sum((1, 2, 3)).sqrt()
+    assert 7.9 < sides.min() < 8.6 and 11.4 < sides.max() < 12.1
+
+
+def test_dropout_is_the_share_that_is_asked_for():
+    model = models.create("resnet18", 2, 1, 16).train()
+    set_dropout(model, 0.8)
+    kept = (model.dropout(torch.ones(100, 512)) > 0).float().mean().item()
+    assert kept == pytest.approx(0.2, abs=0.01)
+
+
+def teacher_of_three(path: Path) -> Checkpoint:
+    torch.manual_seed(1)
+    model = models.create("emotionnet", 3, 1, 48)
+    model.fc3.weight.data *= 9
+    how = Preprocess(48, 1).settings()
+    checkpoint = Checkpoint("emotionnet", CLASSES[::-1], how, 1, 0.5, model.state_dict(), 2.0)
+    checkpoint.save(path)
+    return checkpoint
+
+
+def test_a_teachers_answers_count_their_share_by_class_name(tmp_path):
+    checkpoint = teacher_of_three(tmp_path / "teacher.pt")
+    teacher = targets.Teacher(tmp_path / "teacher.pt", CLASSES, Preprocess(48, 1), 0.25)
+    images, labels = torch.rand(5, 1, 48, 48), torch.eye(3)[[0, 1, 2, 0, 1]]
+    with torch.no_grad():
+        answers = (checkpoint.build()(images) / 2).softmax(1)[:, [2, 1, 0]]
+    torch.testing.assert_close(teacher(images, labels), 0.75 * labels + 0.25 * answers)
+
+
+def test_where_labels_count_nothing_the_teachers_answers_alone_are_learnt(data, tmp_path):
+    checkpoint = teacher_of_three(tmp_path / "teacher.pt")
+    checkpoint.weights["fc3.bias"][1] += 99  # 분노, whatever it sees
+    checkpoint.save(tmp_path / "teacher.pt")
+    args = (*BASE, "--data_path", data, "--teacher", "teacher.pt", "--teacher_share", 1)
+    done = run("train.py", *args, "--optimizer", "adam", "--epochs", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pupil = Checkpoint.load(tmp_path / "runs/001-emotionnet/last.pt").build()
+    with torch.no_grad():
+        assert (pupil(torch.rand(20, 1, 48, 48)).argmax(1) == 1).all()
+    assert "accuracy 33.33%" in done.stdout
+
+
+def test_a_teacher_of_another_task_is_refused(data, few, tmp_path):
+    teacher_of_three(tmp_path / "model.pt")
+    args = ("--epochs", 1, "--teacher", "model.pt", "--data_path")
+    done = run("train.py", *args, data, cwd=tmp_path)
+    one_line_error(done, "is where the new model goes")
+    args = ("--model_path", "new.pt", *args)
+    one_line_error(run("train.py", *args, few, cwd=tmp_path), "knows 중립 분노 기쁨")
+    done = run("train.py", *args, data, "--image_channel", 3, cwd=tmp_path)
+    one_line_error(done, "--image_channel 3 contradicts model.pt")
 
 
 def test_mixup_and_accumulation_do_what_one_large_batch_does(data):

@@ -34,6 +34,7 @@ class Augment:
     crop: int = 0  # pixels that an image is moved at most, to each side, as a padded crop does
     erase: float = 0.0  # the share of images in which a rectangle is blackened
     brightness: float = 0.0  # 0.2: brightness times 0.8 to 1.2
+    zoom: float = 0.0  # 0.2: size times 0.8 to 1.2
 
     def draw(self, n: int, size: int, chance: torch.Generator) -> Variation:
         """Draw the variations of n images of size × size pixels.
@@ -48,11 +49,6 @@ class Augment:
         angle = uniform(-1, 1) * math.radians(self.rotation)
         mirror = torch.where((uniform(0, 1) < 0.5) & torch.tensor(self.flip), -1.0, 1.0)
         dx, dy = ((uniform(-1, 1) * (self.crop + 0.5)).round() for _ in "xy")
-        cos, sin = angle.cos(), angle.sin()
-        # Moved first, then mirrored and turned; a pixel is 2 / size wide in these coordinates.
-        place = torch.stack(
-            [cos * mirror, -sin, dx * 2 / size, sin * mirror, cos, dy * 2 / size], dim=1
-        )
         area = uniform(*ERASED_AREA) * size * size
         shape = uniform(*map(math.log, ERASED_SHAPE)).exp()
         high, wide = (area * shape).sqrt().round(), (area / shape).sqrt().round()
@@ -60,12 +56,19 @@ class Augment:
         left = (uniform(0, 1) * (size - wide).clamp(min=0)).round()
         high = high * (uniform(0, 1) < self.erase)
         hole = torch.stack([top, top + high, left, left + wide], dim=1)
-        return Variation(place.view(n, 2, 3), hole, uniform(-1, 1) * self.brightness + 1)
+        gain = uniform(-1, 1) * self.brightness + 1
+        larger = uniform(-1, 1) * self.zoom + 1
+        cos, sin = angle.cos() / larger, angle.sin() / larger
+        # Moved first, then mirrored, turned and zoomed; a pixel is 2 / size wide here.
+        place = torch.stack(
+            [cos * mirror, -sin, dx * 2 / size, sin * mirror, cos, dy * 2 / size], dim=1
+        )
+        return Variation(place.view(n, 2, 3), hole, gain)
 
     def __call__(self, images: torch.Tensor, variation: Variation) -> torch.Tensor:
         """Vary float images (n, C, S, S) in [0, 1]. What comes from outside an image is black."""
         place, hole, gain = (part.to(images.device, non_blocking=True) for part in variation)
-        if self.flip or self.rotation or self.crop:
+        if self.flip or self.rotation or self.crop or self.zoom:
             grid = F.affine_grid(place, list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
         if self.brightness:

@@ -96,6 +96,7 @@ per_cent = _number(int, 1, True, "whole number from 1 to 100", 100)
 positive_float = _number(float, 0, False, "number above 0")
 not_negative = _number(float, 0, True, "number of 0 or more")
 share = _number(float, 0, True, "number from 0 to 1", 1)
+part = _number(float, 0, True, "number from 0 to 0.99", 0.99)
 
 
 def one_line(text: object) -> str:

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from utils.annotations import ANNOTATORS, RowError, Table
-from utils.cli import Bar
+from utils.checkpoint import Checkpoint
+from utils.cli import Bar, StageError
 from utils.emotions import majority, nfc
+from utils.preprocess import Preprocess
 from utils.samples import Sample
 
 CLASS_WEIGHTS = ("none", "inverse", "effective")
@@ -51,6 +53,42 @@ def votes(table: Path, samples: list[Sample], classes: list[str]) -> tuple[torch
                     targets[i] = torch.tensor(shares)
                     found += 1
     return targets, found
+
+
+class Teacher:
+    """Another model, whose answers are learnt beside the labels (Hinton et al. 2015, arXiv
+    1503.02531).
+
+    It is shown each image as its pupil sees it, varied and mixed: it is the function that is
+    learnt, not a list of answers (Beyer et al. 2022, arXiv 2106.05237).
+    """
+
+    def __init__(
+        self, path: Path, classes: list[str], preprocess: Preprocess, share: float
+    ) -> None:
+        """`share`, in [0, 1], is what its answers count; the labels count the rest.
+
+        Raises StageError for what is no model, or one of other classes or another kind of image.
+        """
+        checkpoint = Checkpoint.load(path, preprocess.image_size, preprocess.image_channel)
+        if set(checkpoint.classes) != set(classes):
+            raise StageError(
+                f"--teacher {path} knows {' '.join(checkpoint.classes)}, not just the classes to "
+                f"be learnt: {' '.join(classes)}"
+            )
+        self.model = checkpoint.build()
+        self.share = share
+        self._columns = [checkpoint.classes.index(name) for name in classes]
+        self._temperature = checkpoint.temperature or 1.0
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What is to be learnt of images (n, C, S, S) in [0, 1]: float32 (n, classes).
+
+        `targets`, of the same shape, are what their labels say.
+        """
+        outputs = self.model(images)[:, self._columns].float()
+        return torch.lerp(targets, (outputs / self._temperature).softmax(1), self.share)
 
 
 def class_weights(targets: torch.Tensor, how: str) -> torch.Tensor | None:

@@ -25,6 +25,7 @@ from utils.optim import Ema, lr_factor, make_optimizer
 from utils.precision import autocast
 from utils.preprocess import Preprocess
 from utils.store import Dataset
+from utils.targets import Teacher
 from utils.team import Team
 
 LOOK_EVERY = 50  # steps after which the loss is looked at; on a GPU a look waits for its work
@@ -84,6 +85,7 @@ class Trainer:
         recipe: Recipe,
         team: Team,
         class_weights: torch.Tensor | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         """`targets`: probabilities float32 (N, classes), of each image in `data`."""
         self.recipe, self.team, self.data = recipe, team, data
@@ -99,6 +101,9 @@ class Trainer:
         self.place = Place()
         self._targets = targets.to(team.device)
         self._class_weights = None if class_weights is None else class_weights.to(team.device)
+        self._teacher = teacher
+        if teacher:
+            teacher.model.to(team.device)
         self._wrapped = team.wrap(self.model)
         self._forward = torch.compile(self._wrapped) if recipe.compile else self._wrapped
         self.steps_an_epoch = math.ceil(len(self._order(1)) / recipe.accumulate)
@@ -215,7 +220,11 @@ class Trainer:
             own, partner = plan.own.to(images.device), plan.partner.to(images.device)
             images = torch.lerp(images[partner], images[own], plan.share)
             targets = torch.lerp(targets[partner], targets[own], plan.share)
-        return images.contiguous(memory_format=torch.channels_last), targets
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self._teacher:
+            with autocast(self.team.device, self.recipe.amp):
+                targets = self._teacher(images, targets)
+        return images, targets
 
     def _train_batch(
         self, plan: Plan, images: torch.Tensor, order: list[torch.Tensor]
