@@ -127,6 +127,7 @@ def main() -> int:
     words, initial = words_given()
     args = parse_args(words)
     args.model = models.full_name(args.model)
+    from models.dropout import set_dropout
     from utils.keeper import Keeper
     from utils.team import join
 
@@ -135,6 +136,8 @@ def main() -> int:
     classes, train_samples, validation_samples = find_samples(args.data_path)
     run, resumed = run_to_resume(args, team)
     model = make_model(args, classes, initial, fresh=resumed is None)
+    if args.dropout is not None:
+        set_dropout(model, args.dropout)
     teacher = load_teacher(args, classes)
     train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures
@@ -283,10 +286,6 @@ def make_model(
 
         return pretrained(name, len(classes), args.image_channel)
     model = models.create(name, len(classes), args.image_channel, args.image_size)
-    if args.dropout is not None:
-        from models.dropout import set_dropout
-
-        set_dropout(model, args.dropout)
     if initial and fresh:
         shape = {**shape_of(initial), "image_size": args.image_size}
         if shape | {"model": name, "image_channel": args.image_channel} != shape:
