@@ -6,6 +6,7 @@ file STEPS, as many bytes long as there have been steps, is how processes count 
 """
 
 import os
+import signal
 import sys
 import threading
 
@@ -30,4 +31,6 @@ def _watch(event: str, args: tuple) -> None:
             os.kill(_stage, _signal)
 
 
+# Ignored in whatever a shell has started in the background, tests too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.addaudithook(_watch)
