@@ -632,7 +632,7 @@ def test_a_teacher_of_another_task_is_refused(data, few, tmp_path):
     args = ("--model_path", "new.pt", *args)
     one_line_error(run("train.py", *args, few, cwd=tmp_path), "knows 중립 분노 기쁨")
     done = run("train.py", *args, data, "--image_channel", 3, cwd=tmp_path)
-    one_line_error(done, "--image_channel 3 contradicts model.pt")
+    one_line_error(done, "--image_channel 3 contradicts model.pt", "give --image_channel 1")
 
 
 def test_mixup_and_accumulation_do_what_one_large_batch_does(data):

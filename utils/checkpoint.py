@@ -93,8 +93,8 @@ class Checkpoint:
         for flag, given in (("image_size", image_size), ("image_channel", image_channel)):
             if given not in (None, trained := checkpoint.preprocess[flag]):
                 raise StageError(
-                    f"--{flag} {given} contradicts {path}, trained with {trained}: "
-                    f"leave the flag out"
+                    f"--{flag} {given} contradicts {path}, which was trained with {trained}: "
+                    f"give --{flag} {trained}"
                 )
         return checkpoint
 
