@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,8 @@ Rect = tuple[int, int, int, int]  # x, y, width, height in pixels
 SMALLEST = 0.1  # of a photo's shorter side: what is smaller is rarely a face, and slow to look for
 CASCADE = 24  # pixels, the smallest face that the cascade knows
 ENOUGH = 44  # pixels of the smallest face: in a larger photo a reduced copy is searched
+
+_own = threading.local()
 
 
 def find_faces(grey: np.ndarray, smallest: float = SMALLEST) -> list[Rect]:
@@ -54,8 +56,14 @@ def import_cv2() -> ModuleType:
     return cv2
 
 
-@cache
 def _cascade():
+    """This thread's own: a cascade holds the picture that it searches."""
+    if not hasattr(_own, "cascade"):
+        _own.cascade = _load_cascade()
+    return _own.cascade
+
+
+def _load_cascade():
     cv2 = import_cv2()
     path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
     cascade = cv2.CascadeClassifier(str(path))
