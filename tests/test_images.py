@@ -22,6 +22,7 @@ from utils.images import (
     save_image,
     to_channels,
     to_srgb,
+    upright_size,
 )
 from utils.preprocess import Preprocess
 
@@ -63,6 +64,15 @@ def bomb() -> bytes:
 def test_what_is_no_image_is_refused_with_the_reason(tmp_path, content, reason):
     with pytest.raises(ImageError, match=reason):
         open_image(store(tmp_path, content))
+
+
+def test_exif_that_is_none_spoils_no_picture(tmp_path):
+    path = tmp_path / "x.png"
+    Image.new("RGB", (60, 40), "red").save(path, exif=b"garbage!!xx")
+    assert open_image(path).getpixel((0, 0)) == (255, 0, 0)
+    assert open_region(path, lambda w, h: (0, 0, w, h)).size == (60, 40)
+    with open_header(path) as header:
+        assert upright_size(header) == (60, 40)
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -133,6 +143,9 @@ def test_preprocess_shape_scale_and_settings(channels):
     scaled = Preprocess.scale(torch.from_numpy(np.array(pixels)))
     assert scaled.dtype == torch.float32 and scaled.min() == scaled.max() == 1.0
     assert Preprocess(**how.settings()) == how
+    for size, count in ((0, 1), (4097, 1), (48, 2)):
+        with pytest.raises(ValueError, match="image_"):
+            Preprocess(size, count)
 
 
 def test_atomic_file_gives_the_name_only_at_the_end(tmp_path):

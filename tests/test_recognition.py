@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from utils.samples import find_images, label_images
 from utils.sources import expand
 from utils.store import load
 from utils.tracks import Tracker, overlap
-from utils.videos import written
+from utils.videos import Frame, Video, written
 
 CLASSES = ["기쁨", "분노", "중립"]
 ASTRONAUT = skimage.data.astronaut()
@@ -294,10 +295,18 @@ def test_faces_of_a_large_photo_in_its_own_pixels_and_marked(here):
     assert green[1] > 150 > green[0]
     done = run("emotion.py", "--img", "p", "--save", "p", cwd=here)
     assert done.returncode == 2 and "would write over the photo" in done.stderr
-    # Without --save the photo is decoded at reduced size, and says the same.
     done = run("emotion.py", "--img", "p/큰.jpg", "--detect_face", cwd=here)
-    for rect, face in zip(large_rects, json.loads(done.stdout), strict=True):
-        assert overlap(rect, numbers(face["rect"])) > 0.8
+    assert json.loads(done.stdout) == b  # --save changes no answer
+
+
+def test_photos_searched_at_once_do_not_mix():
+    grey = np.asarray(two_faces().convert("L"))
+    photos = [np.ascontiguousarray(np.roll(grey, 40 * i, 1)[:, : 1500 - 60 * i]) for i in range(12)]
+    alone = [find_faces(photo) for photo in photos]
+    assert len({str(found) for found in alone}) > 6
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            assert list(pool.map(find_faces, photos)) == alone
 
 
 def numbers(rect: str) -> tuple[int, ...]:
@@ -424,12 +433,45 @@ def test_an_odd_size_loses_nothing(tmp_path, width, height):
     frame = np.zeros((height, width, 3), np.uint8)
     frame[:, -5:] = frame[-5:] = 255
     with written(tmp_path / "a/x.mp4", (width, height), 25) as write:
-        for _ in range(3):
-            write(frame)
+        for number in range(3):
+            write(Frame(number, number / 25, frame))
     seen = cv2.VideoCapture(str(tmp_path / "a/x.mp4")).read()[1]
     assert seen.shape == (height + height % 2, width + width % 2, 3)
     assert np.abs(seen[:height, :width].astype(int) - frame).max() < 60
     assert seen[-1].min() > 200 and seen[:, -1].min() > 200
+
+
+def frames_of(path: Path) -> int:
+    import cv2
+
+    video = cv2.VideoCapture(str(path))
+    return sum(1 for _ in iter(lambda: video.read()[0], False))
+
+
+@pytest.mark.parametrize(
+    ("live", "seconds", "written_as"),
+    [
+        (True, (0, 0.4, 0.5, 1.0), 11),  # four frames in a second, at ten a second
+        (True, (0, 0.01, 0.02, 0.1), 2),  # more than ten a second
+        (False, (0, 0.4, 0.5, 1.0), 4),  # of a file each once
+    ],
+)
+def test_a_recording_lasts_as_long_as_what_was_filmed(tmp_path, live, seconds, written_as):
+    with written(tmp_path / "x.mp4", (64, 48), 10, live) as write:
+        for number, second in enumerate(seconds):
+            write(Frame(number, second, np.zeros((48, 64, 3), np.uint8)))
+    assert frames_of(tmp_path / "x.mp4") == written_as
+
+
+def test_the_time_of_a_frame_is_the_files_own(tmp_path):
+    """A GIF whose frames last differently long, as those of phones' videos do."""
+    frames = [Image.new("L", (64, 48), 40 * i) for i in range(4)]
+    frames[0].save(
+        tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=[100, 100, 500, 100]
+    )
+    video = Video(str(tmp_path / "x.gif"))
+    assert [round(frame.seconds, 3) for frame in video] == [0, 0.1, 0.2, 0.7]
+    video.close()
 
 
 def test_log_as_json_lines_without_a_screen(here, clip):

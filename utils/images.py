@@ -194,7 +194,11 @@ def _load(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    return image.getexif().get(ORIENTATION, 1)
+    """As EXIF says; 1, upright, where there is none, or none that can be read."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # hostile bytes again; the pixels may well be fine
+        return 1
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:

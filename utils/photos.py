@@ -77,8 +77,7 @@ def read_photo(
             return Photo(source, faces=[face], picture=open_image(file) if keep else None)
         with open_header(file) as header:
             width, height = upright_size(header)
-        side = None if keep or not min_face else int(how.image_size / min_face)
-        picture = open_image(file, side)
+        picture = open_image(file, int(how.image_size / min_face) if min_face else None)
         whole = (0, 0, *picture.size)
         found = find_faces(np.asarray(to_channels(picture, 1)), min_face) or [whole]
         boxes = [widen(rect, margin, *picture.size) if rect != whole else rect for rect in found]
@@ -88,6 +87,8 @@ def read_photo(
             (0, 0, width, height) if rect == whole else tuple(round(v * factor) for v in rect)
             for rect in boxes
         ]
+        if keep and factor != 1:
+            picture = open_image(file)
         return Photo(source, rects=rects, faces=faces, picture=picture if keep else None)
     except ImageError as error:
         return Photo(source, error=str(error))
