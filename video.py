@@ -101,7 +101,7 @@ def watch(
         keep = stack.enter_context(logged(args.log, recognize.classes))
         write = show = None
         if args.output:
-            write = stack.enter_context(written(args.output, video.size, video.rate))
+            write = stack.enter_context(written(args.output, video.size, video.rate, video.live))
         if display:
             show = stack.enter_context(window())
         bar = stack.enter_context(cli.Bar(video.total or None, "video", "frame"))
@@ -115,7 +115,7 @@ def watch(
             if write or show:
                 draw(frame.pixels, tracks, recognize.classes, frames / max(seconds, 1e-6))
             if write:
-                write(frame.pixels)
+                write(frame)
             bar.update()
             if show and not show(frame.pixels):
                 break

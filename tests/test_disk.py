@@ -11,6 +11,8 @@ from PIL import Image
 
 from tests.helpers import jpeg, make_faces, name_of, one_line_error, row, run, tree, write_table
 from utils.annotations import Table
+from utils.cli import StageError
+from utils.videos import Frame, written
 
 
 @pytest.fixture
@@ -70,6 +72,18 @@ def test_a_disk_that_fills_with_copies(tmp_path, small_disk):
     for path, content in tree(small_disk).items():
         if path.endswith(".png"):
             assert content == (tmp_path / "crop" / path.split("/", 1)[1]).read_bytes()
+
+
+def test_a_disk_that_fills_with_a_video(small_disk):
+    (small_disk / "x.mp4").write_bytes(b"an older one")
+    colours = np.random.default_rng(0)
+    with (
+        pytest.raises(StageError, match="is the disk full"),
+        written(small_disk / "x.mp4", (320, 240), 10) as write,
+    ):
+        for number in range(30):
+            write(Frame(number, number / 10, colours.integers(0, 256, (240, 320, 3), np.uint8)))
+    assert tree(small_disk) == {"x.mp4": b"an older one"}
 
 
 def test_a_log_that_finds_no_room(tmp_path, small_disk, server):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -53,6 +54,7 @@ class Video:
             raise StageError(f"--source {source}: not one picture comes out of it")
         self.size = self._first.shape[1::-1]  # as it is shown: phones store videos turned
         get = self._video.get
+        self._position = partial(get, cv2.CAP_PROP_POS_MSEC)  # of the frame read last
         rate = get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else 30.0
         count = int(get(cv2.CAP_PROP_FRAME_COUNT))
@@ -87,10 +89,14 @@ class Video:
         self._video.release()
 
     def _read(self) -> None:
-        started, number = time.monotonic(), 0
-        there, pixels = True, self._first
+        started, number, seconds = time.monotonic(), 0, 0.0
+        there, pixels, begin = True, self._first, self._position()
         while there and not self._closed:
-            seconds = time.monotonic() - started if self.live else number / self.rate
+            if self.live:
+                seconds = time.monotonic() - started
+            elif number:  # phones change their rate; a file without times has its rate
+                told = (self._position() - begin) / 1000
+                seconds = told if told > seconds else number / self.rate
             if self.camera:
                 pixels = np.ascontiguousarray(pixels[:, ::-1])  # people expect a mirror
             if self.live:
@@ -107,13 +113,15 @@ class Video:
 
 @contextmanager
 def written(
-    path: Path, size: tuple[int, int], rate: float
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that writes frames (BGR) of that width and height into a video file, in a thread.
+    path: Path, size: tuple[int, int], rate: float, live: bool = False
+) -> Iterator[Callable[[Frame], None]]:
+    """A function that writes frames of that width and height into a video file, in a thread.
 
-    OpenCV would cut an odd size to an even one, so the last column or row is doubled. The file gets
-    its name when the block ends, however it ends: what was recorded stays. Raises StageError for a
-    name whose kind of video cannot be written.
+    Each is written once; of a `live` source as often, or not at all, as it takes for the film to
+    last as long as what was filmed. OpenCV would cut an odd size to an even one, so the last column
+    or row is doubled. The file gets its name when the block ends, however it ends: what was
+    recorded stays. Raises StageError for a name whose kind of video cannot be written, and for a
+    video that does not come out whole.
     """
     cv2 = import_cv2()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,13 +132,19 @@ def written(
         writer = cv2.VideoWriter(file.name, cv2.VideoWriter.fourcc(*"mp4v"), rate, even)
         if not writer.isOpened():
             raise StageError(f"{path} cannot be written as a video; name an .mp4")
-        frames: Queue[np.ndarray | None] = Queue(AHEAD)
+        frames: Queue[Frame | None] = Queue(AHEAD)
+        count = 0
 
         def write() -> None:
+            nonlocal count
             while (frame := frames.get()) is not None:
+                pixels = frame.pixels
                 if even != size:
-                    frame = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
-                writer.write(frame)
+                    pixels = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE)
+                times = int(frame.seconds * rate) + 1 - count if live else 1
+                for _ in range(times):
+                    writer.write(pixels)
+                    count += 1
 
         thread = threading.Thread(target=write, daemon=True)
         thread.start()
@@ -142,5 +156,8 @@ def written(
             frames.put(None)
             thread.join()
             writer.release()
+        # OpenCV tells nobody that a write failed.
+        if count and not cv2.VideoCapture(file.name).read()[0]:
+            raise StageError(f"{path} could not be written whole; is the disk full?")
     if problem:
         raise problem
