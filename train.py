@@ -54,7 +54,7 @@ def parse_args(words: list[str]) -> argparse.Namespace:
     flag("--data_path", "folder that holds train and validation", Path("data"), Path, metavar="DIR")
     flag("--model_path", "where the best epoch is kept", Path("model.pt"), Path, metavar="FILE")
     flag("--model", f"network: {models.names()}", "emotionnet", str, metavar="NAME")
-    flag("--image_size", "images are resized to this square", 48, cli.positive, metavar="PIXELS")
+    flag("--image_size", "images are resized to this square", 48, cli.side, metavar="PIXELS")
     flag("--image_channel", "1 grey, 3 colour", 1, int, choices=(1, 3))
     flag("--init", "start from this model's weights", None, Path, metavar="FILE")
     switch("--pretrained", "start an efficientnet from ImageNet (internet)", False)
@@ -228,6 +228,8 @@ def run_to_resume(args: argparse.Namespace, team: Team) -> tuple[Run | None, Che
     run = team.agree(run)
     if run is None:
         return None, None
+    if team.leads:
+        run.claim()
     if not run.last.exists():
         raise StageError(f"{run.folder} was ended before anything was saved: start it anew")
     resumed = Checkpoint.load(run.last)
@@ -238,7 +240,10 @@ def run_to_resume(args: argparse.Namespace, team: Team) -> tuple[Run | None, Che
 
 def new_run(args: argparse.Namespace, team: Team) -> Run:
     """A folder for a run that begins."""
-    return team.agree(Run.new(args.runs_path, args.model) if team.leads else None)
+    run = team.agree(Run.new(args.runs_path, args.model) if team.leads else None)
+    if team.leads:
+        run.claim()
+    return run
 
 
 def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
@@ -334,7 +339,9 @@ def prepare_outputs(args: argparse.Namespace, run: Run) -> None:
     for folder in (args.model_path.parent, args.log_dir):
         prepare_folder(folder)
     if args.model_path.exists() and not run.best.exists():
-        say(f"note: {args.model_path} exists; the first epoch's model will take its place")
+        run.keep_replaced(args.model_path)
+        kept = f"; it stays as {run.replaced}" * run.replaced.exists()
+        say(f"note: {args.model_path} exists; the first epoch's model will take its place{kept}")
 
 
 def make_trainer(
@@ -362,7 +369,7 @@ def make_trainer(
         if team.leads:
             print(f"{found} of {len(data)} images have three annotators' votes")
     # What was chosen once stays, so that a resumed run does what it would have done.
-    amp = resumed.training["amp"] if resumed else args.amp
+    amp = resumed.training["amp"] if resumed and args.amp == "auto" else args.amp
     if amp == "auto" and args.deterministic:
         amp = "off"  # a measurement may decide either way
     batch = (args.batch_size // team.size, *data.preprocess.shape)

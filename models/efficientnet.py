@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
+from pickle import UnpicklingError
 
+import torch
 from efficientnet_pytorch import EfficientNet
+from efficientnet_pytorch.utils import url_map
 from torch import nn
 
 from models.dropout import Dropout
@@ -28,19 +30,30 @@ def efficientnet_b5(num_classes: int, image_channel: int) -> nn.Module:
 def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
     """The network with the weights that the library's authors trained on ImageNet.
 
-    The library fetches them from the internet, once, into torch's cache. Raises StageError where
-    that fails.
+    They are fetched from the internet, once, into torch's cache. For 1 channel the first layer's
+    are summed over the colours: it sees grey as it saw a grey picture. The last layer is new.
+    Raises StageError where fetching fails or brings something else.
     """
+    # Not the library's own `from_pretrained`: it would run whatever a file says.
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # the library prints there what it does
-            model = EfficientNet.from_pretrained(
-                name, in_channels=image_channel, num_classes=num_classes
-            )
-    except OSError as error:
+        weights = torch.hub.load_state_dict_from_url(
+            url_map[name],
+            map_location="cpu",
+            progress=sys.stderr.isatty(),
+            check_hash=True,
+            weights_only=True,
+        )
+    except (OSError, RuntimeError, UnpicklingError) as error:
         raise StageError(
             f"--pretrained: the weights of {name} could not be fetched ({error}); it needs the "
             f"internet once, or leave the flag out"
         ) from None
+    model = _build(name, num_classes, image_channel)
+    if image_channel == 1:
+        weights["_conv_stem.weight"] = weights["_conv_stem.weight"].sum(1, keepdim=True)
+    for key in ("_fc.weight", "_fc.bias"):
+        weights[key] = model.state_dict()[key]
+    model.load_state_dict(weights)
     return _shared(model)
 
 

@@ -106,6 +106,8 @@ def test_checkpoint_is_plain_and_comes_back_whole(tmp_path):
         {"network": "nonet"},
         {"classes": ["one"]},
         {"classes": "기쁨"},
+        {"classes": ["기쁨", "기쁨"]},
+        {"classes": ["기쁨", "\x1b[31m"]},
         {"preprocess": {"image_size": 48}},
         {"preprocess": {"image_size": 10**9, "image_channel": 1, "resample": "bilinear"}},
         {"preprocess": {"image_size": 48, "image_channel": 2, "resample": "bilinear"}},

@@ -52,22 +52,27 @@ def test_the_store_is_the_images_and_lists_what_is_none(faces, tmp_path):
 
 
 def test_it_is_made_once_and_anew_when_a_file_changes(faces, tmp_path, monkeypatch):
-    first = load(faces, tmp_path / "store")
+    first = load(faces, faces / ".store")
     monkeypatch.setattr(store, "decoded", None)  # nothing is decoded any more
-    again = load(faces, tmp_path / "store")
+    again = load(faces, faces / ".store")
     assert torch.equal(again.images, first.images) and again.failures == first.failures
-    shutil.move(faces, tmp_path / "moved")
-    assert torch.equal(load(tmp_path / "moved", tmp_path / "store").images, first.images)
+    moved, folder = tmp_path / "moved", tmp_path / "moved/.store"
+    shutil.move(faces, moved)
+    assert torch.equal(load(moved, folder).images, first.images)
     monkeypatch.undo()
 
-    before = set((tmp_path / "store").glob("*.uint8"))
-    os.utime(tmp_path / "moved/b/0000.png", (1, 1))
-    load(tmp_path / "moved", tmp_path / "store")
-    after = set((tmp_path / "store").glob("*.uint8"))
+    before = set(folder.glob("*.uint8"))
+    os.utime(moved / "b/0000.png", (1, 1))
+    load(moved, folder)
+    after = set(folder.glob("*.uint8"))
     assert len(before) == len(after) == 1 and before != after
-    load(tmp_path / "moved", tmp_path / "store", Preprocess(16, 3))
-    assert len(set((tmp_path / "store").glob("*.uint8"))) == 2
+    load(moved, folder, Preprocess(16, 3))
+    assert len(set(folder.glob("*.uint8"))) == 2
     assert first.images.sum() > 0  # what is mapped already stays
+    # Another set's store in the same folder is left alone.
+    shutil.copytree(moved / "a", tmp_path / "other/a")
+    load(tmp_path / "other", folder)
+    assert len(set(folder.glob("*.uint8"))) == 3
 
 
 def test_without_room_images_are_decoded_whenever_they_are_used(

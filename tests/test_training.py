@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from tests.helpers import (
     row,
     run,
     steps_of,
+    tree,
     write_table,
 )
 from tests.originals import ORIGINALS
@@ -167,6 +169,53 @@ def test_what_cannot_be_resumed_is_told(data, undisturbed, tmp_path):
     one_line_error(run("train.py", "--resume", cwd=tmp_path), "last.pt", "no model file")
 
 
+def test_two_processes_never_train_in_one_folder(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    before = tree(tmp_path)
+    hold = "import sys, time; from utils.runs import Run; from pathlib import Path;"
+    hold += "Run(Path(sys.argv[1])).claim(); print(1, flush=True); time.sleep(99)"
+    words = [sys.executable, "-c", hold, str(tmp_path / "runs/001-emotionnet")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdout.read(1) == b"1"
+        one_line_error(run("train.py", "--resume", cwd=tmp_path), "is being trained by another")
+        other.kill()
+    assert tree(tmp_path) == before
+    assert run("train.py", "--resume", cwd=tmp_path).returncode == 0
+
+
+def test_a_model_of_no_run_is_not_lost(few, tmp_path):
+    args = ("--data_path", few, "--epochs", 1)
+    (tmp_path / "model.pt").write_bytes(b"somebody's")
+    done = run("train.py", *args, cwd=tmp_path)
+    assert "it stays as runs/001-emotionnet/replaced.pt" in done.stderr
+    assert (tmp_path / "runs/001-emotionnet/replaced.pt").read_bytes() == b"somebody's"
+    assert run("train.py", *args, "--seed", 1, cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "runs/002-emotionnet/replaced.pt").exists()  # the first run has it
+    # One that has been calibrated is the run's, and stays as it is.
+    calibrated = replace(Checkpoint.load(tmp_path / "model.pt"), temperature=1.5)
+    calibrated.save(tmp_path / "model.pt")
+    assert run("train.py", "--resume", cwd=tmp_path).returncode == 0
+    assert Checkpoint.load(tmp_path / "model.pt").temperature == 1.5
+
+
+def test_a_run_goes_on_with_other_settings_where_they_are_given(few):
+    from utils.samples import find_images, label_images
+    from utils.store import load
+
+    faces = label_images(find_images(few / "train"), ["기쁨", "분노"])
+    images = load(faces, Preprocess(32, 1), "train", None)
+
+    def trainer(decay: float, momentum: float) -> Trainer:
+        recipe = Recipe(2, 4, 0.1, "sgd", decay, momentum)
+        team = Team(torch.device("cpu"))
+        return Trainer(nn.Linear(2, 2), images, torch.eye(2), recipe, team)
+
+    before, after = trainer(5e-4, 0.9), trainer(0.1, 0.5)
+    after.restore(before.best_model.state_dict(), before.state())
+    [group] = after.optimizer.param_groups
+    assert (group["weight_decay"], group["momentum"]) == (0.1, 0.5)
+
+
 def test_paths_that_are_not_utf8(few, tmp_path):
     model = os.fsdecode("모델.pt".encode("cp949"))
     args = ("--data_path", few, "--epochs", 1, "--model_path", model)
@@ -249,6 +298,11 @@ def test_two_processes_do_what_one_does_and_one_may_be_killed(data, tmp_path):
         for ours, theirs in zip(one, other, strict=True):
             for key, value in ours.items():
                 assert float(value) == pytest.approx(float(theirs[key]), abs=1e-4), key
+
+
+def test_a_launcher_that_tells_half_is_told_so(data, tmp_path):
+    done = run("train.py", "--data_path", data, cwd=tmp_path, env={"WORLD_SIZE": "2", "RANK": "0"})
+    one_line_error(done, "LOCAL_RANK is not set: start it with torchrun")
 
 
 def rank_one(parent: int) -> int:
@@ -407,25 +461,36 @@ def test_the_last_layer_goes_by_class_name():
 
 
 def test_pretrained_is_the_librarys_own(few, tmp_path, monkeypatch):
-    from efficientnet_pytorch import utils as library
-
     from models.efficientnet import pretrained
 
     torch.manual_seed(0)
-    theirs = EfficientNet.from_name("efficientnet-b4")
-    monkeypatch.setattr(library.model_zoo, "load_url", lambda url: theirs.state_dict())
-    ours = pretrained("efficientnet-b4", 7, 3)
-    assert torch.equal(ours._conv_head.weight, theirs._conv_head.weight)
-    assert ours._fc.out_features == 7
+    theirs = EfficientNet.from_name("efficientnet-b0").eval()
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    cached = tmp_path / "hub/checkpoints/efficientnet-b0-355c32eb.pth"
+    torch.save(theirs.state_dict(), cached)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    grey = torch.rand(2, 1, 64, 64)
+    for channels, images in ((3, grey.expand(-1, 3, -1, -1)), (1, grey)):
+        ours = pretrained("efficientnet-b0", 7, channels).eval()
+        assert ours._fc.out_features == 7
+        with torch.no_grad():
+            features = theirs.extract_features(grey.expand(-1, 3, -1, -1))
+            torch.testing.assert_close(
+                ours.extract_features(images), features, rtol=1e-3, atol=1e-4
+            )
 
-    def fail(url: str) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(library.model_zoo, "load_url", fail)
-    with pytest.raises(StageError, match="needs the internet"):
-        pretrained("efficientnet-b4", 7, 3)
+    torch.save(Hostile(), cached)
+    with pytest.raises(StageError, match="could not be fetched"):
+        pretrained("efficientnet-b0", 7, 3)
     done = run("train.py", "--pretrained", "--data_path", few, cwd=tmp_path)
     one_line_error(done, "--pretrained is for the efficientnets")
+
+
+class Hostile:
+    """What would run when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (66,)
 
 
 # --- what goes wrong

@@ -21,7 +21,7 @@ from models.original import recognise, usual_size
 from utils import __version__
 from utils.cli import StageError, describe, say
 from utils.emotions import EMOTIONS
-from utils.files import atomic_file
+from utils.files import atomic_file, is_tame
 from utils.preprocess import Preprocess
 
 # The model that comes with the project; pretrained/make.py has made it.
@@ -113,7 +113,8 @@ class Checkpoint:
             isinstance(self.network, str)
             and isinstance(self.classes, list)
             and len(self.classes) >= 2
-            and all(isinstance(name, str) for name in self.classes)
+            and all(isinstance(name, str) and is_tame(name) for name in self.classes)
+            and len(set(self.classes)) == len(self.classes)
             and isinstance(self.preprocess, dict)
             and isinstance(self.weights, dict)
             and all(isinstance(key, str) for key in self.weights)
@@ -174,6 +175,18 @@ class Checkpoint:
         if self.is_original:
             return f"{self.network}, a checkpoint of the original"
         return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
+
+
+def same_model(one: Path, other: Path) -> bool:
+    """Whether two files hold the same network, weights and classes; only one may be calibrated."""
+    try:
+        a, b = Checkpoint.load(one), Checkpoint.load(other)
+    except StageError:
+        return False
+    return (
+        (a.network, a.classes, a.weights.keys()) == (b.network, b.classes, b.weights.keys())
+        and all(torch.equal(weight, b.weights[key]) for key, weight in a.weights.items())
+    )  # fmt: skip
 
 
 def _single(weight: torch.Tensor) -> torch.Tensor:

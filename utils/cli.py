@@ -14,6 +14,7 @@ from tqdm import tqdm
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 LARGEST = 1e9  # of any number in a flag: above, something beneath would overflow
 LEADS = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
+MAX_SIDE = 4096  # pixels of a network's input
 LONGEST_LINE = 1000  # letters
 SHOWN_FAILURES = 5  # lines on the screen; the log has them all
 
@@ -59,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 
     def original_size_flag(self) -> None:
         what = "of a checkpoint of the original, which does not say; others know it"
-        self.flag("--image_size", what, None, positive, metavar="PIXELS")
+        self.flag("--image_size", what, None, side, metavar="PIXELS")
 
     def log_dir_flag(self) -> None:
         self.flag("--log_dir", "where the error logs are written", Path(), Path, metavar="DIR")
@@ -92,6 +93,7 @@ def _number(
 
 whole = _number(int, 0, True, "whole number of 0 or more")
 positive = _number(int, 1, True, "whole number of 1 or more")
+side = _number(int, 1, True, f"whole number from 1 to {MAX_SIDE}", MAX_SIDE)
 per_cent = _number(int, 1, True, "whole number from 1 to 100", 100)
 positive_float = _number(float, 0, False, "number above 0")
 not_negative = _number(float, 0, True, "number of 0 or more")

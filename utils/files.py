@@ -56,6 +56,11 @@ def safe_name(name: str) -> str:
     return name
 
 
+def is_tame(text: str) -> bool:
+    """Whether the text can be shown and listed: no line breaks, and nothing a terminal obeys."""
+    return not any(unicodedata.category(c) == "Cc" for c in text)
+
+
 def existing(folder: Path, name: str) -> Path:
     """The file of that name in the folder, also where either is stored decomposed (by a Mac)."""
     found = (path for path in spellings(folder, name) if path.exists())
@@ -201,6 +206,23 @@ def one_at_a_time(path: Path, message: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def lock(path: Path) -> bool:
+    """Keep others from locking a folder or file until this process ends, however it ends.
+
+    False where another process has locked it.
+    """
+    if fcntl:
+        handle = os.open(path, os.O_RDONLY)  # stays open
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except OSError:  # a file system without locks
+            pass
+    return True
 
 
 def stops_the_stage(error: OSError) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from utils.checkpoint import Checkpoint
+from utils.checkpoint import Checkpoint, same_model
 from utils.cli import StageError, say
 from utils.files import atomic_file
 from utils.plots import draw_curves
@@ -114,11 +114,10 @@ class Keeper:
         self._save_last()
 
     def _publish(self) -> None:
-        """Put the best model where it was asked for, unless it is there."""
-        content = self.run.best.read_bytes()
-        if not self.model_path.exists() or self.model_path.read_bytes() != content:
+        """Put the best model where it was asked for, unless it is there, calibrated perhaps."""
+        if not (self.model_path.exists() and same_model(self.model_path, self.run.best)):
             with atomic_file(self.model_path) as file:
-                file.write(content)
+                file.write(self.run.best.read_bytes())
 
     def _save_last(self) -> None:
         self._saved = time.monotonic()

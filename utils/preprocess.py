@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from utils.cli import MAX_SIDE
 from utils.images import open_image, to_channels
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ class Preprocess:
     def __post_init__(self) -> None:
         """Raises ValueError for settings, from a file perhaps, that mean nothing."""
         size, channels = self.image_size, self.image_channel
-        if type(size) is not int or type(channels) is not int or size < 1 or channels not in (1, 3):
-            raise ValueError("image_size or image_channel")
+        if type(size) is not int or not 1 <= size <= MAX_SIDE:
+            raise ValueError("image_size")
+        if type(channels) is not int or channels not in (1, 3):
+            raise ValueError("image_channel")
         if type(self.resample) is not str or self.resample not in _RESAMPLE:
             raise ValueError("resample")
 

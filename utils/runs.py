@@ -5,11 +5,13 @@ runs/003-vgg19/options.json     every flag; train.py --config takes it
                curves.png, first_batch.png
                best.pt          the epoch with the best validation accuracy
                last.pt          the newest state; train.py --resume goes on from it
+               replaced.pt      the model that stood where the new one went, if no run has it
 """
 
 from __future__ import annotations
 
 import csv
+import filecmp
 import io
 import json
 import os
@@ -19,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from utils.cli import StageError, describe
-from utils.files import atomic_file, clear_parts
+from utils.files import atomic_file, clear_parts, lock
 
-OPTIONS, RESULTS, BEST, LAST = "options.json", "results.csv", "best.pt", "last.pt"
+OPTIONS, RESULTS = "options.json", "results.csv"
+BEST, LAST, REPLACED = "best.pt", "last.pt", "replaced.pt"
 
 
 class Run:
@@ -29,7 +32,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.best, self.last = folder / BEST, folder / LAST
+        self.best, self.last, self.replaced = folder / BEST, folder / LAST, folder / REPLACED
 
     @classmethod
     def new(cls, runs: Path, name: str) -> Run:
@@ -43,6 +46,13 @@ class Run:
             except FileExistsError:  # another run has started at the same moment
                 continue
             return cls(runs / f"{number:03d}-{name}")
+
+    def claim(self) -> None:
+        """Be the one process that trains in it, until this ends. Raises StageError if one does."""
+        if not lock(self.folder):
+            raise StageError(
+                f"{self.folder} is being trained by another process: wait for it, or stop it first"
+            )
 
     @classmethod
     def newest(cls, runs: Path) -> Run:
@@ -68,6 +78,13 @@ class Run:
                 if run.last.exists() and read_options(run.folder / OPTIONS) == options:
                     return run
         return None
+
+    def keep_replaced(self, model_path: Path) -> None:
+        """Copy the model that this run's will take the place of, unless some run has it."""
+        bests = (run.best for run in _all(self.folder.parent) if run.best.exists())
+        if not any(filecmp.cmp(model_path, best, shallow=False) for best in bests):
+            with atomic_file(self.replaced) as file:
+                file.write(model_path.read_bytes())
 
     def write_options(self, options: dict[str, Any]) -> None:
         clear_parts(self.folder)

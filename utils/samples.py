@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from utils.cli import StageError
 from utils.emotions import UNKNOWN, nfc
-from utils.files import IMAGE_SUFFIXES
+from utils.files import IMAGE_SUFFIXES, is_tame
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,7 +27,7 @@ def find_images(root: Path) -> dict[str, list[Path]]:
     have the seed's order, which is their sorted one. Hidden files and folders are left out, and of
     one name in both composed and decomposed form the first is taken.
 
-    Raises StageError where `root` is no folder.
+    Raises StageError where `root` is no folder, or a class's name holds a control character.
     """
     if not root.is_dir():
         raise StageError(f"{root}: no such folder; it should hold a folder of images a class")
@@ -37,6 +37,8 @@ def find_images(root: Path) -> dict[str, list[Path]]:
             name = nfc(folder.name)
             if not folder.is_dir() or name.startswith(".") or name == UNKNOWN:
                 continue
+            if not is_tame(name):
+                raise StageError(f"{folder.path}: a name with a control character; rename it")
             with os.scandir(folder.path) as entries:
                 paths = sorted(entry.path for entry in entries if _is_image(entry))
             # A class may be there twice too, its name composed and decomposed.

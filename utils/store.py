@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -93,11 +94,16 @@ def load(samples: list[Sample], preprocess: Preprocess, name: str, folder: Path 
     """
     key = fingerprint(samples, preprocess)
     if folder is None:
-        parts: list[np.ndarray] = [np.empty((0, *preprocess.shape), np.uint8)]
-        failures = _decode_all(samples, preprocess, name, parts.append)
-        images = torch.from_numpy(np.concatenate(parts))
-        return _dataset(samples, failures, preprocess, images, key)
-    family = f"{name}-{preprocess.image_size}x{preprocess.image_channel}-"
+        images, filled = np.empty((len(samples), *preprocess.shape), np.uint8), 0
+
+        def keep(more: np.ndarray) -> None:
+            nonlocal filled
+            images[filled : filled + len(more)] = more
+            filled += len(more)
+
+        failures = _decode_all(samples, preprocess, name, keep)
+        return _dataset(samples, failures, preprocess, torch.from_numpy(images[:filled]), key)
+    family = f"{name}-{preprocess.image_size}x{preprocess.image_channel}-{_place(samples, folder)}-"
     path = folder / f"{family}{key}.uint8"
     try:
         prepare_folder(folder)
@@ -124,6 +130,19 @@ def fingerprint(samples: list[Sample], preprocess: Preprocess) -> str:
             line = f"{where}\0{state.st_size}\0{state.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _place(samples: list[Sample], folder: Path) -> str:
+    """A short name for where the set lies, seen from the store: several may share a folder.
+
+    It stays when data and store are moved as one.
+    """
+    root = samples[0].path.parents[1] if samples else folder
+    try:
+        way = os.path.relpath(root, folder)
+    except ValueError:  # another drive of Windows
+        way = str(root.absolute())
+    return hashlib.sha256(os.fsencode(way)).hexdigest()[:8]
 
 
 def _build(path: Path, samples: list[Sample], preprocess: Preprocess, name: str) -> None:

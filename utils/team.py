@@ -113,11 +113,14 @@ class SharedBatchNorm(nn.BatchNorm2d):
 def join(gpu: bool, cuda_idx: int) -> Team:
     """The team that torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, …) describe, or one alone.
 
-    Raises StageError where a machine has fewer GPUs than processes.
+    Raises StageError where one of them is missing, or a machine has fewer GPUs than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return Team(choose_device(gpu, cuda_idx))
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise StageError(f"WORLD_SIZE is {size}, but {name} is not set: start it with torchrun")
     local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cpu")
     if gpu and torch.cuda.is_available():

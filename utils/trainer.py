@@ -28,6 +28,7 @@ from utils.store import Dataset
 from utils.targets import Teacher
 from utils.team import Team
 
+SETTINGS = {"weight_decay", "momentum"}  # of an optimizer, beside the rate, which is set each step
 LOOK_EVERY = 50  # steps after which the loss is looked at; on a GPU a look waits for its work
 
 
@@ -175,8 +176,15 @@ class Trainer:
         if self.ema:
             self.model.load_state_dict(state["model"])
             self.ema.updates = state["ema_updates"]
+        asked = [
+            {name: group[name] for name in SETTINGS & group.keys()}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for group, settings in zip(self.optimizer.param_groups, asked, strict=True):
+            group.update(settings)  # a run may go on with others than it began with
+        if state["scaler"]:  # empty where it was not trained in fp16
+            self.scaler.load_state_dict(state["scaler"])
         self.place = Place(state["epoch"], state["batch"], state["loss"])
 
     def _order(self, epoch: int) -> list[torch.Tensor]:
