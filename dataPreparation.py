@@ -34,6 +34,7 @@ from utils.errorlog import log_files
 from utils.files import (
     atomic_file,
     clear_parts,
+    is_tame,
     one_at_a_time,
     prepare_folder,
     stops_the_stage,
@@ -92,8 +93,8 @@ def main() -> int:
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
 
     paths = [path for found in images.values() for path in found]
-    if odd := next((path for path in paths if not is_plain(path)), None):
-        raise StageError(f"{odd}: a file or folder name with a tab or line break; rename it")
+    if odd := next((path for path in paths if not is_tame(str(path))), None):
+        raise StageError(f"{odd}: a name with a tab, line break or control character; rename it")
     photos = [Photo(label, nfc(path.name)) for label, found in images.items() for path in found]
 
     copies = find_copies(paths)
@@ -117,15 +118,11 @@ def main() -> int:
     print_table(plan, list(images))
     print(f"{len(plan) - len(failures)} photos -> {args.output}, {removed} moved or taken out")
     print_copies(copies, photos, args.output)
-    print_subjects(subjects, sets)
+    if subjects and not too_large(subjects, photos, args.ratio):
+        print_subjects(subjects, sets)
     if failures:
         print(f"{len(failures)} failed, with their reasons: {log_path}")
     return cli.SOME_FAILED if failures else cli.OK
-
-
-def is_plain(path: Path) -> bool:
-    """Whether the path can stand in a line of the manifest."""
-    return not any(c in str(path) for c in "\t\n\r")
 
 
 def check_subjects(
@@ -134,12 +131,19 @@ def check_subjects(
     """Raise StageError where whole subjects cannot make up the sets."""
     if not subjects:
         raise StageError("--group subject: no name begins as <subject>_…, as it has to")
-    name = max(subjects, key=lambda subject: len(subjects[subject]))
-    if len(subjects[name]) > len(photos) * max(ratio) / sum(ratio):
+    if name := too_large(subjects, photos, ratio):
         raise StageError(
             f"--group subject: {len(subjects[name])} of {len(photos)} photos have the subject "
             f"{name!r}, the first token of their names; that is more than any set may hold"
         )
+
+
+def too_large(
+    subjects: dict[str, list[int]], photos: list[Photo], ratio: list[Fraction]
+) -> str | None:
+    """The subject with more photos than any set may hold; such names hardly tell people apart."""
+    name = max(subjects, key=lambda subject: len(subjects[subject]))
+    return name if len(subjects[name]) > len(photos) * max(ratio) / sum(ratio) else None
 
 
 def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
@@ -257,7 +261,7 @@ def read_manifest(output: Path) -> set[Place]:
 
 def is_name(text: str) -> bool:
     """Whether the text names something in a folder, and nothing outside of it."""
-    return text not in ("", ".", "..") and not set(text) & {"/", "\\", "\0"}
+    return text not in ("", ".", "..") and not set(text) & {"/", os.sep, "\0"}
 
 
 def write_manifest(photos: list[Photo], sets: list[str], output: Path) -> None:

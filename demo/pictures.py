@@ -6,9 +6,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from utils.annotations import ANNOTATORS, Row, Table
-from utils.boxes import parse_boxes
+from utils.annotations import Row, Table
+from utils.boxes import consensus
 from utils.draw import font, shown
+from utils.emotions import majority
 from utils.files import existing
 from utils.images import open_image
 from utils.recognizer import Recognizer
@@ -87,14 +88,14 @@ def draw_pipeline(out: Path, path: Path) -> None:
 
 def _paste_photo(sheet: Image.Image, row: Row, photo: Image.Image, place: tuple[int, int]) -> None:
     paint = ImageDraw.Draw(photo)
-    for annotator, colour in zip(ANNOTATORS, ANNOTATOR_COLOURS, strict=True):
-        for box in parse_boxes(row[f"{annotator}_result"]):
+    for boxes, colour in zip(row.boxes, ANNOTATOR_COLOURS, strict=True):
+        for box in boxes:
             paint.rectangle(box, outline=colour, width=2)
-    paint.rectangle(row.box, outline="white", width=4)
+    paint.rectangle(consensus(row.boxes), outline="white", width=4)
     sheet.paste(photo.resize((280, 210)), place)
-    seen = "  ".join(shown(row[f"{annotator}_emotion"]) for annotator in ANNOTATORS)
+    seen = "  ".join(map(shown, row.answers))
     ImageDraw.Draw(sheet).text(
-        (place[0], place[1] + 216), f"{seen}:  {shown(row.seen)}", INK, font(16)
+        (place[0], place[1] + 216), f"{seen}:  {shown(majority(row.answers))}", INK, font(16)
     )
 
 

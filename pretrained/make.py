@@ -34,7 +34,7 @@ def main() -> int:
     args = parse_args()
     model = Checkpoint.load(args.model)
     classes = args.classes or model.classes
-    if len(set(classes)) != len(model.classes):
+    if not len(set(classes)) == len(classes) == len(model.classes):
         raise StageError(f"--classes: {len(model.classes)} different names, please")
     weights = {key: half(value) for key, value in model.weights.items()}
     replace(model, classes=classes, weights=weights, training=None).save(args.output)

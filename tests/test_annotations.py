@@ -8,8 +8,9 @@ import pytest
 
 from tests.helpers import box_cell, row, write_table
 from utils.annotations import COLUMNS, Once, RowError, Table
-from utils.boxes import Box
+from utils.boxes import Box, consensus
 from utils.cli import StageError
+from utils.emotions import majority
 from utils.errorlog import ErrorLog
 
 
@@ -67,7 +68,8 @@ def test_a_row_gives_its_vote_and_box(tmp_path):
     cells["TaskB_result"] = '"' + box_cell(12, 10, 52, 60).replace('"', '""') + '"'
     cells["TaskC_result"] = box_cell(400, 400, 500, 500)
     [only] = read(write_table(tmp_path / "t.tsv", [cells]))
-    assert (only.asked, only.seen, only.box) == ("기쁨", "슬픔", Box(11, 10, 51, 60))
+    assert (only.asked, majority(only.answers)) == ("기쁨", "슬픔")
+    assert consensus(only.boxes) == Box(11, 10, 51, 60)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +78,11 @@ def test_a_row_gives_its_vote_and_box(tmp_path):
         ({"name": "../a_기쁨_.jpg"}, "name", "not safe"),
         ({"name": ""}, "name", "empty"),
         ({"name": "photo.jpg"}, "asked", "none of the seven"),
-        ({"TaskB_emotion": "모름"}, "seen", "TaskB_emotion"),
-        ({"TaskB_emotion": ""}, "seen", "TaskB_emotion is empty"),
-        ({"TaskC_result": "{"}, "box", "TaskC_result is not JSON"),
-        ({"TaskC_result": "[]"}, "box", "TaskC_result has no box"),
-        ({"more": "cells"}, "seen", "12 cells in a table of 11"),
+        ({"TaskB_emotion": "모름"}, "answers", "TaskB_emotion"),
+        ({"TaskB_emotion": ""}, "answers", "TaskB_emotion is empty"),
+        ({"TaskC_result": "{"}, "boxes", "TaskC_result is not JSON"),
+        ({"TaskC_result": "[]"}, "boxes", "TaskC_result has no box"),
+        ({"more": "cells"}, "answers", "12 cells in a table of 11"),
     ],
 )
 def test_what_is_wrong_with_a_row(tmp_path, change, what, reason):
@@ -174,6 +176,11 @@ def test_short_long_and_undecodable_rows_survive_two_logs(tmp_path):
         path = log_path
     again = [r.cells for r in Table(path, ())]
     assert again == [("short", "", ""), *cells[1:]]
+    table = Table(tmp_path / "t.tsv", ())
+    with pytest.raises(KeyboardInterrupt), ErrorLog(path, table) as log:
+        log.add(next(iter(table)), "no")
+        raise KeyboardInterrupt
+    assert sorted(r.cells for r in Table(path, ())) == sorted(again)  # none is there twice
 
 
 def make_log(path, table, names):

@@ -931,6 +931,7 @@ def test_names_that_tell_no_subjects_cannot_be_grouped(tmp_path, name, word):
         path.rename(path.with_name(name.format(path.stem)))
     done = run("dataPreparation.py", "--group", "subject", cwd=tmp_path)
     one_line_error(done, "--group subject", word)
+    assert "subjects" not in run("dataPreparation.py", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -943,6 +944,15 @@ def test_a_manifest_can_have_nothing_removed_elsewhere(tmp_path, line):
     before = tree(tmp_path)
     one_line_error(run("dataPreparation.py", cwd=tmp_path), "not a list of this script's making")
     assert tree(tmp_path) == before
+
+
+def test_names_that_no_terminal_should_show_are_refused_and_others_are_kept(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 10)
+    (tmp_path / "crop/x/0001.png").rename(tmp_path / "crop/x/a\\1.png")
+    for _ in range(2):
+        assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
+    (tmp_path / "crop/y").rename(tmp_path / "crop/y\x1b[31m")
+    one_line_error(run("dataPreparation.py", cwd=tmp_path), "a name with a control character")
 
 
 def test_symbolic_links_and_undecodable_folder_names(tmp_path):

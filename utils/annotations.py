@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from utils.boxes import Box, BoxError, consensus, parse_boxes
+from utils.boxes import Box, BoxError, parse_boxes
 from utils.cli import StageError, describe
-from utils.emotions import asked_emotion, find_emotion, majority
+from utils.emotions import asked_emotion, find_emotion
 from utils.files import FileNameError, safe_name
 
 ANNOTATORS = ("TaskA", "TaskB", "TaskC")
@@ -83,11 +83,6 @@ class Row:
         return emotion
 
     @property
-    def seen(self) -> str:
-        """The majority of what three annotators saw, or UNKNOWN. RowError if an answer is none."""
-        return majority(self.answers)
-
-    @property
     def answers(self) -> list[str]:
         """What each of three annotators saw. RowError if an answer is none of the emotions."""
         answers = []
@@ -99,11 +94,6 @@ class Row:
                 raise RowError(f"{annotator}_emotion {what}")
             answers.append(emotion)
         return answers
-
-    @property
-    def box(self) -> Box:
-        """The consensus of the three annotators' face boxes. RowError if one has none."""
-        return consensus(self.boxes)
 
     @property
     def boxes(self) -> list[list[Box]]:

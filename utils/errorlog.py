@@ -45,11 +45,10 @@ class ErrorLog:
     def add(self, row: Row, error: object) -> None:
         """Keep a row that failed, with the reason and the time."""
         self.failures += 1
-        self._failed.add(hash(row.cells))
-        missing = ("",) * (len(self._table.columns) - len(row.cells))
+        self._failed.add(self._key(row))
         # A quote could pair with a stray one in the row's last cell when the log is read.
         reason = one_line(error).replace('"', "'")
-        self._write((*row.cells, *missing, reason, _now()))
+        self._write((*self._whole(row), reason, _now()))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if kind and not self.failures:
@@ -71,8 +70,17 @@ class ErrorLog:
         before = Table(self.path, required=())
         if not before.is_error_log or before.columns != self._table.columns:
             return
-        tried = {hash(row.cells) for row in self._table} if complete else self._failed
-        yield from ((*row.cells, *row.error) for row in before if hash(row.cells) not in tried)
+        tried = {self._key(row) for row in self._table} if complete else self._failed
+        for row in before:
+            if self._key(row) not in tried:
+                yield (*self._whole(row), *row.error)
+
+    def _whole(self, row: Row) -> tuple[str, ...]:
+        """The row's cells, a short one's filled up: what the log adds has columns of its own."""
+        return row.cells + ("",) * (len(self._table.columns) - len(row.cells))
+
+    def _key(self, row: Row) -> int:
+        return hash(self._whole(row))
 
     def _write(self, cells: Iterable[str]) -> None:
         self._file.write(("\t".join(cells) + "\n").encode(errors="surrogateescape"))

@@ -11,7 +11,6 @@ from torch import nn
 # What the original used (adamw is ours); 0.1 is right for Adadelta and would wreck Adam.
 LEARNING_RATES = {"adadelta": 0.1, "adam": 0.001, "adamw": 0.001, "sgd": 0.01}
 WEIGHT_DECAYS = {"adadelta": 0.0, "adam": 0.0, "adamw": 0.01, "sgd": 5e-4}
-SCHEDULES = ("none", "cosine", "onecycle")
 ONECYCLE = (1 / 25, 0.3, 1e-4)  # first rate, share of the training that rises, last rate
 
 

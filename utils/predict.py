@@ -12,7 +12,6 @@ from torch import nn
 from utils.cli import Bar, StageError
 from utils.preprocess import Preprocess
 
-TTA = ("none", "flip", "tencrop")
 CROP = 7 / 8  # of an image's side are the crops of tencrop
 
 

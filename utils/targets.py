@@ -14,7 +14,6 @@ from utils.emotions import majority, nfc
 from utils.preprocess import Preprocess
 from utils.samples import Sample
 
-CLASS_WEIGHTS = ("none", "inverse", "effective")
 BETA = 0.999  # of the effective number of images
 
 
