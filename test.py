@@ -101,7 +101,8 @@ def main() -> int:
     for path, checkpoint, output in zip(args.model_path, checkpoints, outputs, strict=True):
         if args.calibrate:
             checkpoint = calibrate(path, checkpoint, sets, args, device)
-        result = measure(path, checkpoint, find_root(args, args.split), sets, args, device)
+        root = find_root(args, args.split)
+        result = measure(path, checkpoint, root, sets, args.batch_size, args.tta, device)
         write_report(result, output)
         results.append(result)
 
@@ -191,7 +192,8 @@ def measure(
     checkpoint: Checkpoint,
     root: Path,
     sets: Sets,
-    args: argparse.Namespace,
+    batch_size: int,
+    tta: str,
     device: torch.device,
 ) -> Result:
     """Show the model every image below the folder."""
@@ -200,8 +202,8 @@ def measure(
     data = sets.get(root, checkpoint)
     model = checkpoint.build().to(device)
     started = time.perf_counter()
-    batches = data.images.split(args.batch_size)
-    log_probs = predict(model, batches, len(data), path.name, args.tta).double().numpy()
+    batches = data.images.split(batch_size)
+    log_probs = predict(model, batches, len(data), path.name, tta).double().numpy()
     rate = len(data) / (time.perf_counter() - started)
     probs = np.exp(scale(log_probs, checkpoint.temperature or 1.0))
     parameters = sum(p.numel() for p in model.parameters())
@@ -216,11 +218,15 @@ def calibrate(
     args: argparse.Namespace,
     device: torch.device,
 ) -> Checkpoint:
-    """Fit the temperature on the validation set, and keep it in the model file."""
+    """Fit the temperature on the validation set, and keep it in the model file.
+
+    On single views, whatever --tta says: so the model answers in emotion.py and video.py.
+    """
     if checkpoint.is_original:
         raise StageError(f"--calibrate: {path} is of the original, which has no place for it")
     plain = replace(checkpoint, temperature=None)
-    result = measure(path, plain, find_root(args, "validation"), sets, args, device)
+    root = find_root(args, "validation")
+    result = measure(path, plain, root, sets, args.batch_size, "none", device)
     temperature = fit_temperature(np.log(np.maximum(result.probs, 1e-300)), result.truth)
     calibrated = replace(checkpoint, temperature=temperature)
     calibrated.save(path)
