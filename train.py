@@ -136,8 +136,8 @@ def main() -> int:
     classes, train_samples, validation_samples = find_samples(args.data_path)
     run, resumed = run_to_resume(args, team)
     model = make_model(args, classes, initial, fresh=resumed is None)
-    if args.dropout is not None:
-        set_dropout(model, args.dropout)
+    if args.dropout is not None and not set_dropout(model, args.dropout):
+        raise StageError(f"--dropout: {args.model} has none; leave the flag out")
     teacher = load_teacher(args, classes)
     train_set, validation_set = load_sets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures

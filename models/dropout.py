@@ -29,8 +29,9 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-def set_dropout(model: nn.Module, p: float) -> None:
-    """Have each Dropout of a network set another share `p` to zero."""
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.p = p
+def set_dropout(model: nn.Module, p: float) -> int:
+    """Have each Dropout of a network set another share `p` to zero; returns how many it has."""
+    layers = [module for module in model.modules() if isinstance(module, Dropout)]
+    for layer in layers:
+        layer.p = p
+    return len(layers)

@@ -61,6 +61,8 @@ class Keeper:
                 )
         self.trainer.restore(resumed.weights, state)
         self.history = state["history"]
+        if not state["batch"]:  # it may have been killed before it kept this epoch
+            self._keep_best()
 
     @property
     def best(self) -> dict[str, float]:
@@ -88,10 +90,8 @@ class Keeper:
     def end_epoch(self, figures: dict[str, float]) -> None:
         """Keep an epoch's result: `epoch`, `val_accuracy` and whatever else results.csv holds."""
         self.history.append(figures)
-        if self.best is figures and self.trainer.team.leads:
-            self._checkpoint().save(self.run.best)
-            self._publish()
         self._save_last()
+        self._keep_best()
         if self.trainer.team.leads:
             self.run.write_results(self.history)
             if time.monotonic() - self._drawn > DRAW_EVERY:
@@ -118,6 +118,12 @@ class Keeper:
         if not (self.model_path.exists() and same_model(self.model_path, self.run.best)):
             with atomic_file(self.model_path) as file:
                 file.write(self.run.best.read_bytes())
+
+    def _keep_best(self) -> None:
+        """Keep the model of the epoch that has just ended, if it is the best so far."""
+        if self.trainer.team.leads and self.history and self.best is self.history[-1]:
+            self._checkpoint().save(self.run.best)
+            self._publish()
 
     def _save_last(self) -> None:
         self._saved = time.monotonic()

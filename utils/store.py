@@ -23,6 +23,7 @@ import torch
 from utils.cli import Bar, StageError, describe, say
 from utils.decode import chunks_of, decoded
 from utils.files import atomic_file, one_at_a_time, prepare_folder
+from utils.images import ImageError
 from utils.parallel import cores
 from utils.preprocess import Preprocess
 from utils.samples import Sample
@@ -108,7 +109,7 @@ def load(samples: list[Sample], preprocess: Preprocess, name: str, folder: Path 
     try:
         prepare_folder(folder)
         with one_at_a_time(folder / ".lock", "another run decodes these images: waiting for it"):
-            if not path.exists():
+            if not path.exists() or _mended(path, samples, preprocess):
                 _build(path, samples, preprocess, name)
                 _remove_others(family, path)
         failures = {int(i): why for i, why in json.loads(_list_of(path).read_bytes()).items()}
@@ -130,6 +131,18 @@ def fingerprint(samples: list[Sample], preprocess: Preprocess) -> str:
             line = f"{where}\0{state.st_size}\0{state.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _mended(path: Path, samples: list[Sample], preprocess: Preprocess) -> bool:
+    """Whether an image that could not be read when the store was made can be read now.
+
+    The file need not have changed: its disk was away, say.
+    """
+    for i in json.loads(_list_of(path).read_bytes()):
+        with suppress(ImageError):
+            preprocess.read(samples[int(i)].path)
+            return True
+    return False
 
 
 def _place(samples: list[Sample], folder: Path) -> str:

@@ -42,6 +42,7 @@ def votes(table: Path, samples: list[Sample], classes: list[str]) -> tuple[torch
             try:
                 here = places.get(row.name, ())
                 answers = row.answers if here else []
+                places.pop(row.name, None)  # a name's first good row counts, as for cropImages.py
             except RowError:  # the data stages have logged it
                 continue
             if not set(answers) <= set(classes):

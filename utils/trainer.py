@@ -241,7 +241,8 @@ class Trainer:
         place, recipe = self.place, self.recipe
         first = place.batch - place.batch % recipe.accumulate
         group = order[first : first + recipe.accumulate]
-        torch.manual_seed(_seed(recipe.seed, place.epoch, place.batch))  # what dropout draws from
+        # What dropout draws from; not what the images' variation is drawn from.
+        torch.manual_seed(_seed(recipe.seed, place.epoch, place.batch, 1))
         inputs, targets = self._make(plan, images)
         self.team.tell_rows(self.model, plan.total)
         if place.batch == first:
