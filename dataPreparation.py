@@ -303,9 +303,11 @@ def print_copies(copies: list[list[int]], photos: list[Photo], output: Path) -> 
     more = sum(map(len, copies)) - len(copies)
     print(f"{more} photos are copies of others; copies are in one set: {output / COPIES}")
     if torn:
-        first = " and ".join(f"{photos[i].label}/{photos[i].name}" for i in torn[0][:2])
+        first = photos[torn[0][0]]
+        other = next(photos[i] for i in torn[0] if photos[i].label != first.label)
         print(
-            f"{len(torn)} photos are there under more than one class, {first} for one: correct them"
+            f"{len(torn)} photos are there under more than one class, {first.label}/{first.name} "
+            f"and {other.label}/{other.name} for one: correct them"
         )
 
 

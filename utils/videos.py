@@ -96,7 +96,7 @@ class Video:
                 seconds = time.monotonic() - started
             elif number:  # phones change their rate; a file without times has its rate
                 told = (self._position() - begin) / 1000
-                seconds = told if told > seconds else number / self.rate
+                seconds = told if told > seconds else max(seconds, number / self.rate)
             if self.camera:
                 pixels = np.ascontiguousarray(pixels[:, ::-1])  # people expect a mirror
             if self.live:
