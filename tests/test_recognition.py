@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+import video
 from tests.helpers import command, jpeg, make_faces, one_line_error, run
 from utils import metrics
 from utils.checkpoint import Checkpoint
@@ -29,7 +31,7 @@ from utils.recognizer import Recognizer
 from utils.samples import find_images, label_images
 from utils.sources import expand
 from utils.store import load
-from utils.tracks import Tracker, overlap
+from utils.tracks import Track, Tracker, overlap
 from utils.videos import Frame, Video, written
 
 CLASSES = ["기쁨", "분노", "중립"]
@@ -104,6 +106,17 @@ def test_views_of_tta():
     assert ten[0].mean() < ten[2].mean() < ten[6].mean() and torch.equal(ten[1], ten[0].flip(3))
 
 
+def test_tta_is_the_mean_over_the_views():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    both = [predict(model, [x]).exp() for x in (images, images.flip(3))]
+    torch.testing.assert_close(predict(model, [images], tta="flip").exp(), sum(both) / 2)
+    with torch.no_grad():
+        ten = [model(view).softmax(1) for view in views(images / 255, "tencrop")]
+    torch.testing.assert_close(predict(model, [images], tta="tencrop").exp(), sum(ten) / 10)
+
+
 # --- test.py
 
 
@@ -164,7 +177,9 @@ def test_calibration_is_kept_in_the_model_and_used(trained, here):
     [after] = json.loads(run("emotion.py", "--img", face, cwd=here).stdout)
     expected = metrics.scale(np.log(np.maximum([before["probs"]], 1e-4) / 100), temperature)
     assert after["probs"] == pytest.approx(100 * np.exp(expected[0]), abs=0.2)
-    again = run("test.py", "--calibrate", "--data_path", trained / "data", cwd=here)
+    # Not on the views of --tta, which emotion.py does not see.
+    args = ("--calibrate", "--tta", "tencrop", "--data_path", trained / "data")
+    again = run("test.py", *args, cwd=here)
     assert Checkpoint.load(here / "model.pt").temperature == pytest.approx(temperature, abs=1e-4)
     assert again.returncode == 0
 
@@ -500,6 +515,50 @@ def test_faces_are_followed_and_lost_and_found():
     [x, y, *_], *_ = (track.rect for track in tracker.update(frame))
     [track] = tracker.update(np.roll(frame, (14, 22), (0, 1)))
     assert track.rect[:2] == pytest.approx((x + 22, y + 14), abs=2)
+
+
+def test_probabilities_are_smoothed_over_time():
+    answers = iter(([[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]))
+    recognize = SimpleNamespace(
+        preprocess=np.asarray, probabilities=lambda faces: np.array(next(answers))
+    )
+    track, frame = Track(1, (5, 5, 20, 20)), np.zeros((48, 64, 3), np.uint8)
+    seen = []
+    for _ in range(3):
+        video.judge(frame, [track], recognize, 0.7)
+        seen.append(track.probs[0])
+    assert seen == pytest.approx([1, 0.7, 0.49])
+
+
+def test_a_frames_time_never_goes_back(tmp_path, monkeypatch):
+    """Where a file says the same time twice, or none."""
+    import cv2
+
+    class Film:
+        def __init__(self, source: str) -> None:
+            self.times = [0, 100, 700, 700, 0, 900]
+            self.read_so_far = 0
+
+        def isOpened(self) -> bool:  # noqa: N802 - as OpenCV calls it
+            return True
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            self.read_so_far += 1
+            return self.read_so_far <= len(self.times), np.zeros((48, 64, 3), np.uint8)
+
+        def get(self, what: int) -> float:
+            if what == cv2.CAP_PROP_POS_MSEC:
+                return self.times[min(self.read_so_far, len(self.times)) - 1]
+            return {cv2.CAP_PROP_FPS: 10, cv2.CAP_PROP_FRAME_COUNT: 6}[what]
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Film)
+    (tmp_path / "x.mp4").touch()
+    film = Video(str(tmp_path / "x.mp4"))
+    assert [round(frame.seconds, 3) for frame in film] == [0, 0.1, 0.7, 0.7, 0.7, 0.9]
+    film.close()
 
 
 def test_overlap_of_rectangles():

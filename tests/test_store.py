@@ -75,6 +75,20 @@ def test_it_is_made_once_and_anew_when_a_file_changes(faces, tmp_path, monkeypat
     assert len(set(folder.glob("*.uint8"))) == 3
 
 
+def test_an_image_that_can_be_read_again_is_in(faces, tmp_path):
+    """Its disk was away, say, or its rights were not there: the file is the same as before."""
+    path = faces / "b/0002.png"
+    content, state = path.read_bytes(), path.stat()
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert len(load(faces, tmp_path / "store")) == 10
+    path.write_bytes(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    again = load(faces, tmp_path / "store")
+    assert len(again) == len(again.images) == 11
+    assert [path.name for path, _ in again.failures] == ["0003.png"]
+
+
 def test_without_room_images_are_decoded_whenever_they_are_used(
     faces, tmp_path, monkeypatch, capsys
 ):

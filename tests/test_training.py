@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -46,6 +47,7 @@ from utils.emotions import EMOTIONS
 from utils.preprocess import Preprocess
 from utils.runs import Run
 from utils.samples import Sample
+from utils.store import Dataset
 from utils.team import Team
 from utils.trainer import Recipe, Trainer
 
@@ -657,6 +659,11 @@ def test_dropout_is_the_share_that_is_asked_for():
     assert kept == pytest.approx(0.2, abs=0.01)
 
 
+def test_dropout_of_a_network_that_has_none_is_refused(few, tmp_path):
+    args = ("--data_path", few, "--model", "resemotionnet", "--dropout", 0.5)
+    one_line_error(run("train.py", *args, cwd=tmp_path), "resemotionnet has none")
+
+
 def teacher_of_three(path: Path) -> Checkpoint:
     torch.manual_seed(1)
     model = models.create("emotionnet", 3, 1, 48)
@@ -700,7 +707,7 @@ def test_a_teacher_of_another_task_is_refused(data, few, tmp_path):
     one_line_error(done, "--image_channel 3 contradicts model.pt", "give --image_channel 1")
 
 
-def test_mixup_and_accumulation_do_what_one_large_batch_does(data):
+def test_accumulation_does_what_one_large_batch_does(data):
     """Without anything random in the network, two batches of 8 a step are one of 16."""
     from utils.samples import find_images, label_images
     from utils.store import load
@@ -719,6 +726,113 @@ def test_mixup_and_accumulation_do_what_one_large_batch_does(data):
         losses.append(trainer.train_epoch(lambda: None, "")[0])
         assert trainer.steps_an_epoch == 5
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def small_set(count: int) -> Dataset:
+    """Images of 8×8 pixels, of three classes in turn."""
+    torch.manual_seed(0)
+    samples = [Sample(Path(f"{i}.png"), i % 3) for i in range(count)]
+    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
+    return Dataset(samples, [], Preprocess(8, 1), images, "")
+
+
+def test_a_training_is_what_it_is_defined_as():
+    """Every setting at once, beside the same in plain lines."""
+    data, weights = small_set(13), torch.tensor([0.5, 1.0, 2.0])
+    answers = targets.one_hot(data.samples, CLASSES)
+    recipe = Recipe(
+        epochs=2, batch_size=4, lr=0.2, optimizer="sgd", weight_decay=0.01, momentum=0.8,
+        schedule="cosine", warmup=1, clip=0.3, ema=0.7, label_smoothing=0.1, mixup=0.4,
+        augment=Augment(flip=False, rotation=0),
+    )  # fmt: skip
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    plain, average = copy.deepcopy(model), copy.deepcopy(model)
+    trainer = Trainer(model, data, answers, recipe, Team(torch.device("cpu")), weights)
+    plans = [
+        [trainer._plan(epoch, *batch) for batch in enumerate(trainer._order(epoch))]
+        for epoch in (1, 2)
+    ]
+    assert [[plan.total for plan in epoch] for epoch in plans] == [[4, 4, 5], [4, 4, 5]]
+    losses = [trainer.train_epoch(lambda: None, "")[0] for _ in range(2)]
+
+    sgd = torch.optim.SGD(plain.parameters(), lr=0.2, momentum=0.8, weight_decay=0.01)
+    rates = [0.25, 0.5, 0.75, 1, 0.75, 0.25]  # a rise over an epoch, and half a cosine
+    for epoch, loss_of_all in zip(plans, losses, strict=True):
+        summed = 0.0
+        for plan in epoch:
+            images, labels = data.images[plan.index] / 255, answers[plan.index]
+            mixed = [
+                plan.share * values[plan.own] + (1 - plan.share) * values[plan.partner]
+                for values in (images, labels)
+            ]
+            labels = 0.9 * mixed[1] + 0.1 / 3
+            loss = -(weights * labels * plain(mixed[0]).log_softmax(1)).sum()
+            summed += loss.item()
+            sgd.zero_grad()
+            (loss / plan.total).backward()
+            norm = sum((p.grad**2).sum() for p in plain.parameters()).sqrt()
+            assert norm > 0.3  # what is clipped
+            for p in plain.parameters():
+                p.grad *= 0.3 / norm
+            sgd.param_groups[0]["lr"] = 0.2 * rates[0]
+            sgd.step()
+            decay = min(0.7, (8 - len(rates)) / (17 - len(rates)))
+            for mean, now in zip(average.parameters(), plain.parameters(), strict=True):
+                mean.data = decay * mean.data + (1 - decay) * now.data
+            del rates[0]
+        assert loss_of_all == pytest.approx(summed / 13, rel=1e-5)
+    for ours, theirs in ((trainer.model, plain), (trainer.best_model, average)):
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_every_flag_of_a_training_reaches_it():
+    words = "--epochs 7 --batch_size 6 --lr 0.3 --optimizer sgd --weight_decay 0.2 --momentum 0.5"
+    words += " --schedule onecycle --warmup 2 --accumulate 3 --clip 4 --ema 0.6 --amp bf16"
+    words += " --label_smoothing 0.15 --mixup 0.7 --compile --seed 8 --class_weights inverse"
+    words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
+    args = train.parse_args(words.split())
+    model, team = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), Team(torch.device("cpu"))
+    trainer = train.make_trainer(args, team, model, CLASSES, small_set(13), None, None)
+    assert trainer.recipe == Recipe(
+        epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
+        schedule="onecycle", warmup=2, accumulate=3, clip=4, ema=0.6, label_smoothing=0.15,
+        mixup=0.7, amp="bf16", compile=True, seed=8,
+        augment=Augment(False, 9, 2, 0.1, 0.25, 0.35),
+    )  # fmt: skip
+    expected = targets.class_weights(targets.one_hot(trainer.data.samples, CLASSES), "inverse")
+    assert torch.equal(trainer._class_weights, expected) and expected.std() > 0
+    assert trainer.best_model is trainer.ema.model
+
+
+@pytest.mark.parametrize(
+    ("hardware", "gain", "chosen"), [(True, 1.3, "bf16"), (True, 1.1, "off"), (False, 9, "off")]
+)
+def test_bf16_is_chosen_where_it_is_faster(monkeypatch, hardware, gain, chosen):
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: hardware)
+    seconds = {"off": gain, "bf16": 1}
+    monkeypatch.setattr(precision, "_seconds", lambda model, batch, amp: seconds[amp])
+    assert precision.choose("auto", nn.Linear(1, 1), (8, 1, 8, 8), torch.device("cpu")) == chosen
+
+
+def test_a_run_killed_before_it_kept_its_best_epoch_keeps_it(few, tmp_path):
+    args = ("--data_path", few, "--epochs", 1)
+    assert run("train.py", *args, cwd=tmp_path).returncode == 0
+    best = tmp_path / "runs/001-emotionnet/best.pt"
+    content = best.read_bytes()
+    for path in (best, tmp_path / "model.pt", best.with_name("results.csv")):
+        path.unlink()
+    assert run("train.py", "--resume", cwd=tmp_path).returncode == 0
+    assert best.read_bytes() == (tmp_path / "model.pt").read_bytes() == content
+    assert len(results(tmp_path)) == 1
+
+
+def test_of_rows_of_one_name_the_first_good_one_has_the_votes(tmp_path):
+    seen = ("기쁨 기쁨 x", "기쁨 기쁨 기쁨", "기쁨 기쁨 중립")
+    table = write_table(tmp_path / "t.tsv", [row("a_기쁨_.jpg", seen=words) for words in seen])
+    samples = [Sample(Path("a_기쁨_.jpg"), 0)]
+    found, count = targets.votes(table, samples, CLASSES)
+    assert count == 1 and found.tolist() == [[1, 0, 0]]
 
 
 def test_reduced_precision_is_measured_or_told():
