@@ -194,18 +194,14 @@ def one_at_a_time(path: Path, message: str) -> Iterator[None]:
     if not fcntl:
         yield
         return
-    lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(handle):
             say(f"note: {message}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(lock)
+        os.close(handle)
 
 
 def lock(path: Path) -> bool:
@@ -213,15 +209,17 @@ def lock(path: Path) -> bool:
 
     False where another process has locked it.
     """
-    if fcntl:
-        handle = os.open(path, os.O_RDONLY)  # stays open
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
-        except OSError:  # a file system without locks
-            pass
+    return not fcntl or _locked(os.open(path, os.O_RDONLY))  # which stays open
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file, without waiting: False where another process has locked it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
     return True
 
 
