@@ -24,17 +24,17 @@ from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.agreement import Agreement
-from utils.annotations import ANNOTATORS, Row, Table
-from utils.boxes import Box, BoxError, consensus, pixels
 from utils.cli import Bar, StageError
-from utils.cluster import RayExecutor
+from utils.data.agreement import Agreement
+from utils.data.annotations import ANNOTATORS, Row, Table
+from utils.data.boxes import Box, BoxError, consensus, pixels
+from utils.data.error_log import ErrorLog
+from utils.data.stage import Job, Work, machine_flags
 from utils.emotions import EMOTIONS, UNKNOWN, majority, nfc
-from utils.errorlog import ErrorLog
 from utils.files import existing, prepare_folder, spellings, stops_the_stage
-from utils.images import ImageError, open_region, save_image, to_srgb
+from utils.imaging.image_io import ImageError, open_region, save_image, to_srgb
 from utils.parallel import ProcessPool, WorkerKilledError, bounded_map, cores
-from utils.work import Job, Work, machine_flags
+from utils.ray_executor import RayExecutor
 
 LABELS = (*EMOTIONS, UNKNOWN)
 AHEAD = 16  # photos handed out for each worker, so that none waits for the next
@@ -155,7 +155,7 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
 
 def draw_sheet(crops: Path, path: Path) -> None:
     """Draw a few faces of each class, the same ones as long as the crops are the same."""
-    from utils.plots import draw_contact_sheet  # which takes its time to import
+    from utils.imaging.plots import draw_contact_sheet  # which takes its time to import
 
     faces = {}
     for label in LABELS:

@@ -28,9 +28,11 @@ from pathlib import Path
 
 from utils import cli
 from utils.cli import Bar, StageError
-from utils.copies import find_copies
+from utils.data.duplicates import find_copies
+from utils.data.error_log import log_files
+from utils.data.image_folder import SPLITS, find_images
+from utils.data.split import Photo, by_subject, split
 from utils.emotions import nfc
-from utils.errorlog import log_files
 from utils.files import (
     atomic_file,
     clear_parts,
@@ -40,8 +42,6 @@ from utils.files import (
     stops_the_stage,
     write_tsv,
 )
-from utils.samples import SPLITS, find_images
-from utils.split import Photo, by_subject, split
 
 MANIFEST, COPIES = "split.tsv", "copies.tsv"
 

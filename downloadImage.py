@@ -21,12 +21,12 @@ from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.annotations import Row, RowError, Table
 from utils.cli import Bar
-from utils.cluster import RayExecutor
+from utils.data.annotations import Row, RowError, Table
+from utils.data.error_log import ErrorLog
+from utils.data.stage import Job, Work, machine_flags
+from utils.download import FetchError, Limits, fetch, host_of
 from utils.emotions import EMOTIONS
-from utils.errorlog import ErrorLog
-from utils.fetch import FetchError, Limits, fetch, host_of
 from utils.files import (
     allow_open_files,
     atomic_file,
@@ -34,9 +34,9 @@ from utils.files import (
     prepare_folder,
     stops_the_stage,
 )
-from utils.images import verify
+from utils.imaging.image_io import verify
 from utils.parallel import bounded_map
-from utils.work import Job, Work, machine_flags
+from utils.ray_executor import RayExecutor
 
 OUTPUT = Path("original")
 WAITING = 64  # rows read ahead for each worker, so that one slow host holds up no other

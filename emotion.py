@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 
 from utils import cli
 from utils.cli import StageError
-from utils.sources import Source, expand
+from utils.recognition.inputs import Source, expand
 
 if TYPE_CHECKING:  # torch takes seconds, which --help or a wrong flag should not
-    from utils.photos import Photo
-    from utils.recognizer import Recognizer
+    from utils.recognition.photo import Photo
+    from utils.recognition.recognizer import Recognizer
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,8 +60,8 @@ def main() -> int:
         check_image(sources[0])
     if args.save:
         check_save(sources, args.save)
-    from utils.checkpoint import choose_model
-    from utils.recognizer import Recognizer
+    from utils.inference.checkpoint import choose_model
+    from utils.recognition.recognizer import Recognizer
 
     recognize = Recognizer(choose_model(args.model_path), args.gpu, args.cuda_idx, args.image_size)
     failed = 0
@@ -82,7 +82,7 @@ def main() -> int:
 
 def save(photo: Photo, folder: Path) -> str:
     """Write the marked photo; why that failed, or nothing."""
-    from utils.images import ImageError
+    from utils.imaging.image_io import ImageError
 
     try:
         photo.save(folder)
@@ -102,7 +102,7 @@ def check_save(sources: list[Source], folder: Path) -> None:
 
 def check_image(source: Source) -> None:
     """A file that is no image is told before the model is read, which takes longer."""
-    from utils.images import ImageError, open_header
+    from utils.imaging.image_io import ImageError, open_header
 
     try:
         open_header(Path(source.name)).close()
@@ -115,7 +115,7 @@ def read(sources: list[Source], recognize: Recognizer, args: argparse.Namespace)
     from concurrent.futures import ThreadPoolExecutor
 
     from utils.parallel import cores, ordered_map
-    from utils.photos import read_photo
+    from utils.recognition.photo import read_photo
 
     how = recognize.preprocess
     jobs = (

@@ -29,16 +29,16 @@ import numpy as np
 
 from utils import cli
 from utils.cli import StageError, say
-from utils.errorlog import log_files
+from utils.data.error_log import log_files
+from utils.data.image_folder import Sample, find_images, label_images
 from utils.files import atomic_file, prepare_folder
 from utils.metrics import Reliability, Scores, fit_temperature, scale, wilson
-from utils.samples import Sample, find_images, label_images
 
 if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor processes that decode
     import torch
 
-    from utils.checkpoint import Checkpoint
-    from utils.store import Dataset
+    from utils.data.dataset import Dataset
+    from utils.inference.checkpoint import Checkpoint
 
 MISTAKES = 36  # in the gallery
 
@@ -89,8 +89,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    from utils.checkpoint import Checkpoint
-    from utils.device import choose_device
+    from utils.inference.checkpoint import Checkpoint
+    from utils.inference.device import choose_device
 
     device = choose_device(args.gpu, args.cuda_idx)
     sizes = args.image_size, args.image_channel
@@ -131,7 +131,7 @@ class Sets:
 
     def get(self, root: Path, checkpoint: Checkpoint) -> Dataset:
         """The images in the folder as the model wants them, labelled by its classes."""
-        from utils.store import load
+        from utils.data.dataset import load
 
         key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
         if key not in self._loaded:
@@ -197,7 +197,7 @@ def measure(
     device: torch.device,
 ) -> Result:
     """Show the model every image below the folder."""
-    from utils.predict import predict
+    from utils.inference.predict import predict
 
     data = sets.get(root, checkpoint)
     model = checkpoint.build().to(device)
@@ -270,7 +270,7 @@ def report(result: Result) -> dict[str, Any]:
 
 def write_report(result: Result, folder: Path) -> None:
     """The report, every prediction, the table, and the pictures."""
-    from utils.plots import draw_confusion, draw_mistakes, draw_reliability
+    from utils.imaging.plots import draw_confusion, draw_mistakes, draw_reliability
 
     classes, scores = result.checkpoint.classes, result.scores
     prepare_folder(folder)

@@ -28,21 +28,21 @@ from typing import TYPE_CHECKING, Any
 import models
 from utils import cli
 from utils.cli import StageError, say
-from utils.errorlog import log_files
+from utils.data.error_log import log_files
+from utils.data.image_folder import Sample, find_images, label_images
 from utils.files import prepare_folder, stops_the_stage
-from utils.preprocess import Preprocess
-from utils.runs import OPTIONS, Run, as_words, read_options
-from utils.samples import Sample, find_images, label_images
+from utils.imaging.preprocess import Preprocess
+from utils.training.run_folder import OPTIONS, Run, as_words, read_options
 
 if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor processes that decode
     from torch import nn
 
-    from utils.checkpoint import Checkpoint
-    from utils.keeper import Keeper
-    from utils.store import Dataset
-    from utils.targets import Teacher
-    from utils.team import Team
-    from utils.trainer import Trainer
+    from utils.data.dataset import Dataset
+    from utils.inference.checkpoint import Checkpoint
+    from utils.training.checkpointing import Keeper
+    from utils.training.distributed import Team
+    from utils.training.targets import Teacher
+    from utils.training.trainer import Trainer
 
 STORE = ".store"  # in the data folder: the decoded images
 
@@ -128,8 +128,8 @@ def main() -> int:
     args = parse_args(words)
     args.model = models.full_name(args.model)
     from models.dropout import set_dropout
-    from utils.keeper import Keeper
-    from utils.team import join
+    from utils.training.checkpointing import Keeper
+    from utils.training.distributed import join
 
     team = join(args.gpu, args.cuda_idx)
     set_determinism(args.deterministic)
@@ -187,7 +187,7 @@ def words_given() -> tuple[list[str], Checkpoint | None]:
         run = find_run(given.resume, given.runs_path)
         before = as_words(read_options(run.folder / OPTIONS))
     elif given.init:
-        from utils.checkpoint import Checkpoint
+        from utils.inference.checkpoint import Checkpoint
 
         initial = Checkpoint.load(given.init)
         before = as_words(shape_of(initial))
@@ -216,7 +216,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_to_resume(args: argparse.Namespace, team: Team) -> tuple[Run | None, Checkpoint | None]:
     """The stopped run that this one goes on with, and where it is; None and None for a new one."""
-    from utils.checkpoint import Checkpoint
+    from utils.inference.checkpoint import Checkpoint
 
     # torchrun starts all processes anew when one is killed: they go on.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
@@ -307,7 +307,7 @@ def make_model(
 def load_teacher(args: argparse.Namespace, classes: list[str]) -> Teacher | None:
     if not args.teacher:
         return None
-    from utils.targets import Teacher
+    from utils.training.targets import Teacher
 
     if args.teacher.resolve() == args.model_path.resolve():
         raise StageError(
@@ -321,7 +321,7 @@ def load_sets(
     args: argparse.Namespace, train_samples: list[Sample], validation_samples: list[Sample]
 ) -> tuple[Dataset, Dataset]:
     """Both sets, decoded. Raises StageError where nothing in one of them can be read."""
-    from utils.store import load
+    from utils.data.dataset import load
 
     preprocess = Preprocess(args.image_size, args.image_channel)
     folder = args.store or args.data_path / STORE
@@ -353,11 +353,11 @@ def make_trainer(
     teacher: Teacher | None,
     resumed: Checkpoint | None,
 ) -> Trainer:
-    from utils import precision
-    from utils.augment import Augment
-    from utils.optim import LEARNING_RATES, WEIGHT_DECAYS
-    from utils.targets import class_weights, one_hot, votes
-    from utils.trainer import Recipe, Trainer
+    from utils.training import amp as precision
+    from utils.training.augment import Augment
+    from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
+    from utils.training.targets import class_weights, one_hot, votes
+    from utils.training.trainer import Recipe, Trainer
 
     if args.batch_size < 2 * team.size:
         raise StageError(f"--batch_size {args.batch_size}: {2 * team.size} images are the least")
@@ -404,7 +404,7 @@ def blank_checkpoint(
     args: argparse.Namespace, trainer: Trainer, classes: list[str], validation_set: Dataset
 ) -> Checkpoint:
     """The checkpoint that the training fills: what is known of it before the first epoch."""
-    from utils.checkpoint import Checkpoint
+    from utils.inference.checkpoint import Checkpoint
 
     name, how = args.model, trainer.data.preprocess.settings()
     fixed = {  # what a run cannot change when it goes on, beside the network itself
@@ -444,7 +444,7 @@ def announce(
 
 
 def draw_first_batch(trainer: Trainer, classes: list[str], run: Run) -> None:
-    from utils.plots import draw_mosaic
+    from utils.imaging.plots import draw_mosaic
 
     images, targets = trainer.first_batch()
     path = run.folder / "first_batch.png"
@@ -486,7 +486,7 @@ def told_in_a_line(args: argparse.Namespace, run: Run) -> Iterator[None]:
 
 def train_and_validate(trainer: Trainer, keeper: Keeper, validation_set: Dataset) -> None:
     """One epoch, to its end in the log."""
-    from utils.evaluate import evaluate
+    from utils.training.validate import evaluate
 
     epoch, recipe, team = trainer.place.epoch, trainer.recipe, trainer.team
     where = f"epoch {epoch}/{recipe.epochs}"

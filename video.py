@@ -29,9 +29,9 @@ from utils.cli import StageError
 if TYPE_CHECKING:  # torch takes seconds, which --help or a wrong flag should not
     import numpy as np
 
-    from utils.recognizer import Recognizer
-    from utils.tracks import Track
-    from utils.videos import Frame, Video
+    from utils.recognition.recognizer import Recognizer
+    from utils.recognition.tracking import Track
+    from utils.recognition.video_io import Frame, Video
 
 TITLE = "facial emotion recognition"
 ESCAPE = 27
@@ -72,9 +72,9 @@ def main() -> int:
     display = not args.no_display and has_screen()
     if not (display or args.output or args.log):
         raise StageError("there is no screen to show it on; --output out.mp4, or --log faces.csv")
-    from utils.checkpoint import choose_model
-    from utils.recognizer import Recognizer
-    from utils.videos import Video
+    from utils.inference.checkpoint import choose_model
+    from utils.recognition.recognizer import Recognizer
+    from utils.recognition.video_io import Video
 
     recognize = Recognizer(choose_model(args.model_path), args.gpu, args.cuda_idx, args.image_size)
     video = Video(args.source)
@@ -91,8 +91,8 @@ def watch(
     video: Video, recognize: Recognizer, args: argparse.Namespace, display: bool
 ) -> tuple[int, float]:
     """Go through the video to its end, or the user's. How many frames, and in how many seconds."""
-    from utils.tracks import Tracker
-    from utils.videos import written
+    from utils.recognition.tracking import Tracker
+    from utils.recognition.video_io import written
 
     tracker = Tracker(args.detect_every, args.min_face)
     frames, seconds = 0, 0.0
@@ -147,7 +147,7 @@ def judge(pixels: np.ndarray, tracks: list[Track], recognize: Recognizer, smooth
 
 def draw(pixels: np.ndarray, tracks: list[Track], classes: list[str], rate: float) -> None:
     """Mark every face in the frame (BGR, changed in place), and say how fast it goes."""
-    from utils.draw import chart, label_patch, mark_face, paste
+    from utils.imaging.drawing import chart, label_patch, mark_face, paste
 
     for track in tracks:
         best = int(track.probs.argmax())
@@ -160,7 +160,7 @@ def draw(pixels: np.ndarray, tracks: list[Track], classes: list[str], rate: floa
 @contextmanager
 def window() -> Iterator[Callable[[np.ndarray], bool]]:
     """A function that shows a frame in a window and says whether to go on."""
-    from utils.faces import import_cv2
+    from utils.recognition.face_detection import import_cv2
 
     cv2 = import_cv2()
 

@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from stages import Run, run, spread
 
 from utils import cli
-from utils.annotations import ANNOTATORS
 from utils.cli import StageError
+from utils.data.annotations import ANNOTATORS
 from utils.emotions import EMOTIONS
-from utils.images import ORIENTATION
+from utils.imaging.image_io import ORIENTATION
 from utils.parallel import cores
 
 WIDTH, HEIGHT, FACE = 4000, 3000, 1300  # pixels

@@ -21,10 +21,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import cli
-from utils.decode import chunks_of, decoded
+from utils.data.decode import chunks_of, decoded
+from utils.data.image_folder import find_images
+from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
-from utils.preprocess import Preprocess
-from utils.samples import find_images
 
 
 def main() -> int:

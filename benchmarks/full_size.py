@@ -39,12 +39,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from stages import Run, megabytes, run
 
 from utils import cli
-from utils.annotations import COLUMNS
-from utils.boxes import CORNERS
 from utils.cli import StageError
+from utils.data.annotations import COLUMNS
+from utils.data.boxes import CORNERS
+from utils.data.image_folder import SPLITS
 from utils.emotions import EMOTIONS, UNKNOWN
 from utils.parallel import cores
-from utils.samples import SPLITS
 
 ROWS = 503_221
 # A tenth of each class, rounded down: the test photos of the full set. A class has ten times as

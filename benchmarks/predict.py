@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import cli
+from utils.data.image_folder import find_images
 from utils.parallel import cores
-from utils.samples import find_images
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST = "import torch, sys; torch.load(sys.argv[1], weights_only=True)"
@@ -29,7 +29,7 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 import cv2, torch, torchvision.transforms as T
 from PIL import Image
-from utils.checkpoint import Checkpoint
+from utils.inference.checkpoint import Checkpoint
 checkpoint = Checkpoint.load(__import__("pathlib").Path(sys.argv[2]))
 model, how = checkpoint.build(), checkpoint.preprocessing()
 steps = T.Compose([T.Grayscale(how.image_channel), T.Resize((how.image_size,) * 2), T.ToTensor()])

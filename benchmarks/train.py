@@ -32,17 +32,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import models
 from utils import cli
-from utils.augment import Augment
-from utils.images import open_image, to_channels
-from utils.optim import LEARNING_RATES, make_optimizer
+from utils.data.dataset import Dataset, load
+from utils.data.image_folder import find_images, label_images
+from utils.imaging.image_io import open_image, to_channels
+from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
-from utils.precision import autocast, choose
-from utils.preprocess import Preprocess
-from utils.samples import find_images, label_images
-from utils.store import Dataset, load
-from utils.targets import one_hot
-from utils.team import Team
-from utils.trainer import Recipe, Trainer
+from utils.training.amp import autocast, choose
+from utils.training.augment import Augment
+from utils.training.distributed import Team
+from utils.training.optim import LEARNING_RATES, make_optimizer
+from utils.training.targets import one_hot
+from utils.training.trainer import Recipe, Trainer
 
 CPU = torch.device("cpu")
 OPTIMIZER = "adadelta"

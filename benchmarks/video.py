@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import cli
 from utils.parallel import cores
-from utils.recognizer import Recognizer
+from utils.recognition.recognizer import Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, RATE, FRAMES = (1280, 720), 30, 240

@@ -7,7 +7,7 @@ import random
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from utils.boxes import Box
+from utils.data.boxes import Box
 
 PHOTO = (400, 300)  # width, height in pixels
 

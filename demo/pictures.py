@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from utils.annotations import Row, Table
-from utils.boxes import consensus
-from utils.draw import font, shown
+from utils.data.annotations import Row, Table
+from utils.data.boxes import consensus
+from utils.data.image_folder import find_images
 from utils.emotions import majority
 from utils.files import existing
-from utils.images import open_image
-from utils.recognizer import Recognizer
-from utils.samples import find_images
+from utils.imaging.drawing import font, shown
+from utils.imaging.image_io import open_image
+from utils.recognition.recognizer import Recognizer
 
 INK, PALE, RIGHT, WRONG = (40, 40, 50), (225, 228, 235), (70, 150, 90), (200, 70, 70)
 ANNOTATOR_COLOURS = ((230, 120, 40), (60, 120, 220), (150, 80, 190))

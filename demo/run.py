@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from demo.pictures import draw_pipeline, draw_results  # noqa: E402
 from demo.sample import make_sample  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.annotations import Table  # noqa: E402
+from utils.data.annotations import Table  # noqa: E402
 
 MARK = ".made-by-the-demo"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from demo.draw import draw_photo
-from utils.annotations import ANNOTATORS, COLUMNS
-from utils.boxes import CORNERS, Box
+from utils.data.annotations import ANNOTATORS, COLUMNS
+from utils.data.boxes import CORNERS, Box
 from utils.emotions import EMOTIONS
 
 ANNOTATOR_RIGHT = 0.85  # how often one annotator sees what was shown

@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import cli
-from utils.checkpoint import SHIPPED, Checkpoint
 from utils.cli import StageError
+from utils.inference.checkpoint import SHIPPED, Checkpoint
 
 
 def parse_args() -> argparse.Namespace:

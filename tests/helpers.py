@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.annotations import COLUMNS
+from utils.data.annotations import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Scripts that can be forked; cropImages.py starts processes that have to find its functions.

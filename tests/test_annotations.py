@@ -7,11 +7,11 @@ import unicodedata
 import pytest
 
 from tests.helpers import box_cell, row, write_table
-from utils.annotations import COLUMNS, Once, RowError, Table
-from utils.boxes import Box, consensus
 from utils.cli import StageError
+from utils.data.annotations import COLUMNS, Once, RowError, Table
+from utils.data.boxes import Box, consensus
+from utils.data.error_log import ErrorLog
 from utils.emotions import majority
-from utils.errorlog import ErrorLog
 
 
 def read(path, required=("name", "url")):

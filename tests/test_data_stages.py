@@ -33,7 +33,7 @@ from tests.helpers import (
     tree,
     write_table,
 )
-from utils.annotations import Table
+from utils.data.annotations import Table
 
 
 def reasons(path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import one_line_error, run, tree
-from utils.annotations import Table
+from utils.data.annotations import Table
 from utils.emotions import EMOTIONS
 
 

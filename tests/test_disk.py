@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.helpers import jpeg, make_faces, name_of, one_line_error, row, run, tree, write_table
-from utils.annotations import Table
 from utils.cli import StageError
-from utils.videos import Frame, written
+from utils.data.annotations import Table
+from utils.recognition.video_io import Frame, written
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import cropImages
 import downloadImage
 from tests.helpers import box_cell
-from utils.annotations import COLUMNS, RowError, Table
-from utils.boxes import Box, BoxError, consensus, parse_boxes, pixels
 from utils.cli import StageError
+from utils.data.annotations import COLUMNS, RowError, Table
+from utils.data.boxes import Box, BoxError, consensus, parse_boxes, pixels
+from utils.download import Limits
 from utils.emotions import EMOTIONS
-from utils.fetch import Limits
 
 slow = settings(
     max_examples=150,

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from tests.helpers import jpeg
 from utils.files import atomic_file, clear_parts, existing
-from utils.images import (
+from utils.imaging.image_io import (
     ImageError,
     open_header,
     open_image,
@@ -24,7 +24,7 @@ from utils.images import (
     to_srgb,
     upright_size,
 )
-from utils.preprocess import Preprocess
+from utils.imaging.preprocess import Preprocess
 
 
 def store(tmp_path: Path, content: bytes) -> Path:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.helpers import jpeg, make_faces, one_line_error, run, write_no_model
-from utils.checkpoint import Checkpoint
+from utils.inference.checkpoint import Checkpoint
 
 CLASSES = ["기쁨", "분노", "중립"]
 TRAIN = ("--amp", "off", "--optimizer", "adam", "--lr", 0.0003, "--batch_size", 8, "--epochs", 2)

@@ -12,10 +12,10 @@ import models
 from models.prelu import PReLU
 from tests.helpers import write_no_model
 from tests.originals import EmotionNet
-from utils.augment import Augment
-from utils.checkpoint import Checkpoint
 from utils.cli import StageError
-from utils.preprocess import Preprocess
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
+from utils.training.augment import Augment
 
 
 def size_of(model: nn.Module) -> int:

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from tests.helpers import ROOT, make_faces, one_line_error, run
-from utils.checkpoint import SHIPPED, Checkpoint
+from utils.inference.checkpoint import SHIPPED, Checkpoint
 
 CLASSES = "분노 혐오 공포 기쁨 중립 슬픔 놀람"
 SHA256 = "2518cf9b8ce7ebcbdaf9ef77bc8d24e7dc4dacda7b59e414c3d6662a4c5dc54d"

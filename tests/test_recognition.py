@@ -23,16 +23,16 @@ from PIL import Image
 import video
 from tests.helpers import command, jpeg, make_faces, one_line_error, run
 from utils import metrics
-from utils.checkpoint import Checkpoint
 from utils.cli import StageError
-from utils.faces import find_faces, widen
-from utils.predict import predict, views
-from utils.recognizer import Recognizer
-from utils.samples import find_images, label_images
-from utils.sources import expand
-from utils.store import load
-from utils.tracks import Track, Tracker, overlap
-from utils.videos import Frame, Video, written
+from utils.data.dataset import load
+from utils.data.image_folder import find_images, label_images
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.predict import predict, views
+from utils.recognition.face_detection import find_faces, widen
+from utils.recognition.inputs import expand
+from utils.recognition.recognizer import Recognizer
+from utils.recognition.tracking import Track, Tracker, overlap
+from utils.recognition.video_io import Frame, Video, written
 
 CLASSES = ["기쁨", "분노", "중립"]
 ASTRONAUT = skimage.data.astronaut()
@@ -190,8 +190,8 @@ def test_calibration_is_kept_in_the_model_and_used(trained, here):
 def test_the_same_face_is_the_same_everywhere(trained, here):
     """Training's store, test.py, emotion.py with and without detection, and video.py's frames."""
     import video
-    from utils.photos import read_photo
-    from utils.tracks import Track
+    from utils.recognition.photo import read_photo
+    from utils.recognition.tracking import Track
 
     recognize = Recognizer(here / "model.pt", False, 0)
     how = recognize.preprocess

@@ -10,11 +10,11 @@ from fractions import Fraction
 import pytest
 
 from tests.helpers import box_cell
-from utils.boxes import Box, BoxError, consensus, parse_boxes, pixels
+from utils.data.boxes import Box, BoxError, consensus, parse_boxes, pixels
+from utils.data.image_folder import SPLITS
+from utils.data.split import Photo, by_subject, split
 from utils.emotions import EMOTIONS, asked_emotion, find_emotion, majority
 from utils.files import FileNameError, safe_name
-from utils.samples import SPLITS
-from utils.split import Photo, by_subject, split
 
 
 def test_class_index_is_the_sorted_order():

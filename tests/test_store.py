@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from tests.helpers import ROOT, make_faces
-from utils import decode, store
-from utils.preprocess import Preprocess
-from utils.samples import find_images, label_images
+from utils.data import dataset as store
+from utils.data import decode
+from utils.data.image_folder import find_images, label_images
+from utils.imaging.preprocess import Preprocess
 
 HOW = Preprocess(32, 1)
 CPU = torch.device("cpu")
@@ -118,9 +119,9 @@ def test_workers_do_what_one_process_does(tmp_path, monkeypatch):
 TWO = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[1])
-from utils.preprocess import Preprocess
-from utils.samples import find_images, label_images
-from utils.store import load
+from utils.imaging.preprocess import Preprocess
+from utils.data.image_folder import find_images, label_images
+from utils.data.dataset import load
 images = find_images(pathlib.Path("faces"))
 data = load(label_images(images, list(images)), Preprocess(48, 1), "train", pathlib.Path("store"))
 print(len(data), int(data.images.sum()))

@@ -39,17 +39,18 @@ from tests.helpers import (
     write_table,
 )
 from tests.originals import ORIGINALS
-from utils import optim, precision, targets
-from utils.augment import Augment
-from utils.checkpoint import Checkpoint
 from utils.cli import StageError
+from utils.data.dataset import Dataset
+from utils.data.image_folder import Sample
 from utils.emotions import EMOTIONS
-from utils.preprocess import Preprocess
-from utils.runs import Run
-from utils.samples import Sample
-from utils.store import Dataset
-from utils.team import Team
-from utils.trainer import Recipe, Trainer
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
+from utils.training import amp as precision
+from utils.training import optim, targets
+from utils.training.augment import Augment
+from utils.training.distributed import Team
+from utils.training.run_folder import Run
+from utils.training.trainer import Recipe, Trainer
 
 CLASSES = ["기쁨", "분노", "중립"]
 BASE = ("--amp", "off", "--batch_size", 8)
@@ -174,7 +175,7 @@ def test_what_cannot_be_resumed_is_told(data, undisturbed, tmp_path):
 def test_two_processes_never_train_in_one_folder(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path)
-    hold = "import sys, time; from utils.runs import Run; from pathlib import Path;"
+    hold = "import sys, time; from utils.training.run_folder import Run; from pathlib import Path;"
     hold += "Run(Path(sys.argv[1])).claim(); print(1, flush=True); time.sleep(99)"
     words = [sys.executable, "-c", hold, str(tmp_path / "runs/001-emotionnet")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as other:
@@ -201,8 +202,8 @@ def test_a_model_of_no_run_is_not_lost(few, tmp_path):
 
 
 def test_a_run_goes_on_with_other_settings_where_they_are_given(few):
-    from utils.samples import find_images, label_images
-    from utils.store import load
+    from utils.data.dataset import load
+    from utils.data.image_folder import find_images, label_images
 
     faces = label_images(find_images(few / "train"), ["기쁨", "분노"])
     images = load(faces, Preprocess(32, 1), "train", None)
@@ -323,7 +324,7 @@ BATCH_NORM = """
 import copy, sys, torch, torch.nn.functional as F
 sys.path.insert(0, sys.argv[1])
 import models
-from utils.team import join
+from utils.training.distributed import join
 team = join(gpu=False, cuda_idx=0)
 torch.manual_seed(0)
 one = models.create("resnet18", 3, 1, 16).double().train()
@@ -711,8 +712,8 @@ def test_a_teacher_of_another_task_is_refused(data, few, tmp_path):
 
 def test_accumulation_does_what_one_large_batch_does(data):
     """Without anything random in the network, two batches of 8 a step are one of 16."""
-    from utils.samples import find_images, label_images
-    from utils.store import load
+    from utils.data.dataset import load
+    from utils.data.image_folder import find_images, label_images
 
     faces = find_images(data / "train")
     images = load(label_images(faces, list(faces)), Preprocess(32, 1), "train", None)

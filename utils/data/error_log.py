@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from utils.annotations import ERROR_COLUMNS, Row, Table
 from utils.cli import StageError, one_line
+from utils.data.annotations import ERROR_COLUMNS, Row, Table
 from utils.files import atomic_file, prepare_folder, write_tsv
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from utils.annotations import ANNOTATORS, RowError, Table
-from utils.checkpoint import Checkpoint
 from utils.cli import Bar, StageError
+from utils.data.annotations import ANNOTATORS, RowError, Table
+from utils.data.image_folder import Sample
 from utils.emotions import majority, nfc
-from utils.preprocess import Preprocess
-from utils.samples import Sample
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
 
 BETA = 0.999  # of the effective number of images
 

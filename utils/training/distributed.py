@@ -11,7 +11,7 @@ from torch import nn
 
 from models.dropout import Dropout
 from utils.cli import StageError
-from utils.device import choose_device
+from utils.inference.device import choose_device
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from utils.boxes import Box, iou
+from utils.data.boxes import Box, iou
 from utils.emotions import EMOTIONS
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.checkpoint import Checkpoint
-from utils.device import choose_device
-from utils.predict import predict
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.device import choose_device
+from utils.inference.predict import predict
 
 
 class Recognizer:

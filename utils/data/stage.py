@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.annotations import Once, Row, RowError, Table
 from utils.cli import Bar, Parser
+from utils.data.annotations import Once, Row, RowError, Table
+from utils.data.error_log import ErrorLog
 from utils.emotions import nfc
-from utils.errorlog import ErrorLog
 
 
 class Shard(NamedTuple):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from utils.draw import font, hangul_font, shown
 from utils.files import atomic_file
-from utils.images import ImageError, open_image, save_image, to_channels
+from utils.imaging.drawing import font, hangul_font, shown
+from utils.imaging.image_io import ImageError, open_image, save_image, to_channels
 from utils.metrics import Reliability, Scores
 
 if TYPE_CHECKING:

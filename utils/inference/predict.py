@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.cli import Bar, StageError
-from utils.preprocess import Preprocess
+from utils.imaging.preprocess import Preprocess
 
 CROP = 7 / 8  # of an image's side are the crops of tencrop
 

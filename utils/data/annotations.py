@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from utils.boxes import Box, BoxError, parse_boxes
 from utils.cli import StageError, describe
+from utils.data.boxes import Box, BoxError, parse_boxes
 from utils.emotions import asked_emotion, find_emotion
 from utils.files import FileNameError, safe_name
 

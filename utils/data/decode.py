@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from utils.cli import StageError
-from utils.images import ImageError
+from utils.imaging.image_io import ImageError
+from utils.imaging.preprocess import Preprocess
 from utils.parallel import ProcessPool, WorkerKilledError, ordered_map
-from utils.preprocess import Preprocess
 
 CHUNK = 64  # images that a worker decodes before it reports
 FEW = 1024  # images that are decoded before workers would have started

@@ -17,15 +17,15 @@ import torch
 from torch import nn
 
 import models
-from models.original import recognise, usual_size
+from models.legacy import recognise, usual_size
 from utils import __version__
 from utils.cli import StageError, describe, say
 from utils.emotions import EMOTIONS
 from utils.files import atomic_file, is_tame
-from utils.preprocess import Preprocess
+from utils.imaging.preprocess import Preprocess
 
 # The model that comes with the project; pretrained/make.py has made it.
-SHIPPED = Path(__file__).resolve().parent.parent / "pretrained/emotionnet-fer2013.pt"
+SHIPPED = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-fer2013.pt"
 USUAL = Path("model.pt")  # what train.py writes
 
 

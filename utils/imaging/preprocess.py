@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from utils.cli import MAX_SIDE
-from utils.images import open_image, to_channels
+from utils.imaging.image_io import open_image, to_channels
 
 if TYPE_CHECKING:
     import torch

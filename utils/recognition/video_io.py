@@ -14,8 +14,8 @@ from queue import Empty, Queue
 import numpy as np
 
 from utils.cli import StageError
-from utils.faces import import_cv2
 from utils.files import atomic_file
+from utils.recognition.face_detection import import_cv2
 
 AHEAD = 8  # frames read, or to be written, that may wait
 PATIENCE = 10.0  # seconds without a picture after which a camera or stream counts as dead

@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.augment import Augment, Variation
 from utils.cli import Bar, StageError
-from utils.optim import Ema, lr_factor, make_optimizer
-from utils.precision import autocast
-from utils.preprocess import Preprocess
-from utils.store import Dataset
-from utils.targets import Teacher
-from utils.team import Team
+from utils.data.dataset import Dataset
+from utils.imaging.preprocess import Preprocess
+from utils.training.amp import autocast
+from utils.training.augment import Augment, Variation
+from utils.training.distributed import Team
+from utils.training.optim import Ema, lr_factor, make_optimizer
+from utils.training.targets import Teacher
 
 SETTINGS = {"weight_decay", "momentum"}  # of an optimizer, beside the rate, which is set each step
 LOOK_EVERY = 50  # steps after which the loss is looked at; on a GPU a look waits for its work

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.cli import say
 from utils.emotions import EMOTIONS, ENGLISH
-from utils.faces import Rect
+from utils.recognition.face_detection import Rect
 
 FRAME = (80, 200, 80)  # of a face: green
 

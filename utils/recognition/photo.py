@@ -9,11 +9,18 @@ import numpy as np
 from PIL import Image
 
 from utils.cli import describe
-from utils.faces import Rect, find_faces, widen
 from utils.files import stops_the_stage
-from utils.images import ImageError, open_header, open_image, save_image, to_channels, upright_size
-from utils.preprocess import Preprocess
-from utils.sources import Source
+from utils.imaging.image_io import (
+    ImageError,
+    open_header,
+    open_image,
+    save_image,
+    to_channels,
+    upright_size,
+)
+from utils.imaging.preprocess import Preprocess
+from utils.recognition.face_detection import Rect, find_faces, widen
+from utils.recognition.inputs import Source
 
 LARGEST = 8000  # pixels of the longer side that enlarging may lead to
 READABLE = 160  # pixels of the shorter side of a photo that is marked; smaller ones are enlarged
@@ -42,7 +49,7 @@ class Photo:
 
         Raises ImageError for a photo that cannot be written in its format.
         """
-        from utils.draw import mark_face
+        from utils.imaging.drawing import mark_face
 
         rects, picture = self.rects or [(0, 0, *self.picture.size)], to_channels(self.picture, 3)
         factor = min(-(-READABLE // min(picture.size)), LARGEST // max(picture.size))

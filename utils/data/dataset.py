@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from utils.cli import Bar, StageError, describe, say
-from utils.decode import chunks_of, decoded
+from utils.data.decode import chunks_of, decoded
+from utils.data.image_folder import Sample
 from utils.files import atomic_file, one_at_a_time, prepare_folder
-from utils.images import ImageError
+from utils.imaging.image_io import ImageError
+from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
-from utils.preprocess import Preprocess
-from utils.samples import Sample
 
 VERSION = 1  # of the way images are decoded: a change there makes older stores invalid
 SPARE = 0.95  # of the free disk is the most that a store may take

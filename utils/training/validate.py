@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.predict import predict
-from utils.store import Dataset
-from utils.team import Team
+from utils.data.dataset import Dataset
+from utils.inference.predict import predict
+from utils.training.distributed import Team
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.samples import SPLITS
+from utils.data.image_folder import SPLITS
 
 PASSES = 20  # over all groups, to find a better set for each; a few are enough
 

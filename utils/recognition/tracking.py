@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import Box, iou
-from utils.faces import Rect, find_faces, import_cv2
+from utils.data.boxes import Box, iou
+from utils.recognition.face_detection import Rect, find_faces, import_cv2
 
 SAME = 0.3  # intersection over union above which two rectangles are of one face
 FORGET = 3  # detections in a row that do not find a face before it is given up

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from utils.cli import StageError, describe
 from utils.files import IMAGE_SUFFIXES, FileNameError, safe_name
-from utils.images import ImageError
+from utils.imaging.image_io import ImageError
 
 STDIN = "-"
 TIMEOUT = 30.0  # seconds for a server to answer
@@ -39,7 +39,7 @@ class Source:
             return Path(self.name)
         if self.name == STDIN:
             return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES))
-        from utils.fetch import FetchError, Limits, fetch  # which takes its time to import
+        from utils.download import FetchError, Limits, fetch  # which takes its time to import
 
         file = io.BytesIO()
         try:

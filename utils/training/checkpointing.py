@@ -9,12 +9,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from utils.checkpoint import Checkpoint, same_model
 from utils.cli import StageError, say
 from utils.files import atomic_file
-from utils.plots import draw_curves
-from utils.runs import Run
-from utils.trainer import Trainer
+from utils.imaging.plots import draw_curves
+from utils.inference.checkpoint import Checkpoint, same_model
+from utils.training.run_folder import Run
+from utils.training.trainer import Trainer
 
 DRAW_EVERY = 60  # seconds
 

@@ -1,0 +1,1 @@
+"""Datasets: the annotation table, its boxes and votes, the split, class folders, decoded images."""

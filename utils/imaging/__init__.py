@@ -1,0 +1,1 @@
+"""Pictures: decoding and saving, geometry, preprocessing, drawing and charts."""

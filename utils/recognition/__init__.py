@@ -1,0 +1,1 @@
+"""Recognition: inputs, face detection and tracking, photos and videos, the answers."""

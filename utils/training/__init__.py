@@ -1,0 +1,1 @@
+"""Training: batches, optimizers, the engine, run folders, checkpoints, many processes."""
