@@ -10,7 +10,7 @@ test: .venv/tests.done
 	$(BIN)/python -m pytest
 
 demo: .venv/base.done
-	$(BIN)/python demo/run.py
+	$(BIN)/python -m demo.run
 
 lint: .venv/tests.done
 	$(BIN)/ruff check .

@@ -1,15 +1,15 @@
-"""Cut the faces out of the downloaded photos: stage 2 of 5.
+"""Crop the faces out of the downloaded photos: stage 2 of 5.
 
-The face region is the consensus of the three annotators' boxes, the class the majority of what
-they saw: <output>/<majority>/<name>, or <output>/UNKNOWN/<name> where all three differ. Rows that
-cannot be read go to parse.error.log, photos that cannot be cut to crop.error.log; either log is a
-table that can be given as --input to try just those again. Crops that are there are not made again.
+The face region is the consensus of the three annotators' boxes, the class their majority vote:
+<output>/<majority>/<name>, or <output>/UNKNOWN/<name> if all three differ. Existing crops are
+skipped. Rows that are invalid go to parse.error.log, photos that cannot be cropped go to
+crop.error.log. Either log is itself a table: give it as --input to retry only those rows.
 
   python cropImages.py                                     # original/ -> crop/
-  python cropImages.py --input crop.error.log              # only what failed
+  python cropImages.py --input crop.error.log              # only the rows that failed
   python cropImages.py --original photos --output faces --workers 4
-  python cropImages.py --contact_sheet faces.jpg           # and a picture of some, to look at
-  python cropImages.py --shard 3/16                        # the third of 16 machines' parts
+  python cropImages.py --contact_sheet faces.jpg           # also draw some faces of each class
+  python cropImages.py --shard 3/16                        # part 3 of 16; other machines do the rest
   python cropImages.py --ray auto                          # on all machines of a Ray cluster
 
 Next: python dataPreparation.py
@@ -20,127 +20,144 @@ from __future__ import annotations
 import argparse
 import os
 import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.cli import Bar, StageError
+from utils.console import ProgressBar
 from utils.data.agreement import Agreement
 from utils.data.annotations import ANNOTATORS, Row, Table
-from utils.data.boxes import Box, BoxError, consensus, pixels
+from utils.data.boxes import consensus
 from utils.data.error_log import ErrorLog
-from utils.data.stage import Job, Work, machine_flags
-from utils.emotions import EMOTIONS, UNKNOWN, majority, nfc
-from utils.files import existing, prepare_folder, spellings, stops_the_stage
+from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
+from utils.emotions import EMOTIONS, UNKNOWN, majority_vote
+from utils.errors import StageError, describe_os_error, is_fatal_os_error
+from utils.filenames import find_existing, nfc, unicode_variants
+from utils.files import make_folder
+from utils.imaging.geometry import Box, BoxError, to_pixels
 from utils.imaging.image_io import ImageError, open_region, save_image, to_srgb
-from utils.parallel import ProcessPool, WorkerKilledError, bounded_map, cores
-from utils.ray_executor import RayExecutor
+from utils.parallel import ProcessPool, WorkerKilledError, cores
 
 LABELS = (*EMOTIONS, UNKNOWN)
-AHEAD = 16  # photos handed out for each worker, so that none waits for the next
-SHEETS = (".jpg", ".jpeg", ".png")
-ON_A_SHEET = 12  # faces of each class
+AHEAD = 16  # photos planned per process, so that none waits for the next one
+SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
+FACES_PER_CLASS = 12  # on the contact sheet
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True, slots=True)
+class CropJob(Job):
+    """A face to crop, with what the annotators said about it."""
+
+    answers: tuple[str, ...] = ()
+    boxes: tuple[list[Box], ...] = ()
+
+
+def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    tsv = Path("metadata/emotions.tsv")
-    flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
-    flag("--original", "the downloaded photos", Path("original"), Path, metavar="DIR")
-    flag("--output", "where the faces go", Path("crop"), Path, metavar="DIR")
-    flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.per_cent, metavar="Q")
-    flag("--workers", "processes, without --ray", cores(), cli.positive, metavar="N")
-    sheet = "also draw some of the faces of each class, as they are now, into this picture"
+    table = Path("metadata/emotions.tsv")
+    flag("--input", "annotation table, or an error log of this script", table, Path, metavar="TSV")
+    flag("--original", "folder with the downloaded photos", Path("original"), Path, metavar="DIR")
+    flag("--output", "folder for the faces", Path("crop"), Path, metavar="DIR")
+    flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.percent, metavar="Q")
+    flag("--workers", "processes (without --ray)", cores(), cli.positive_int, metavar="N")
+    sheet = "also draw some faces of each class into this picture"
     flag("--contact_sheet", sheet, None, Path, metavar="FILE")
     parser.log_dir_flag()
-    machine_flags(parser)
-    return parser.parse_args()
+    add_distribution_flags(parser)
+    return parser
 
 
 def main() -> int:
-    args = parse_args()
+    args = make_parser().parse_args()
     columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
     table = Table(args.input, required=("name", *columns))
-    if not args.original.is_dir():
-        raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
-    if args.original.resolve() == args.output.resolve():
-        raise StageError("--original and --output are the same folder")
-    if args.contact_sheet and args.contact_sheet.suffix.lower() not in SHEETS:
-        raise StageError(
-            f"--contact_sheet {args.contact_sheet}: its name should end in .jpg or .png"
-        )
+    check_folders(args)
     for label in LABELS:
-        prepare_folder(args.output / label)
-    if args.contact_sheet:
-        prepare_folder(args.contact_sheet.parent)
+        make_folder(args.output / label)
 
     agreement = Agreement()
-    bad_rows = ErrorLog(args.shard.log(args.log_dir, "parse", table), table)
-    bad_photos = ErrorLog(args.shard.log(args.log_dir, "crop", table), table)
-    with bad_rows, bad_photos, Bar(None, "crop") as bar:
-        work = Work(table, args.shard, bar, bad_rows)
-        jobs = work.missing(
-            partial(plan, args=args),
-            new=lambda job: agreement.add(*job.annotations),
-            found=drop_relabelled,
-        )
-        if args.ray:
-            pool = RayExecutor(args.ray, cores=1)
-            window = AHEAD * pool.slots
-        else:
-            pool = ProcessPool(args.workers)
-            window = AHEAD * args.workers
-        for (row, job), future in bounded_map(pool, crop, jobs, window):
-            try:
-                future.result()
-                drop_relabelled(job)
-                work.done(job)
-            except (ImageError, BoxError, WorkerKilledError) as error:
-                work.failed(row, error, bad_photos)
+    row_log = ErrorLog(args.shard.log_path(args.log_dir, "parse", table), table)
+    photo_log = ErrorLog(args.shard.log_path(args.log_dir, "crop", table), table)
+    with row_log, photo_log, ProgressBar(None, "crop") as bar:
+        stage = TableStage(table, args.shard, bar, row_log, photo_log)
+        jobs = measure_agreement(stage.plan_jobs(partial(plan, args=args)), agreement)
+        workers = start_workers(args.ray, 1, ProcessPool, args.workers)
+        failures = (ImageError, BoxError, WorkerKilledError)
+        stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=remove_other_labels)
 
-    failures = bad_rows.failures + bad_photos.failures
-    print(work.summary("cropped", failures, args.output))
-    print("  ".join(f"{label} {work.made[label] + work.there[label]}" for label in LABELS))
+    failed = row_log.failures + photo_log.failures
+    print(stage.summary("cropped", failed, args.output))
+    counts = stage.created + stage.existing
+    print("  ".join(f"{label} {counts[label]}" for label in LABELS))
     print(agreement)
-    if pool.killed:
-        print(f"{pool.killed} workers were killed, perhaps for want of memory, and replaced")
-    for log in (bad_rows, bad_photos):
+    if workers.killed:
+        print(f"{workers.killed} workers were killed, perhaps for lack of memory, and replaced")
+    for log in (row_log, photo_log):
         if log.failures:
             print(f"{log.failures} rows with their reasons: {log.path}")
     if args.contact_sheet:
         draw_sheet(args.output, args.contact_sheet)
         print(f"faces of each class: {args.contact_sheet}")
-    return cli.SOME_FAILED if failures else cli.OK
+    return cli.SOME_FAILED if failed else cli.OK
 
 
-def plan(row: Row, args: argparse.Namespace) -> Job:
-    """Which face is to be cut out of which photo, for which class. Raises RowError."""
-    name, answers, boxes = row.name, row.answers, row.boxes
-    label, box = majority(answers), consensus(boxes)
-    source = existing(args.original / row.asked, name)
-    target = existing(args.output / label, name)
-    return Job(target, (label, box), (source, target, box, args.quality), (answers, boxes))
+def check_folders(args: argparse.Namespace) -> None:
+    """Raise StageError if the folders or the contact sheet's name cannot be used."""
+    if not args.original.is_dir():
+        raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
+    if args.original.resolve() == args.output.resolve():
+        raise StageError("--original and --output are the same folder")
+    if args.contact_sheet:
+        if args.contact_sheet.suffix.lower() not in SHEET_SUFFIXES:
+            raise StageError(
+                f"--contact_sheet {args.contact_sheet}: its name must end in .jpg or .png"
+            )
+        make_folder(args.contact_sheet.parent)
 
 
-def drop_relabelled(job: Job) -> None:
-    """Remove a face's crops of other classes than its own: its annotations have changed since."""
+def plan(row: Row, args: argparse.Namespace) -> CropJob:
+    """Return the face that a row asks for. Raise RowError if the row is invalid."""
+    name, answers, boxes = row.photo_name(), row.answers(), row.boxes()
+    label, box = majority_vote(answers), consensus(boxes)
+    posed = args.original / row.posed_emotion()
+    source = find_existing(posed, name) or posed / name
+    existing = find_existing(args.output / label, name)
+    target = existing or args.output / label / name
+    arguments = (source, target, box, args.quality)
+    return CropJob(
+        row, target, existing is not None, (label, box), arguments,
+        answers=tuple(answers), boxes=tuple(boxes),
+    )  # fmt: skip
+
+
+def measure_agreement(jobs: Iterable[CropJob], agreement: Agreement) -> Iterator[CropJob]:
+    """Pass the jobs on, and count how far their annotators agree."""
+    for job in jobs:
+        agreement.add(job.answers, job.boxes)
+        yield job
+
+
+def remove_other_labels(job: CropJob) -> None:
+    """Remove a face's crops of other classes, which an earlier version of its row asked for."""
     for other in LABELS:
         if other != job.label:
-            for path in spellings(job.target.parent.parent / other, nfc(job.target.name)):
+            for path in unicode_variants(job.target.parent.parent / other, nfc(job.target.name)):
                 path.unlink(missing_ok=True)
 
 
 def crop(source: Path, target: Path, box: Box, quality: int) -> None:
-    """Cut the box out of a photo as it is displayed, into a file without metadata.
+    """Crop a box out of a photo as displayed, into a file without metadata.
 
-    Raises ImageError or BoxError for what is this photo's fault.
+    Raise ImageError or BoxError for a photo that cannot be cropped.
     """
     try:
-        face = open_region(source, partial(pixels, box))
+        face = open_region(source, partial(to_pixels, box))
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
-    # The colour profile belongs to the pixels and goes with them; place and time do not.
+    # Keep the colour profile, which belongs to the pixels; drop the place and time of the photo.
     profile = face.info.get("icc_profile")
     if face.mode not in ("L", "RGB"):
         face, profile = to_srgb(face), None
@@ -148,19 +165,19 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
     try:
         save_image(face, target, quality=quality, icc_profile=profile)
     except OSError as error:
-        if stops_the_stage(error):
+        if is_fatal_os_error(error):
             raise
-        raise ImageError(f"the face cannot be written: {cli.describe(error)}") from None
+        raise ImageError(f"the face cannot be written: {describe_os_error(error)}") from None
 
 
 def draw_sheet(crops: Path, path: Path) -> None:
     """Draw a few faces of each class, the same ones as long as the crops are the same."""
-    from utils.imaging.plots import draw_contact_sheet  # which takes its time to import
+    from utils.imaging.grids import draw_contact_sheet  # draws with fonts, slow to import
 
     faces = {}
     for label in LABELS:
         found = sorted(entry.path for entry in os.scandir(crops / label))
-        chosen = random.Random(0).sample(found, min(ON_A_SHEET, len(found)))
+        chosen = random.Random(0).sample(found, min(FACES_PER_CLASS, len(found)))
         faces[label] = [Path(face) for face in chosen]
     draw_contact_sheet(faces, path)
 

@@ -27,21 +27,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from utils import cli
-from utils.cli import Bar, StageError
-from utils.data.duplicates import find_copies
-from utils.data.error_log import log_files
-from utils.data.image_folder import SPLITS, find_images
-from utils.data.split import Photo, by_subject, split
-from utils.emotions import nfc
-from utils.files import (
-    atomic_file,
-    clear_parts,
-    is_tame,
-    one_at_a_time,
-    prepare_folder,
-    stops_the_stage,
-    write_tsv,
-)
+from utils.console import ProgressBar
+from utils.data.duplicates import find_duplicates
+from utils.data.error_log import write_file_errors
+from utils.data.image_folder import SPLITS, scan_class_folders
+from utils.data.split import SplitItem, assign_splits, group_by_subject
+from utils.errors import StageError, describe_os_error, is_fatal_os_error
+from utils.filenames import is_printable, nfc
+from utils.files import atomic_file, file_lock, make_folder, remove_stale_temp_files, write_tsv
 
 MANIFEST, COPIES = "split.tsv", "copies.tsv"
 
@@ -49,7 +42,7 @@ MANIFEST, COPIES = "split.tsv", "copies.tsv"
 Place = tuple[str, str, str]
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     flag("--input", "the faces, a folder for each class", Path("crop"), Path, metavar="DIR")
@@ -68,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     modes = "hard links (copies where there are none), copies, or symbolic links"
     flag("--mode", modes, "link", str, choices=("link", "copy", "symlink"))
     parser.log_dir_flag()
-    return parser.parse_args()
+    return parser
 
 
 def share(text: str) -> Fraction:
@@ -83,38 +76,38 @@ def share(text: str) -> Fraction:
 
 
 def main() -> int:
-    args = parse_args()
+    args = make_parser().parse_args()
     if not sum(args.ratio):
         raise StageError("--ratio 0 0 0 leaves no photo anywhere")
-    images = find_images(args.input)
+    images = scan_class_folders(args.input)
     if not images:
         raise StageError(f"{args.input} has no class folders with images in them")
     if args.input.resolve().is_relative_to(args.output.resolve()):
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
 
     paths = [path for found in images.values() for path in found]
-    if odd := next((path for path in paths if not is_tame(str(path))), None):
+    if odd := next((path for path in paths if not is_printable(str(path))), None):
         raise StageError(f"{odd}: a name with a tab, line break or control character; rename it")
-    photos = [Photo(label, nfc(path.name)) for label, found in images.items() for path in found]
+    photos = [SplitItem(label, nfc(path.name)) for label, found in images.items() for path in found]
 
-    copies = find_copies(paths)
-    subjects = by_subject(photos)
+    copies = find_duplicates(paths)
+    subjects = group_by_subject(photos)
     together = [*copies, *subjects.values()] if args.group == "subject" else copies
     if args.group == "subject":
         check_subjects(subjects, photos, args.ratio)
-    sets = split(photos, together, args.ratio, args.seed)
+    sets = assign_splits(photos, together, args.ratio, args.seed)
     plan = {(name, *photo): path for name, photo, path in zip(sets, photos, paths, strict=True)}
 
-    prepare_folder(args.log_dir)
-    prepare_folder(args.output)
-    with one_at_a_time(args.output, f"another split into {args.output} is being made: waiting"):
+    make_folder(args.log_dir)
+    make_folder(args.output)
+    with file_lock(args.output, f"another split into {args.output} is being made: waiting"):
         removed = remove_all_but(plan, args.output)
         write_manifest(photos, sets, args.output)
         write_copies(copies, photos, sets, args.output)
         failures = place_all(plan, args.output, args.mode)
 
     log_path = args.log_dir / "preparation.error.log"
-    log_files(log_path, failures)
+    write_file_errors(log_path, failures)
     print_table(plan, list(images))
     print(f"{len(plan) - len(failures)} photos -> {args.output}, {removed} moved or taken out")
     print_copies(copies, photos, args.output)
@@ -126,7 +119,7 @@ def main() -> int:
 
 
 def check_subjects(
-    subjects: dict[str, list[int]], photos: list[Photo], ratio: list[Fraction]
+    subjects: dict[str, list[int]], photos: list[SplitItem], ratio: list[Fraction]
 ) -> None:
     """Raise StageError where whole subjects cannot make up the sets."""
     if not subjects:
@@ -139,7 +132,7 @@ def check_subjects(
 
 
 def too_large(
-    subjects: dict[str, list[int]], photos: list[Photo], ratio: list[Fraction]
+    subjects: dict[str, list[int]], photos: list[SplitItem], ratio: list[Fraction]
 ) -> str | None:
     """The subject with more photos than any set may hold; such names hardly tell people apart."""
     name = max(subjects, key=lambda subject: len(subjects[subject]))
@@ -155,8 +148,8 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
     there: dict[Place, Path] = {}
     for name in SPLITS:
         if (output / name).is_dir():
-            for label, paths in find_images(output / name).items():
-                clear_parts(output / name / label)
+            for label, paths in scan_class_folders(output / name).items():
+                remove_stale_temp_files(output / name / label)
                 there |= {(name, label, nfc(path.name)): path for path in paths}
     ours = read_manifest(output)
     if foreign := there.keys() - ours:
@@ -179,18 +172,18 @@ def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
 def place_all(plan: dict[Place, Path], output: Path, mode: str) -> list[tuple[Path, str]]:
     """Put every photo into its place; what is there already stays. Returns the failures."""
     for folder in sorted({place[:2] for place in plan}):
-        prepare_folder(output.joinpath(*folder))
+        make_folder(output.joinpath(*folder))
     put = {"link": put_link, "copy": put_copy, "symlink": put_symlink}[mode]
     failures = []
-    with Bar(len(plan), "split") as bar:
+    with ProgressBar(len(plan), "split") as bar:
         for place, source in plan.items():
             try:
                 put(source, output.joinpath(*place))
             except OSError as error:
-                if stops_the_stage(error):
+                if is_fatal_os_error(error):
                     raise
-                failures.append((source, cli.describe(error)))
-                bar.fail(source, cli.describe(error))
+                failures.append((source, describe_os_error(error)))
+                bar.fail(source, describe_os_error(error))
             bar.update()
     return failures
 
@@ -264,7 +257,7 @@ def is_name(text: str) -> bool:
     return text not in ("", ".", "..") and not set(text) & {"/", os.sep, "\0"}
 
 
-def write_manifest(photos: list[Photo], sets: list[str], output: Path) -> None:
+def write_manifest(photos: list[SplitItem], sets: list[str], output: Path) -> None:
     rows = sorted(
         (photo.name, photo.label, photo.subject or "", name)
         for photo, name in zip(photos, sets, strict=True)
@@ -273,7 +266,7 @@ def write_manifest(photos: list[Photo], sets: list[str], output: Path) -> None:
 
 
 def write_copies(
-    copies: list[list[int]], photos: list[Photo], sets: list[str], output: Path
+    copies: list[list[int]], photos: list[SplitItem], sets: list[str], output: Path
 ) -> None:
     """List the photos with the same bytes, each such group by a number. None, no file."""
     if not copies:
@@ -296,7 +289,7 @@ def print_table(plan: dict[Place, Path], labels: list[str]) -> None:
     print("\t".join(["all", *map(str, totals)]))
 
 
-def print_copies(copies: list[list[int]], photos: list[Photo], output: Path) -> None:
+def print_copies(copies: list[list[int]], photos: list[SplitItem], output: Path) -> None:
     if not copies:
         return
     torn = [group for group in copies if len({photos[i].label for i in group}) > 1]

@@ -1,13 +1,13 @@
 """Download the photos of an annotation table: stage 1 of 5.
 
-Each photo goes to <output>/<emotion asked for>/<name>; what fails goes to download.error.log, each
-row with the reason and the time. The log is itself a table: give it as --input to try just those
-again. What is already there is not asked for again.
+Each photo goes to <output>/<posed emotion>/<name>. Existing files are skipped. Rows that fail go to
+download.error.log with the reason and the time. The log is itself a table: give it as --input to
+retry only those rows.
 
   python downloadImage.py                                  # metadata/emotions.tsv -> original/
-  python downloadImage.py --input download.error.log       # only what failed
+  python downloadImage.py --input download.error.log       # only the rows that failed
   python downloadImage.py --input my.tsv --output photos --per_host 8
-  python downloadImage.py --shard 3/16                     # the third of 16 machines' parts
+  python downloadImage.py --shard 3/16                     # part 3 of 16; other machines do the rest
   python downloadImage.py --ray auto                       # on all machines of a Ray cluster
 
 Next: python cropImages.py
@@ -15,111 +15,94 @@ Next: python cropImages.py
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.cli import Bar
+from utils.console import ProgressBar
 from utils.data.annotations import Row, RowError, Table
 from utils.data.error_log import ErrorLog
-from utils.data.stage import Job, Work, machine_flags
-from utils.download import FetchError, Limits, fetch, host_of
+from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
+from utils.download import DownloadError, DownloadLimits, allow_open_files, download, host_of
 from utils.emotions import EMOTIONS
-from utils.files import (
-    allow_open_files,
-    atomic_file,
-    existing,
-    prepare_folder,
-    stops_the_stage,
-)
+from utils.errors import describe_os_error, is_fatal_os_error
+from utils.filenames import find_existing
+from utils.files import atomic_file, make_folder
 from utils.imaging.image_io import verify
-from utils.parallel import bounded_map
-from utils.ray_executor import RayExecutor
 
 OUTPUT = Path("original")
-WAITING = 64  # rows read ahead for each worker, so that one slow host holds up no other
-DOWNLOADS_A_CORE = 4  # of a Ray cluster, where each is a process
+AHEAD = 64  # rows planned per worker, so that a slow host does not hold up the others
+CORES_PER_DOWNLOAD = 0.25  # of a Ray cluster, where each download is a process
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    tsv = Path("metadata/emotions.tsv")
-    flag("--input", "annotation table, or an error log of this script", tsv, Path, metavar="TSV")
-    flag("--output", "where the photos go", OUTPUT, Path, metavar="DIR")
-    flag("--workers", "photos downloaded at a time, without --ray", 64, cli.positive, metavar="N")
-    flag("--per_host", "of these, at most so many from one host", 32, cli.positive, metavar="N")
-    flag("--retries", "how often what may pass is tried again", 3, cli.whole, metavar="N")
-    seconds = "seconds to wait for a connection, and for each next piece of an answer"
-    flag("--timeout", seconds, 30.0, cli.positive_float, metavar="S")
-    flag("--deadline", "seconds for one photo, all in all", 300.0, cli.positive_float, metavar="S")
-    flag("--max_mb", "megabytes of one photo", 64.0, cli.positive_float, metavar="MB")
+    table = Path("metadata/emotions.tsv")
+    flag("--input", "annotation table, or an error log of this script", table, Path, metavar="TSV")
+    flag("--output", "folder for the photos", OUTPUT, Path, metavar="DIR")
+    flag(
+        "--workers", "downloads at the same time (without --ray)", 64, cli.positive_int, metavar="N"
+    )
+    flag(
+        "--per_host", "downloads at the same time from one host", 32, cli.positive_int, metavar="N"
+    )
+    flag("--retries", "retries after a transient error", 3, cli.non_negative_int, metavar="N")
+    seconds = "seconds to wait for a connection and for each next part of the answer"
+    flag("--timeout", seconds, 30.0, cli.positive_float, metavar="SECONDS")
+    flag("--deadline", "seconds for one photo in all", 300.0, cli.positive_float, metavar="SECONDS")
+    flag("--max_mb", "maximum size of a photo in megabytes", 64.0, cli.positive_float, metavar="MB")
     parser.log_dir_flag()
-    machine_flags(parser)
-    return parser.parse_args()
+    add_distribution_flags(parser)
+    return parser
 
 
 def main() -> int:
-    args = parse_args()
+    args = make_parser().parse_args()
     table = Table(args.input, required=("name", "url"))
     allow_open_files(1024 + 4 * args.workers)
     for emotion in EMOTIONS:
-        prepare_folder(args.output / emotion)
+        make_folder(args.output / emotion)
 
-    log = ErrorLog(args.shard.log(args.log_dir, "download", table), table)
-    with log, Bar(None, "download") as bar:
-        work = Work(table, args.shard, bar, log)
-        limits = Limits(args.timeout, args.deadline, int(args.max_mb * 2**20), args.retries)
-        jobs = work.missing(partial(plan, output=args.output, limits=limits))
-        if args.ray:
-            pool = RayExecutor(args.ray, 1 / DOWNLOADS_A_CORE)
-            window = WAITING * pool.slots
-        else:
-            pool = ThreadPoolExecutor(args.workers)
-            window = WAITING * args.workers
-        for (row, job), future in bounded_map(pool, download, jobs, window, host, args.per_host):
-            try:
-                future.result()
-                work.done(job)
-            except FetchError as error:
-                work.failed(row, error, log)
+    log = ErrorLog(args.shard.log_path(args.log_dir, "download", table), table)
+    with log, ProgressBar(None, "download") as bar:
+        stage = TableStage(table, args.shard, bar, row_log=log, job_log=log)
+        limits = DownloadLimits(args.timeout, args.deadline, int(args.max_mb * 2**20), args.retries)
+        jobs = stage.plan_jobs(partial(plan, output=args.output, limits=limits))
+        workers = start_workers(args.ray, CORES_PER_DOWNLOAD, ThreadPoolExecutor, args.workers)
+        stage.run_jobs(jobs, download_photo, workers, AHEAD, (DownloadError,), args.per_host)
 
-    print(work.summary("downloaded", log.failures, args.output))
+    print(stage.summary("downloaded", log.failures, args.output))
     if log.failures:
-        place = f" --output {args.output}" if args.output != OUTPUT else ""
-        again = f"python downloadImage.py --input {log.path}{place}"
-        print(f"reasons: {log.path}; try those again: {again}")
+        output = f" --output {args.output}" if args.output != OUTPUT else ""
+        retry = f"python downloadImage.py --input {log.path}{output}"
+        print(f"reasons: {log.path}; to retry these rows: {retry}")
     return cli.SOME_FAILED if log.failures else cli.OK
 
 
-def plan(row: Row, output: Path, limits: Limits) -> Job:
-    """What is to be downloaded for a row, and where to. Raises RowError if it does not say."""
+def plan(row: Row, output: Path, limits: DownloadLimits) -> Job:
+    """Return the download that a row asks for. Raise RowError if the row is invalid."""
     url = row["url"]
     try:
-        host_of(url)
+        host = host_of(url)
     except ValueError as error:
         raise RowError(str(error) if url else "no url") from None
-    target = existing(output / row.asked, row.name)
-    return Job(target, (target, url), (url, target, limits))
+    folder, name = output / row.posed_emotion(), row.photo_name()
+    existing = find_existing(folder, name)
+    target = existing or folder / name
+    return Job(row, target, existing is not None, (target, url), (url, target, limits), host)
 
 
-def host(key: tuple[Row, Job]) -> str:
-    """The host that a job asks; no more than --per_host of them do at a time."""
-    url, *_ = key[1].arguments
-    return host_of(url)
-
-
-def download(url: str, target: Path, limits: Limits) -> None:
-    """Store what the URL holds under `target`, if it is a whole image. Raises FetchError."""
+def download_photo(url: str, target: Path, limits: DownloadLimits) -> None:
+    """Download a photo to `target` and check that it is a complete image. Raise DownloadError."""
     try:
         with atomic_file(target) as file:
-            fetch(url, file, limits, verify)
+            download(url, file, limits, verify)
     except OSError as error:
-        if stops_the_stage(error):
+        if is_fatal_os_error(error):
             raise
-        raise FetchError(cli.describe(error)) from None
+        raise DownloadError(describe_os_error(error)) from None
 
 
 if __name__ == "__main__":

@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils import cli
-from utils.cli import StageError, say
-from utils.data.error_log import log_files
-from utils.data.image_folder import Sample, find_images, label_images
-from utils.files import atomic_file, prepare_folder
+from utils.console import info, note
+from utils.data.error_log import write_file_errors
+from utils.data.image_folder import Sample, make_samples, scan_class_folders
+from utils.errors import StageError
+from utils.files import atomic_file, make_folder
+from utils.imaging.preprocess import MAX_SIDE
 from utils.metrics import Reliability, Scores, fit_temperature, scale, wilson
 
 if TYPE_CHECKING:  # torch takes seconds, which neither --help should nor processes that decode
@@ -65,7 +67,7 @@ class Result:
         return Reliability.of(self.probs, self.truth)
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     models = [Path("model.pt")]
@@ -74,21 +76,21 @@ def parse_args() -> argparse.Namespace:
     )
     flag("--data_path", "holds test, or class folders itself", Path("data"), Path, metavar="DIR")
     flag("--split", "which of data_path's sets", "test", str, choices=("validation", "test"))
-    flag("--batch_size", "images at a time; no figure changes", 128, cli.positive, metavar="N")
+    flag("--batch_size", "images at a time; no figure changes", 128, cli.positive_int, metavar="N")
     kinds = ("none", "flip", "tencrop")
     flag("--tta", "mean over views of each image", "none", str, choices=kinds)
     parser.switch("--calibrate", "fit a temperature on validation, into the model file", False)
     flag("--output", "unset: <model>-report beside each model", None, Path, metavar="DIR")
     parser.switch("--json", "the figures as JSON, and nothing else, on stdout", False)
-    parser.original_size_flag()
+    parser.reference_size_flag(MAX_SIDE)
     flag("--image_channel", "only checked: the model's own is used", None, int, choices=(1, 3))
     parser.device_flags()
     parser.log_dir_flag()
-    return parser.parse_args()
+    return parser
 
 
 def main() -> int:
-    args = parse_args()
+    args = make_parser().parse_args()
     from utils.inference.checkpoint import Checkpoint
     from utils.inference.device import choose_device
 
@@ -107,9 +109,9 @@ def main() -> int:
         results.append(result)
 
     log_path = args.log_dir / "test.error.log"
-    prepare_folder(args.log_dir)
+    make_folder(args.log_dir)
     failures = sets.failures()
-    log_files(log_path, failures)
+    write_file_errors(log_path, failures)
     if args.json:
         reports = [report(result) for result in results]
         shown = reports if len(reports) > 1 else reports[0]
@@ -119,7 +121,7 @@ def main() -> int:
     else:
         print_result(results[0], outputs[0])
     if failures:
-        say(f"{len(failures)} images could not be read: {log_path}")
+        info(f"{len(failures)} images could not be read: {log_path}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
@@ -131,14 +133,16 @@ class Sets:
 
     def get(self, root: Path, checkpoint: Checkpoint) -> Dataset:
         """The images in the folder as the model wants them, labelled by its classes."""
-        from utils.data.dataset import load
+        from utils.data.dataset import load_dataset
 
         key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
         if key not in self._loaded:
-            images = find_images(root)
+            images = scan_class_folders(root)
             check_classes(root, list(images), checkpoint.classes)
-            samples = label_images(images, checkpoint.classes)
-            data = load(samples, checkpoint.preprocessing(), f"{root.name} images", folder=None)
+            samples = make_samples(images, checkpoint.classes)
+            data = load_dataset(
+                samples, checkpoint.preprocessing(), f"{root.name} images", folder=None
+            )
             if not len(data):
                 raise StageError(f"{root}: not one readable image")
             self._loaded[key] = data
@@ -173,7 +177,7 @@ def check_classes(root: Path, found: list[str], known: list[str]) -> None:
         )
     missing = [name for name in known if name not in found]
     if missing:
-        say(f"note: {root} has no image of {' '.join(missing)}, which the model knows")
+        note(f"{root} has no image of {' '.join(missing)}, which the model knows")
 
 
 def report_folders(args: argparse.Namespace) -> list[Path]:
@@ -197,13 +201,13 @@ def measure(
     device: torch.device,
 ) -> Result:
     """Show the model every image below the folder."""
-    from utils.inference.predict import predict
+    from utils.inference.predict import predict_log_probs
 
     data = sets.get(root, checkpoint)
     model = checkpoint.build().to(device)
     started = time.perf_counter()
     batches = data.images.split(batch_size)
-    log_probs = predict(model, batches, len(data), path.name, tta).double().numpy()
+    log_probs = predict_log_probs(model, batches, len(data), path.name, tta).double().numpy()
     rate = len(data) / (time.perf_counter() - started)
     probs = np.exp(scale(log_probs, checkpoint.temperature or 1.0))
     parameters = sum(p.numel() for p in model.parameters())
@@ -230,7 +234,7 @@ def calibrate(
     temperature = fit_temperature(np.log(np.maximum(result.probs, 1e-300)), result.truth)
     calibrated = replace(checkpoint, temperature=temperature)
     calibrated.save(path)
-    say(f"{path} is calibrated on {result.root}: temperature {temperature:.3f}")
+    info(f"{path} is calibrated on {result.root}: temperature {temperature:.3f}")
     return calibrated
 
 
@@ -270,10 +274,11 @@ def report(result: Result) -> dict[str, Any]:
 
 def write_report(result: Result, folder: Path) -> None:
     """The report, every prediction, the table, and the pictures."""
-    from utils.imaging.plots import draw_confusion, draw_mistakes, draw_reliability
+    from utils.imaging.grids import draw_mistakes
+    from utils.imaging.plots import draw_confusion, draw_reliability
 
     classes, scores = result.checkpoint.classes, result.scores
-    prepare_folder(folder)
+    make_folder(folder)
     with atomic_file(folder / "report.json") as file:
         file.write(json_of(report(result)))
     rows = [

@@ -24,20 +24,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from utils import cli
-from utils.cli import StageError
+from utils.console import ProgressBar
+from utils.errors import StageError
+from utils.imaging.preprocess import MAX_SIDE
 
 if TYPE_CHECKING:  # torch takes seconds, which --help or a wrong flag should not
     import numpy as np
 
     from utils.recognition.recognizer import Recognizer
     from utils.recognition.tracking import Track
-    from utils.recognition.video_io import Frame, Video
+    from utils.recognition.video_io import Frame, VideoReader
 
 TITLE = "facial emotion recognition"
 ESCAPE = 27
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     flag(
@@ -51,17 +53,17 @@ def parse_args() -> argparse.Namespace:
     )
     parser.switch("--no_display", "no window; so by itself where there is no screen", False)
     parser.section("finding and judging faces")
-    flag("--detect_every", "frames from one search to the next", 5, cli.positive, metavar="N")
-    flag("--min_face", "smallest, as share of the shorter side", 0.1, cli.share, metavar="X")
-    flag("--smooth", "share of the past in the probabilities", 0.7, cli.share, metavar="X")
-    parser.original_size_flag()
+    flag("--detect_every", "frames from one search to the next", 5, cli.positive_int, metavar="N")
+    flag("--min_face", "smallest, as share of the shorter side", 0.1, cli.fraction, metavar="X")
+    flag("--smooth", "share of the past in the probabilities", 0.7, cli.fraction, metavar="X")
+    parser.reference_size_flag(MAX_SIDE)
     parser.section("the machine")
     parser.device_flags()
-    return parser.parse_args()
+    return parser
 
 
 def main() -> int:
-    args = parse_args()
+    args = make_parser().parse_args()
     # Decoders would complain beside our one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if args.log and args.log.suffix.lower() not in (".csv", ".jsonl"):
@@ -72,12 +74,14 @@ def main() -> int:
     display = not args.no_display and has_screen()
     if not (display or args.output or args.log):
         raise StageError("there is no screen to show it on; --output out.mp4, or --log faces.csv")
-    from utils.inference.checkpoint import choose_model
+    from utils.inference.checkpoint import default_model_path
     from utils.recognition.recognizer import Recognizer
-    from utils.recognition.video_io import Video
+    from utils.recognition.video_io import VideoReader
 
-    recognize = Recognizer(choose_model(args.model_path), args.gpu, args.cuda_idx, args.image_size)
-    video = Video(args.source)
+    recognize = Recognizer(
+        args.model_path or default_model_path(), args.gpu, args.cuda_idx, args.image_size
+    )
+    video = VideoReader(args.source)
     try:
         frames, seconds = watch(video, recognize, args, display)
     except KeyboardInterrupt:  # which is how a recording without a window ends
@@ -88,11 +92,11 @@ def main() -> int:
 
 
 def watch(
-    video: Video, recognize: Recognizer, args: argparse.Namespace, display: bool
+    video: VideoReader, recognize: Recognizer, args: argparse.Namespace, display: bool
 ) -> tuple[int, float]:
     """Go through the video to its end, or the user's. How many frames, and in how many seconds."""
     from utils.recognition.tracking import Tracker
-    from utils.recognition.video_io import written
+    from utils.recognition.video_io import open_video_writer
 
     tracker = Tracker(args.detect_every, args.min_face)
     frames, seconds = 0, 0.0
@@ -101,10 +105,12 @@ def watch(
         keep = stack.enter_context(logged(args.log, recognize.classes))
         write = show = None
         if args.output:
-            write = stack.enter_context(written(args.output, video.size, video.rate, video.live))
+            write = stack.enter_context(
+                open_video_writer(args.output, video.size, video.rate, video.live)
+            )
         if display:
             show = stack.enter_context(window())
-        bar = stack.enter_context(cli.Bar(video.total or None, "video", "frame"))
+        bar = stack.enter_context(ProgressBar(video.total or None, "video", "frame"))
         started = time.monotonic()
         for frame in video:
             tracks = tracker.update(frame.pixels)
@@ -137,7 +143,7 @@ def judge(pixels: np.ndarray, tracks: list[Track], recognize: Recognizer, smooth
         return
     faces = []
     for track in tracks:
-        x, y, w, h = track.rect
+        x, y, w, h = track.box.xywh
         face = np.ascontiguousarray(pixels[max(0, y) : y + h, max(0, x) : x + w, ::-1])
         faces.append(recognize.preprocess(Image.fromarray(face)))
     for track, probs in zip(tracks, recognize.probabilities(faces), strict=True):
@@ -147,20 +153,20 @@ def judge(pixels: np.ndarray, tracks: list[Track], recognize: Recognizer, smooth
 
 def draw(pixels: np.ndarray, tracks: list[Track], classes: list[str], rate: float) -> None:
     """Mark every face in the frame (BGR, changed in place), and say how fast it goes."""
-    from utils.imaging.drawing import chart, label_patch, mark_face, paste
+    from utils.imaging.drawing import draw_face, draw_probabilities, paste, render_text
 
     for track in tracks:
         best = int(track.probs.argmax())
-        mark_face(pixels, track.rect, classes[best], 100 * track.probs[best], f"{track.number}  ")
-        chart(pixels, track.rect, classes, track.probs)
-    patch = label_patch(f"{rate:.0f} FPS", 18)
+        draw_face(pixels, track.box, classes[best], 100 * track.probs[best], f"{track.number}  ")
+        draw_probabilities(pixels, track.box, classes, track.probs)
+    patch = render_text(f"{rate:.0f} FPS", 18)
     paste(pixels, patch, 4, 4 + len(patch))
 
 
 @contextmanager
 def window() -> Iterator[Callable[[np.ndarray], bool]]:
     """A function that shows a frame in a window and says whether to go on."""
-    from utils.recognition.face_detection import import_cv2
+    from utils.recognition.opencv import import_cv2
 
     cv2 = import_cv2()
 
@@ -201,7 +207,7 @@ def csv_lines(file: TextIO, classes: list[str]) -> Callable:
         cells = [""] * (6 + len(classes))
         if track:
             probs = [f"{100 * p:.2f}" for p in track.probs]
-            cells = [track.number, *track.rect, classes[int(track.probs.argmax())], *probs]
+            cells = [track.number, *track.box.xywh, classes[int(track.probs.argmax())], *probs]
         writer.writerow([frame.number, f"{frame.seconds:.3f}", *cells])
 
     return line
@@ -213,7 +219,7 @@ def json_lines(file: TextIO) -> Callable:
         if track:
             content |= {
                 "track": track.number,
-                "rect": str(tuple(track.rect)),
+                "rect": str(track.box.xywh),
                 "label": classes[int(track.probs.argmax())],
                 "probs": [round(100 * float(p), 2) for p in track.probs],
             }

@@ -9,8 +9,8 @@ stored on its side, with an EXIF orientation. The faces are 1300 pixels wide and
 different photos stand under many names, each name with a face of its own. After each round every
 crop of ours is compared with the plain one, pixel for pixel.
 
-  python benchmarks/crop.py
-  python benchmarks/crop.py --photos 20 --rounds 1
+  python -m benchmarks.crop
+  python -m benchmarks.crop --photos 20 --rounds 1
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,15 +25,12 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from stages import Run, run, spread
 
 from utils import cli
-from utils.cli import StageError
 from utils.data.annotations import ANNOTATORS
 from utils.emotions import EMOTIONS
+from utils.errors import StageError
 from utils.imaging.image_io import ORIENTATION
 from utils.parallel import cores
 
@@ -58,8 +54,8 @@ class Face(NamedTuple):
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--photos", "to be cropped", 200, cli.positive, metavar="N")
-    flag("--rounds", "of all ways, in turns", 3, cli.positive, metavar="N")
+    flag("--photos", "to be cropped", 200, cli.positive_int, metavar="N")
+    flag("--rounds", "of all ways, in turns", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     seconds: dict[str, list[float]] = {"ours": [], "plain": [], "decode": []}

@@ -3,14 +3,13 @@
 plain   one image after the other with Pillow: open, convert, resize
 ours    what train.py does to fill its store: all cores, JPEGs decoded at reduced size
 
-  python benchmarks/decode.py --data_path data/train
-  python benchmarks/decode.py --data_path crop --image_size 48 --image_channel 3
+  python -m benchmarks.decode --data_path data/train
+  python -m benchmarks.decode --data_path crop --image_size 48 --image_channel 3
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from utils import cli
-from utils.data.decode import chunks_of, decoded
-from utils.data.image_folder import find_images
+from utils.data.decode import chunked, decode_chunks
+from utils.data.image_folder import scan_class_folders
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
 
@@ -31,13 +28,13 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     flag("--data_path", "a folder of class folders", Path("data/train"), Path, metavar="DIR")
-    flag("--image_size", "pixels", 48, cli.positive, metavar="PIXELS")
+    flag("--image_size", "pixels", 48, cli.positive_int, metavar="PIXELS")
     flag("--image_channel", "1 grey, 3 colour", 1, int, choices=(1, 3))
-    flag("--images", "of the set, at most", 4096, cli.positive, metavar="N")
-    flag("--rounds", "of both ways, in turns", 3, cli.positive, metavar="N")
+    flag("--images", "of the set, at most", 4096, cli.positive_int, metavar="N")
+    flag("--rounds", "of both ways, in turns", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
-    paths = [path for found in find_images(args.data_path).values() for path in found]
+    paths = [path for found in scan_class_folders(args.data_path).values() for path in found]
     paths = paths[: args.images]
     how = Preprocess(args.image_size, args.image_channel)
     ways: dict[str, Callable[[list[Path], Preprocess], None]] = {"plain": plain, "ours": ours}
@@ -63,7 +60,7 @@ def plain(paths: list[Path], how: Preprocess) -> None:
 
 
 def ours(paths: list[Path], how: Preprocess) -> None:
-    for _ in decoded(chunks_of(paths), how, len(paths), cores()):
+    for _ in decode_chunks(chunked(paths), how, len(paths), cores()):
         pass
 
 

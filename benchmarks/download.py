@@ -11,8 +11,8 @@ away does. The files are JPEGs of noise, 60 to 100 KB, no two alike. Ours, aria2
 as whole processes, start included. After each way every file is compared with what was served.
 aria2c and curl are Debian's packages of these names; where one is missing its row says so.
 
-  python benchmarks/download.py
-  python benchmarks/download.py --files 200 --plain_files 20 --rounds 1
+  python -m benchmarks.download
+  python -m benchmarks.download --files 200 --plain_files 20 --rounds 1
 """
 
 from __future__ import annotations
@@ -41,14 +41,11 @@ from typing import NamedTuple
 import numpy as np
 import requests
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from stages import ROOT, spread
 
 from utils import cli
-from utils.cli import StageError
 from utils.emotions import EMOTIONS
+from utils.errors import StageError
 from utils.parallel import cores
 
 HOST = "127.0.0.1"
@@ -79,9 +76,9 @@ class Way(NamedTuple):
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--files", "to be fetched", 2000, cli.positive, metavar="N")
-    flag("--plain_files", "of them, at most, the plain way", 200, cli.positive, metavar="N")
-    flag("--rounds", "of all ways, in turns", 3, cli.positive, metavar="N")
+    flag("--files", "to be fetched", 2000, cli.positive_int, metavar="N")
+    flag("--plain_files", "of them, at most, the plain way", 200, cli.positive_int, metavar="N")
+    flag("--rounds", "of all ways, in turns", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     os.environ["no_proxy"] = HOST

@@ -3,9 +3,9 @@
 A run that has ended is not done again, and one that was stopped goes on: this can be started again
 and again until all is there. Training and choosing the best epoch see train and validation alone.
 
-  python benchmarks/fer2013.py --data_path fer2013                        # all of it: GPU work
-  python benchmarks/fer2013.py --data_path fer2013 --networks emotionnet --recipes ours --seeds 0
-  python benchmarks/fer2013.py --data_path fer2013 --only_print           # what is there so far
+  python -m benchmarks.fer2013 --data_path fer2013                        # all of it: GPU work
+  python -m benchmarks.fer2013 --data_path fer2013 --networks emotionnet --recipes ours --seeds 0
+  python -m benchmarks.fer2013 --data_path fer2013 --only_print           # what is there so far
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 

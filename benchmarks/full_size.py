@@ -10,9 +10,9 @@ counts in each.
 The exit status is 1 where a count is not what the table must give. The full size takes some 4 GB of
 disk and 2 million file names.
 
-  python benchmarks/full_size.py
-  python benchmarks/full_size.py --rows 3000               # a trial, in about the same proportions
-  python benchmarks/full_size.py --folder /big/disk/full --keep
+  python -m benchmarks.full_size
+  python -m benchmarks.full_size --rows 3000               # a trial, in about the same proportions
+  python -m benchmarks.full_size --folder /big/disk/full --keep
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import os
 import random
 import re
 import shutil
-import sys
 import tempfile
 import unicodedata
 from collections import Counter
@@ -33,17 +32,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from stages import Run, megabytes, run
 
 from utils import cli
-from utils.cli import StageError
+from utils.console import ProgressBar
 from utils.data.annotations import COLUMNS
 from utils.data.boxes import CORNERS
 from utils.data.image_folder import SPLITS
 from utils.emotions import EMOTIONS, UNKNOWN
+from utils.errors import StageError
 from utils.parallel import cores
 
 ROWS = 503_221
@@ -60,7 +57,7 @@ FAR_EDGE = SIDE - 2 - STEPS  # where the places of the right and lower edges beg
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--rows", "of the table", ROWS, cli.positive, metavar="N")
+    flag("--rows", "of the table", ROWS, cli.positive_int, metavar="N")
     flag("--folder", "to work in, new or empty; unset: a temporary one", None, Path, metavar="DIR")
     parser.switch("--keep", "leave the folder as it is at the end", False)
     args = parser.parse_args()
@@ -164,7 +161,7 @@ def make_set(root: Path, crops: dict[str, int]) -> None:
         (root / "original" / emotion).mkdir(parents=True)
     with (
         (root / "table.tsv").open("w", encoding="utf-8", newline="\n") as table,
-        cli.Bar(sum(crops.values()), "make", "row") as bar,
+        ProgressBar(sum(crops.values()), "make", "row") as bar,
     ):
         table.write("\t".join(COLUMNS) + "\n")
         for number, (asked, row) in enumerate(make_rows(crops)):

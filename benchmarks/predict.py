@@ -4,7 +4,7 @@ For one photo it is compared with what nobody can avoid, importing torch and rea
 and with the plain way, which imports torchvision and OpenCV too. For many it is compared with the
 plain way, one photo after the other through torchvision's transforms. All in turns.
 
-  python benchmarks/predict.py --model_path model.pt --images data/test
+  python -m benchmarks.predict --model_path model.pt --images data/test
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from utils import cli
-from utils.data.image_folder import find_images
+from utils.data.image_folder import scan_class_folders
 from utils.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,12 +44,14 @@ def main() -> int:
     flag = parser.flag
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
     flag("--images", "a folder of class folders", Path("data/test"), Path, metavar="DIR")
-    flag("--count", "of the images, at most", 4000, cli.positive, metavar="N")
-    flag("--rounds", "of all ways, in turns", 5, cli.positive, metavar="N")
+    flag("--count", "of the images, at most", 4000, cli.positive_int, metavar="N")
+    flag("--rounds", "of all ways, in turns", 5, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     model = args.model_path
-    paths = [path for found in find_images(args.images).values() for path in found][: args.count]
+    paths = [path for found in scan_class_folders(args.images).values() for path in found][
+        : args.count
+    ]
     emotion = (ROOT / "emotion.py", "--model_path", model, "--no-gpu", "--img")
     with tempfile.TemporaryDirectory() as folder:
         one, many = Path(folder) / "one.txt", Path(folder) / "many.txt"

@@ -12,9 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from utils.cli import StageError
+from utils.errors import StageError
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY = 0.1  # seconds from one look at the memory to the next

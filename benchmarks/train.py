@@ -8,14 +8,13 @@ Network, optimizer (Adadelta), batch size and images are the same. All are timed
 busy machine slows all; the table has the medians. It covers small grey faces as they are (--faces),
 and the pictures in --crops made into colour JPEGs of 400 pixels, as crops of photos are.
 
-  python benchmarks/train.py --faces fer2013/train --crops crop
-  python benchmarks/train.py --faces fer2013/train --models emotionnet --rounds 7
+  python -m benchmarks.train --faces fer2013/train --crops crop
+  python -m benchmarks.train --faces fer2013/train --models emotionnet --rounds 7
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -28,18 +27,17 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import models
 from utils import cli
-from utils.data.dataset import Dataset, load
-from utils.data.image_folder import find_images, label_images
+from utils.console import ProgressBar
+from utils.data.dataset import Dataset, load_dataset
+from utils.data.image_folder import make_samples, scan_class_folders
 from utils.imaging.image_io import open_image, to_channels
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
-from utils.training.amp import autocast, choose
+from utils.training.amp import autocast, resolve_amp
 from utils.training.augment import Augment
-from utils.training.distributed import Team
+from utils.training.distributed import Distributed
 from utils.training.optim import LEARNING_RATES, make_optimizer
 from utils.training.targets import one_hot
 from utils.training.trainer import Recipe, Trainer
@@ -56,9 +54,9 @@ def main() -> int:
     flag("--crops", "a folder of class folders; unset: none", None, Path, metavar="DIR")
     every = ["emotionnet", "resnet18", "vgg19"]
     flag("--models", f"networks: {models.names()}", every, str, nargs="+", metavar="NAME")
-    flag("--batch_size", "images a step", 128, cli.positive, metavar="N")
+    flag("--batch_size", "images a step", 128, cli.positive_int, metavar="N")
     flag("--seconds", "of each way in each round, about", 8.0, cli.positive_float, metavar="S")
-    flag("--rounds", "of all ways, in turns", 5, cli.positive, metavar="N")
+    flag("--rounds", "of all ways, in turns", 5, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -67,9 +65,9 @@ def main() -> int:
             crops = make_crops(args.crops, Path(folder) / "crops")
             sets[f"{CROP_SIZE}-pixel colour JPEG"] = crops, Preprocess(48, 3)
         for name, (root, preprocess) in sets.items():
-            images = find_images(root)
-            samples = label_images(images, list(images))
-            data = load(samples, preprocess, "train", Path(folder) / name)
+            images = scan_class_folders(root)
+            samples = make_samples(images, list(images))
+            data = load_dataset(samples, preprocess, "train", Path(folder) / name)
             print(f"\n{name}, {len(data)} images\n")
             print(
                 "| network | plain | ours, fp32 | of its limit | ours, bf16 | of its limit "
@@ -83,8 +81,10 @@ def main() -> int:
 
 def make_crops(source: Path, folder: Path) -> Path:
     """Colour JPEGs like those that cropImages.py writes, made of the pictures in `source`."""
-    pictures = [(label, path) for label, paths in find_images(source).items() for path in paths]
-    with cli.Bar(CROPS, "crops", "image") as bar:
+    pictures = [
+        (label, path) for label, paths in scan_class_folders(source).items() for path in paths
+    ]
+    with ProgressBar(CROPS, "crops", "image") as bar:
         for i in range(CROPS):
             label, path = pictures[i % len(pictures)]
             (folder / label).mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def row(name: str, root: Path, data: Dataset, classes: int, args) -> str:
     """Time all ways for one network, and put the medians in a line of the table."""
     how = data.preprocess
     blank = models.create(name, classes, how.image_channel, how.image_size)
-    auto = choose("auto", blank, (args.batch_size, *how.shape), CPU)
+    auto = resolve_amp("auto", blank, (args.batch_size, *how.shape), CPU)
     plain_step, images = make_step(name, classes, how, "off", torch.contiguous_format), None
     counts: dict[str, int] = {}
     ways: dict[str, Callable[[int], float]] = {
@@ -152,7 +152,7 @@ class Engine:
         count = min(batches * self.batch_size, len(self.data))
         part = replace(self.data, samples=self.data.samples[:count])
         recipe = Recipe(1, self.batch_size, LEARNING_RATES[OPTIMIZER], OPTIMIZER, amp=self.amp)
-        return Trainer(self.model, part, self.targets, recipe, Team(CPU))
+        return Trainer(self.model, part, self.targets, recipe, Distributed(CPU))
 
 
 def make_step(

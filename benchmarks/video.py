@@ -7,8 +7,8 @@ ours    video.py, as a user runs it
 Without --source a clip is made: 1280×720, two faces that move (needs scikit-image, which make test
 installs).
 
-  python benchmarks/video.py --model_path model.pt
-  python benchmarks/video.py --model_path model.pt --source in.mp4
+  python -m benchmarks.video --model_path model.pt
+  python -m benchmarks.video --model_path model.pt --source in.mp4
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from utils import cli
 from utils.parallel import cores
 from utils.recognition.recognizer import Recognizer
@@ -40,7 +38,7 @@ def main() -> int:
     flag = parser.flag
     flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
     flag("--source", "a video file; unset: one is made", None, Path, metavar="FILE")
-    flag("--rounds", "of both ways, in turns", 3, cli.positive, metavar="N")
+    flag("--rounds", "of both ways, in turns", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:

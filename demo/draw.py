@@ -7,7 +7,7 @@ import random
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from utils.data.boxes import Box
+from utils.imaging.geometry import Box
 
 PHOTO = (400, 300)  # width, height in pixels
 

@@ -2,8 +2,8 @@
 
 Everything is made in demo/out, which is emptied first; the photos are served from 127.0.0.1.
 
-  python demo/run.py
-  python demo/run.py --per_class 200 --epochs 40
+  python -m demo.run
+  python -m demo.run --per_class 200 --epochs 40
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from utils.errors import StageError
 
-from demo.pictures import draw_pipeline, draw_results  # noqa: E402
-from demo.sample import make_sample  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.data.annotations import Table  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+from demo.pictures import draw_pipeline, draw_results
+from demo.sample import make_sample
+from utils import cli
+from utils.data.annotations import Table
 
 MARK = ".made-by-the-demo"
 
@@ -44,8 +44,8 @@ class Server(ThreadingHTTPServer):
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.flag("--per_class", "photos of each emotion", 60, cli.positive, metavar="N")
-    parser.flag("--epochs", "of training", 24, cli.positive, metavar="N")
+    parser.flag("--per_class", "photos of each emotion", 60, cli.positive_int, metavar="N")
+    parser.flag("--epochs", "of training", 24, cli.positive_int, metavar="N")
     parser.flag("--output", "made anew each time", ROOT / "demo" / "out", Path, metavar="DIR")
     args = parser.parse_args()
     started = time.monotonic()
@@ -84,7 +84,7 @@ def empty(out: Path) -> Path:
     """The folder, with whatever an earlier demo made in it removed, and nothing else."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).exists():
-            raise cli.StageError(f"--output {out} is not empty, and not of an earlier demo")
+            raise StageError(f"--output {out} is not empty, and not of an earlier demo")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
@@ -97,7 +97,7 @@ def script(out: Path, name: str, *flags: object, expect: int = 0) -> None:
     print("$ python", shlex.join([name, *words]), flush=True)
     status = subprocess.run([sys.executable, str(ROOT / name), *words], cwd=out).returncode
     if status != expect:
-        raise cli.StageError(f"{name} ended with status {status}, not {expect}")
+        raise StageError(f"{name} ended with status {status}, not {expect}")
 
 
 def show_errors(out: Path) -> None:

@@ -17,8 +17,9 @@ from PIL import Image
 
 from demo.draw import draw_photo
 from utils.data.annotations import ANNOTATORS, COLUMNS
-from utils.data.boxes import CORNERS, Box
+from utils.data.boxes import CORNERS
 from utils.emotions import EMOTIONS
+from utils.imaging.geometry import Box
 
 ANNOTATOR_RIGHT = 0.85  # how often one annotator sees what was shown
 CARELESS = 0.05  # how often one draws a box anywhere

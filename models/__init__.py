@@ -9,10 +9,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from utils.cli import StageError
-
 if TYPE_CHECKING:
     from torch import nn
+
+
+class NetworkError(ValueError):
+    """A name that is not a network's, or an image size that a network cannot take."""
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights that cannot be fetched."""
 
 
 class Network(NamedTuple):
@@ -23,16 +29,18 @@ class Network(NamedTuple):
     largest: int | None = None
 
     def takes(self, image_size: int) -> bool:
+        """Return whether the network takes images of this size."""
         return self.smallest <= image_size <= (self.largest or image_size)
 
     def sizes(self) -> str:
-        """The sizes in words, for a message."""
+        """Return the sizes in words, for a message."""
         if self.largest is None:
             return f"{self.smallest} or more"
         return " to ".join(map(str, dict.fromkeys((self.smallest, self.largest))))
 
     def build(self, num_classes: int, image_channel: int) -> nn.Module:
-        # Not imported before it is needed: torch takes seconds, which --help should not.
+        """Build the network with fresh weights."""
+        # Import it now and not before: torch takes seconds, and --help must not.
         module, function = self.builder.split(":")
         return getattr(import_module(f"models.{module}"), function)(num_classes, image_channel)
 
@@ -52,32 +60,39 @@ ALIASES = {"cnn": "emotionnet", "resnet": "resnet18", "efficientnet": "efficient
 
 
 def names() -> str:
-    """All names, with their aliases, for a help text."""
+    """Return all names with their aliases, for a help text."""
     aliases = {name: alias for alias, name in ALIASES.items()}
     return ", ".join(f"{n} (or {aliases[n]})" if n in aliases else n for n in NETWORKS)
 
 
 def full_name(name: str) -> str:
-    """The registered name for a name or alias. Raises StageError for one that is neither."""
+    """Return the registered name for a name or alias. Raise NetworkError for anything else."""
     name = ALIASES.get(name.lower(), name.lower())
     if name not in NETWORKS:
-        raise StageError(f"no network is called {name!r}; there are: {names()}")
+        raise NetworkError(f"no network is called {name!r}; choose from: {names()}")
     return name
 
 
 def create(name: str, num_classes: int, image_channel: int, image_size: int) -> nn.Module:
-    """A network of a registered name, freshly initialised from torch's random state.
+    """Build a network, freshly initialized from torch's random state.
 
-    Raises StageError for a size that the network cannot take.
+    Raise NetworkError for an image size that the network cannot take.
     """
     network = NETWORKS[name]
     if not network.takes(image_size):
-        raise StageError(f"{name} takes images of {network.sizes()} pixels, not {image_size}")
+        raise NetworkError(f"{name} takes images of {network.sizes()} pixels, not {image_size}")
     return network.build(num_classes, image_channel)
 
 
+def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
+    """Build an EfficientNet with ImageNet weights. Raise WeightsError if they cannot be fetched."""
+    from models import efficientnet  # imports torch
+
+    return efficientnet.pretrained(name, num_classes, image_channel)
+
+
 def shapes(name: str, num_classes: int, image_channel: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in the network's state_dict, without making the network."""
+    """Return the shape of every tensor in the network's state_dict, without building it."""
     import torch
 
     with torch.device("meta"):
@@ -86,6 +101,6 @@ def shapes(name: str, num_classes: int, image_channel: int) -> dict[str, tuple[i
 
 
 def head(name: str) -> set[str]:
-    """The keys of the layer that gives the answers: those whose shape is the number of classes'."""
+    """Return the state-dict keys of the classifier head: those with a shape set by num_classes."""
     two, three = shapes(name, 2, 1), shapes(name, 3, 1)
     return {key for key in two if two[key] != three[key]}

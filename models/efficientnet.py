@@ -10,8 +10,8 @@ from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import url_map
 from torch import nn
 
+from models import WeightsError
 from models.dropout import Dropout
-from utils.cli import StageError
 
 
 def efficientnet_b4(num_classes: int, image_channel: int) -> nn.Module:
@@ -32,7 +32,7 @@ def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
 
     They are fetched from the internet, once, into torch's cache. For 1 channel the first layer's
     are summed over the colours: it sees grey as it saw a grey picture. The last layer is new.
-    Raises StageError where fetching fails or brings something else.
+    Raise WeightsError if they cannot be fetched, or are not those weights.
     """
     # Not the library's own `from_pretrained`: it would run whatever a file says.
     try:
@@ -44,9 +44,8 @@ def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
             weights_only=True,
         )
     except (OSError, RuntimeError, UnpicklingError) as error:
-        raise StageError(
-            f"--pretrained: the weights of {name} could not be fetched ({error}); it needs the "
-            f"internet once, or leave the flag out"
+        raise WeightsError(
+            f"the weights of {name} cannot be fetched ({error}); it needs the internet once"
         ) from None
     model = _build(name, num_classes, image_channel)
     if image_channel == 1:

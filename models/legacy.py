@@ -15,7 +15,7 @@ CLASSES = 7  # of the original; its EfficientNets have 1000 outputs, of which th
 USUAL_SIZE, LARGER_SIZE = 48, 96  # pixels; the second for vgg24, which the first is too small for
 
 
-def recognise(
+def identify(
     tensors: Mapping[str, torch.Tensor],
 ) -> tuple[str, int, dict[str, torch.Tensor]] | None:
     """The network, its input channels, and its weights for seven classes, or None."""
@@ -36,6 +36,6 @@ def recognise(
     return None
 
 
-def usual_size(name: str) -> int:
+def default_image_size(name: str) -> int:
     """The image size at which the original trained a network, where it is not told otherwise."""
     return USUAL_SIZE if models.NETWORKS[name].takes(USUAL_SIZE) else LARGER_SIZE

@@ -3,30 +3,27 @@
 The weights become float16, which halves the file and changes no answer that matters; they are read
 as float32 again. The classes can be renamed, in their order.
 
-  python pretrained/make.py model.pt
-  python pretrained/make.py model.pt --classes 분노 혐오 공포 기쁨 중립 슬픔 놀람 --output small.pt
+  python -m pretrained.make model.pt
+  python -m pretrained.make model.pt --classes 분노 혐오 공포 기쁨 중립 슬픔 놀람 --output small.pt
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from utils import cli
-from utils.cli import StageError
-from utils.inference.checkpoint import SHIPPED, Checkpoint
+from utils.errors import StageError
+from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint
 
 
 def parse_args() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("model", help="a model that train.py has made", type=Path)
     parser.flag("--classes", "new names of the classes, in their order", None, str, nargs="+")
-    parser.flag("--output", "the file to write", SHIPPED, Path, metavar="FILE")
+    parser.flag("--output", "the file to write", BUNDLED_MODEL, Path, metavar="FILE")
     return parser.parse_args()
 
 

@@ -7,11 +7,12 @@ import unicodedata
 import pytest
 
 from tests.helpers import box_cell, row, write_table
-from utils.cli import StageError
-from utils.data.annotations import COLUMNS, Once, RowError, Table
-from utils.data.boxes import Box, consensus
+from utils.data.annotations import COLUMNS, NameRegistry, RowError, Table
+from utils.data.boxes import consensus
 from utils.data.error_log import ErrorLog
-from utils.emotions import majority
+from utils.emotions import majority_vote
+from utils.errors import StageError
+from utils.imaging.geometry import Box
 
 
 def read(path, required=("name", "url")):
@@ -31,7 +32,7 @@ def test_columns_go_by_name(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("extra\turl\tname\n1\thttp://x/a\ta.jpg\n", encoding="utf-8")
     [only] = read(path)
-    assert (only["url"], only.name) == ("http://x/a", "a.jpg")
+    assert (only["url"], only.photo_name()) == ("http://x/a", "a.jpg")
 
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
@@ -59,7 +60,7 @@ def test_quoted_cells_with_doubled_quotes_and_tabs(tmp_path):
 def test_names_are_nfc_and_urls_are_not_touched(tmp_path):
     decomposed = unicodedata.normalize("NFD", "a_기쁨_.jpg")
     [only] = read(write_table(tmp_path / "t.tsv", [row(decomposed, "http://x/" + decomposed)]))
-    assert only.name == "a_기쁨_.jpg" and only.asked == "기쁨"
+    assert only.photo_name() == "a_기쁨_.jpg" and only.posed_emotion() == "기쁨"
     assert only["url"] == "http://x/" + decomposed
 
 
@@ -68,8 +69,8 @@ def test_a_row_gives_its_vote_and_box(tmp_path):
     cells["TaskB_result"] = '"' + box_cell(12, 10, 52, 60).replace('"', '""') + '"'
     cells["TaskC_result"] = box_cell(400, 400, 500, 500)
     [only] = read(write_table(tmp_path / "t.tsv", [cells]))
-    assert (only.asked, majority(only.answers)) == ("기쁨", "슬픔")
-    assert consensus(only.boxes) == Box(11, 10, 51, 60)
+    assert (only.posed_emotion(), majority_vote(only.answers())) == ("기쁨", "슬픔")
+    assert consensus(only.boxes()) == Box(11, 10, 51, 60)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +130,12 @@ def test_count_is_known_before_reading(tmp_path):
 
 def test_once_tells_repetition_from_contradiction(tmp_path):
     [first] = Table(write_table(tmp_path / "t.tsv", [row("a.jpg")]), ())
-    once = Once()
-    assert once.first(first, "a", 1) is True
-    assert once.first(first, "b", 1) is True
-    assert once.first(first, "a", 1) is False
+    once = NameRegistry()
+    assert once.is_new(first, "a", 1) is True
+    assert once.is_new(first, "b", 1) is True
+    assert once.is_new(first, "a", 1) is False
     with pytest.raises(RowError, match="earlier row"):
-        once.first(first, "a", 2)
+        once.is_new(first, "a", 2)
 
 
 def test_odd_tables_that_are_tables(tmp_path):

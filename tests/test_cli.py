@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers import command, jpeg, name_of, row, run, write_table
 from utils import cli
+from utils.console import one_line
 
 
 def parser() -> cli.Parser:
@@ -38,13 +39,13 @@ def test_a_switch_of_two_words(words):
 
 
 def test_control_characters_never_reach_the_terminal():
-    assert cli.one_line("a\x1b[2J\r\nb\u202e기쁨") == "a\\x1b[2J\\r\\nb\\u202e기쁨"
+    assert one_line("a\x1b[2J\r\nb\u202e기쁨") == "a\\x1b[2J\\r\\nb\\u202e기쁨"
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", ""])
 def test_positive_refuses(text):
     with pytest.raises(Exception, match="whole number"):
-        cli.positive(text)
+        cli.positive_int(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-0.1", "nan", "inf", "x"])

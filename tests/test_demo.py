@@ -16,7 +16,7 @@ from utils.emotions import EMOTIONS
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
     done = run(
-        "demo/run.py", "--per_class", 14, "--epochs", 1, "--output", folder, cwd=folder.parent
+        "-m", "demo.run", "--per_class", 14, "--epochs", 1, "--output", folder, cwd=folder.parent
     )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

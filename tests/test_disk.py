@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.helpers import jpeg, make_faces, name_of, one_line_error, row, run, tree, write_table
-from utils.cli import StageError
 from utils.data.annotations import Table
-from utils.recognition.video_io import Frame, written
+from utils.errors import StageError
+from utils.recognition.video_io import Frame, open_video_writer
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_disk_that_fills_with_a_video(small_disk):
     colours = np.random.default_rng(0)
     with (
         pytest.raises(StageError, match="is the disk full"),
-        written(small_disk / "x.mp4", (320, 240), 10) as write,
+        open_video_writer(small_disk / "x.mp4", (320, 240), 10) as write,
     ):
         for number in range(30):
             write(Frame(number, number / 10, colours.integers(0, 256, (240, 320, 3), np.uint8)))

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 import cropImages
 import downloadImage
 from tests.helpers import box_cell
-from utils.cli import StageError
 from utils.data.annotations import COLUMNS, RowError, Table
-from utils.data.boxes import Box, BoxError, consensus, parse_boxes, pixels
-from utils.download import Limits
+from utils.data.boxes import consensus, parse_boxes
+from utils.download import DownloadLimits
 from utils.emotions import EMOTIONS
+from utils.errors import StageError
+from utils.imaging.geometry import Box, BoxError, to_pixels
 
 slow = settings(
     max_examples=150,
@@ -79,7 +80,9 @@ def test_a_row_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header
         return
     for row in found:
         for plan in (
-            lambda row: downloadImage.plan(row, output=Path("/o/original"), limits=Limits()),
+            lambda row: downloadImage.plan(
+                row, output=Path("/o/original"), limits=DownloadLimits()
+            ),
             lambda row: cropImages.plan(row, args=Arguments),
         ):
             try:
@@ -102,7 +105,7 @@ def test_any_bytes_are_a_table_or_are_not(tmp_path, content):
         return
     for row in rows:
         with suppress(RowError):
-            assert "/" not in row.name
+            assert "/" not in row.photo_name()
 
 
 @slow
@@ -110,7 +113,7 @@ def test_any_bytes_are_a_table_or_are_not(tmp_path, content):
 def test_a_region_lies_in_its_photo_or_there_is_none(cells, size):
     try:
         found = [parse_boxes(cell) for cell in cells]
-        left, top, right, bottom = pixels(consensus(found), *size)
+        left, top, right, bottom = to_pixels(consensus(found), *size)
     except BoxError:
         return
     assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageOps
 
 from tests.helpers import jpeg
-from utils.files import atomic_file, clear_parts, existing
+from utils.filenames import find_existing
+from utils.files import atomic_file, remove_stale_temp_files
 from utils.imaging.image_io import (
     ImageError,
     open_header,
@@ -140,9 +141,9 @@ def test_preprocess_shape_scale_and_settings(channels):
     how = Preprocess(48, channels)
     pixels = how(Image.new("RGB", (100, 30), (255, 255, 255)))
     assert pixels.shape == (channels, 48, 48) and pixels.dtype == np.uint8
-    scaled = Preprocess.scale(torch.from_numpy(np.array(pixels)))
+    scaled = Preprocess.to_float(torch.from_numpy(np.array(pixels)))
     assert scaled.dtype == torch.float32 and scaled.min() == scaled.max() == 1.0
-    assert Preprocess(**how.settings()) == how
+    assert Preprocess(**how.to_dict()) == how
     for size, count in ((0, 1), (4097, 1), (48, 2)):
         with pytest.raises(ValueError, match="image_"):
             Preprocess(size, count)
@@ -167,19 +168,19 @@ def test_leftovers_are_removed_and_files_in_use_are_not(tmp_path):
     (tmp_path / "photo.jpg").touch()
     with atomic_file(tmp_path / "x.jpg") as file:
         file.write(b"whole")
-        clear_parts(tmp_path)
+        remove_stale_temp_files(tmp_path)
         assert not dead.exists() and Path(file.name).exists()
     assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", "x.jpg"}
-    clear_parts(tmp_path / "none")
+    remove_stale_temp_files(tmp_path / "none")
 
 
 def test_existing_finds_a_name_stored_decomposed(tmp_path):
     import unicodedata
 
     decomposed = tmp_path / unicodedata.normalize("NFD", "기쁨.jpg")
-    assert existing(tmp_path, "기쁨.jpg") == tmp_path / "기쁨.jpg"
+    assert find_existing(tmp_path, "기쁨.jpg") == tmp_path / "기쁨.jpg"
     decomposed.touch()
-    assert existing(tmp_path, "기쁨.jpg").exists()
+    assert find_existing(tmp_path, "기쁨.jpg").exists()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

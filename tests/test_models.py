@@ -12,7 +12,7 @@ import models
 from models.prelu import PReLU
 from tests.helpers import write_no_model
 from tests.originals import EmotionNet
-from utils.cli import StageError
+from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.training.augment import Augment
@@ -82,7 +82,7 @@ def test_names_and_aliases():
 def checkpoint() -> Checkpoint:
     torch.manual_seed(0)
     weights = models.create("emotionnet", 2, 1, 48).state_dict()
-    return Checkpoint("emotionnet", ["기쁨", "슬픔"], Preprocess().settings(), 3, 0.5, weights)
+    return Checkpoint("emotionnet", ["기쁨", "슬픔"], Preprocess().to_dict(), 3, 0.5, weights)
 
 
 def test_checkpoint_is_plain_and_comes_back_whole(tmp_path):

@@ -11,22 +11,22 @@ from PIL import Image
 from skimage.data import astronaut
 
 from tests.helpers import ROOT, make_faces, one_line_error, run
-from utils.inference.checkpoint import SHIPPED, Checkpoint
+from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint
 
 CLASSES = "분노 혐오 공포 기쁨 중립 슬픔 놀람"
 SHA256 = "2518cf9b8ce7ebcbdaf9ef77bc8d24e7dc4dacda7b59e414c3d6662a4c5dc54d"
 
 
 def test_it_is_the_one_that_was_measured():
-    content = SHIPPED.read_bytes()
+    content = BUNDLED_MODEL.read_bytes()
     assert hashlib.sha256(content).hexdigest() == SHA256
     assert len(content) < 25 << 20
     for readme in ("README.md", "README.ko.md"):
         assert SHA256 in (ROOT / readme).read_text(encoding="utf-8")
-    model = Checkpoint.load(SHIPPED)
+    model = Checkpoint.load(BUNDLED_MODEL)
     assert " ".join(model.classes) == CLASSES
     assert {weight.dtype for weight in model.weights.values()} == {torch.float32}
-    stored = torch.load(SHIPPED, weights_only=True)["weights"]
+    stored = torch.load(BUNDLED_MODEL, weights_only=True)["weights"]
     assert {weight.dtype for weight in stored.values()} == {torch.float16}
 
 
@@ -51,19 +51,19 @@ def test_ones_own_model_comes_first(smile):
     (smile / "model.pt").write_bytes(b"mine")
     done = run("emotion.py", "--img", "smile.png", cwd=smile)
     one_line_error(done, "model.pt")
-    done = run("emotion.py", "--img", "smile.png", "--model_path", SHIPPED, cwd=smile)
+    done = run("emotion.py", "--img", "smile.png", "--model_path", BUNDLED_MODEL, cwd=smile)
     assert done.returncode == 0 and done.stderr == ""
 
 
 def test_it_can_be_trained_on(tmp_path):
     for name, count in {"train": 8, "validation": 2}.items():
         make_faces(tmp_path / "data" / name, ["기쁨", "당황"], count)
-    done = run("train.py", "--init", SHIPPED, "--epochs", 1, cwd=tmp_path)
+    done = run("train.py", "--init", BUNDLED_MODEL, "--epochs", 1, cwd=tmp_path)
     assert done.returncode == 0 and "당황" in done.stdout + done.stderr
 
 
 def test_halving_keeps_the_answers_and_renames_the_classes(tmp_path):
-    model = Checkpoint.load(SHIPPED)
+    model = Checkpoint.load(BUNDLED_MODEL)
     model.save(tmp_path / "whole.pt")
     names = [f"{name}!" for name in model.classes]
     make = ("pretrained/make.py", "whole.pt", "--output", "half.pt", "--classes")

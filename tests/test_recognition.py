@@ -23,16 +23,17 @@ from PIL import Image
 import video
 from tests.helpers import command, jpeg, make_faces, one_line_error, run
 from utils import metrics
-from utils.cli import StageError
-from utils.data.dataset import load
-from utils.data.image_folder import find_images, label_images
+from utils.data.dataset import load_dataset
+from utils.data.image_folder import make_samples, scan_class_folders
+from utils.errors import StageError
+from utils.imaging.geometry import add_margin, iou
 from utils.inference.checkpoint import Checkpoint
-from utils.inference.predict import predict, views
-from utils.recognition.face_detection import find_faces, widen
-from utils.recognition.inputs import expand
+from utils.inference.predict import predict_log_probs, tta_views
+from utils.recognition.face_detection import detect_faces
+from utils.recognition.inputs import expand_inputs
 from utils.recognition.recognizer import Recognizer
-from utils.recognition.tracking import Track, Tracker, overlap
-from utils.recognition.video_io import Frame, Video, written
+from utils.recognition.tracking import Track, Tracker
+from utils.recognition.video_io import Frame, VideoReader, open_video_writer
 
 CLASSES = ["기쁨", "분노", "중립"]
 ASTRONAUT = skimage.data.astronaut()
@@ -98,10 +99,10 @@ def test_calibration_finds_how_much_too_sure_a_model_is():
 
 def test_views_of_tta():
     images = torch.arange(2 * 64.0).view(2, 1, 8, 8)
-    assert len(views(images, "none")) == 1
-    plain, mirrored = views(images, "flip")
+    assert len(tta_views(images, "none")) == 1
+    plain, mirrored = tta_views(images, "flip")
     assert torch.equal(plain, images) and torch.equal(mirrored, images.flip(3))
-    ten = views(images, "tencrop")
+    ten = tta_views(images, "tencrop")
     assert len(ten) == 10 and all(view.shape == images.shape for view in ten)
     assert ten[0].mean() < ten[2].mean() < ten[6].mean() and torch.equal(ten[1], ten[0].flip(3))
 
@@ -110,11 +111,13 @@ def test_tta_is_the_mean_over_the_views():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    both = [predict(model, [x]).exp() for x in (images, images.flip(3))]
-    torch.testing.assert_close(predict(model, [images], tta="flip").exp(), sum(both) / 2)
+    both = [predict_log_probs(model, [x]).exp() for x in (images, images.flip(3))]
+    torch.testing.assert_close(predict_log_probs(model, [images], tta="flip").exp(), sum(both) / 2)
     with torch.no_grad():
-        ten = [model(view).softmax(1) for view in views(images / 255, "tencrop")]
-    torch.testing.assert_close(predict(model, [images], tta="tencrop").exp(), sum(ten) / 10)
+        ten = [model(view).softmax(1) for view in tta_views(images / 255, "tencrop")]
+    torch.testing.assert_close(
+        predict_log_probs(model, [images], tta="tencrop").exp(), sum(ten) / 10
+    )
 
 
 # --- test.py
@@ -200,14 +203,14 @@ def test_the_same_face_is_the_same_everywhere(trained, here):
         folder = here / suffix / "기쁨"
         folder.mkdir(parents=True)
         picture.save(folder / f"x.{suffix}", quality=95)
-        samples = label_images(find_images(here / suffix), CLASSES)
-        stored = load(samples, how, "train", here / "store")
-        seen = {"store": stored.images, "test": load(samples, how, "test", None).images}
-        [source], _ = expand([str(folder / f"x.{suffix}")])
+        samples = make_samples(scan_class_folders(here / suffix), CLASSES)
+        stored = load_dataset(samples, how, "train", here / "store")
+        seen = {"store": stored.images, "test": load_dataset(samples, how, "test", None).images}
+        [source], _ = expand_inputs([str(folder / f"x.{suffix}")])
         photo = read_photo(source, how, False, 0.1, 0, False)
         seen["emotion"] = torch.from_numpy(photo.faces[0].copy())[None]
         model = Checkpoint.load(here / "model.pt").build()
-        probs = {name: predict(model, [images]).exp() for name, images in seen.items()}
+        probs = {name: predict_log_probs(model, [images]).exp() for name, images in seen.items()}
         for name, found in probs.items():
             torch.testing.assert_close(found, probs["store"], rtol=0, atol=1e-5, msg=name)
     # Of a photo: cut out by emotion.py, and by video.py, which has the pixels blue first.
@@ -301,7 +304,7 @@ def test_faces_of_a_large_photo_in_its_own_pixels_and_marked(here):
     small_rects, large_rects = ([numbers(face["rect"]) for face in faces] for faces in (a, b))
     assert len(small_rects) == len(large_rects) == 2
     for s, big in zip(small_rects, large_rects, strict=True):
-        assert overlap(tuple(4 * v for v in s), big) > 0.7
+        assert iou(tuple(4 * v for v in s), big) > 0.7
     assert small_rects[0][2] > small_rects[1][2]
     with Image.open(here / "marked/큰.jpg") as marked:
         assert marked.size == (6000, 3600)
@@ -317,11 +320,11 @@ def test_faces_of_a_large_photo_in_its_own_pixels_and_marked(here):
 def test_photos_searched_at_once_do_not_mix():
     grey = np.asarray(two_faces().convert("L"))
     photos = [np.ascontiguousarray(np.roll(grey, 40 * i, 1)[:, : 1500 - 60 * i]) for i in range(12)]
-    alone = [find_faces(photo) for photo in photos]
+    alone = [detect_faces(photo) for photo in photos]
     assert len({str(found) for found in alone}) > 6
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            assert list(pool.map(find_faces, photos)) == alone
+            assert list(pool.map(detect_faces, photos)) == alone
 
 
 def numbers(rect: str) -> tuple[int, ...]:
@@ -331,8 +334,8 @@ def numbers(rect: str) -> tuple[int, ...]:
 def test_smallest_face_and_margin(here):
     photo = two_faces()
     photo.save(here / "x.png")
-    found = find_faces(np.asarray(photo.convert("L")), 0.2)
-    assert len(found) == 1 and len(find_faces(np.asarray(photo.convert("L")), 0.1)) == 2
+    found = detect_faces(np.asarray(photo.convert("L")), 0.2)
+    assert len(found) == 1 and len(detect_faces(np.asarray(photo.convert("L")), 0.1)) == 2
     args = ("--img", "x.png", "--detect_face", "--min_face", 0.2)
     [plain] = json.loads(run("emotion.py", *args, cwd=here).stdout)
     [wide] = json.loads(run("emotion.py", *args, "--margin", 0.2, cwd=here).stdout)
@@ -340,7 +343,7 @@ def test_smallest_face_and_margin(here):
     assert numbers(wide["rect"]) == pytest.approx(
         (x - 0.2 * w, y - 0.2 * h, 1.4 * w, 1.4 * h), abs=2
     )
-    assert widen((0, 0, 10, 10), 0.5, 12, 100) == (0, 0, 12, 15)
+    assert add_margin((0, 0, 10, 10), 0.5, 12, 100) == (0, 0, 12, 15)
 
 
 @pytest.mark.parametrize("script", ["train.py", "test.py", "emotion.py", "video.py"])
@@ -447,7 +450,7 @@ def test_an_odd_size_loses_nothing(tmp_path, width, height):
 
     frame = np.zeros((height, width, 3), np.uint8)
     frame[:, -5:] = frame[-5:] = 255
-    with written(tmp_path / "a/x.mp4", (width, height), 25) as write:
+    with open_video_writer(tmp_path / "a/x.mp4", (width, height), 25) as write:
         for number in range(3):
             write(Frame(number, number / 25, frame))
     seen = cv2.VideoCapture(str(tmp_path / "a/x.mp4")).read()[1]
@@ -472,7 +475,7 @@ def frames_of(path: Path) -> int:
     ],
 )
 def test_a_recording_lasts_as_long_as_what_was_filmed(tmp_path, live, seconds, written_as):
-    with written(tmp_path / "x.mp4", (64, 48), 10, live) as write:
+    with open_video_writer(tmp_path / "x.mp4", (64, 48), 10, live) as write:
         for number, second in enumerate(seconds):
             write(Frame(number, second, np.zeros((48, 64, 3), np.uint8)))
     assert frames_of(tmp_path / "x.mp4") == written_as
@@ -484,7 +487,7 @@ def test_the_time_of_a_frame_is_the_files_own(tmp_path):
     frames[0].save(
         tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=[100, 100, 500, 100]
     )
-    video = Video(str(tmp_path / "x.gif"))
+    video = VideoReader(str(tmp_path / "x.gif"))
     assert [round(frame.seconds, 3) for frame in video] == [0, 0.1, 0.2, 0.7]
     video.close()
 
@@ -556,15 +559,15 @@ def test_a_frames_time_never_goes_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cv2, "VideoCapture", Film)
     (tmp_path / "x.mp4").touch()
-    film = Video(str(tmp_path / "x.mp4"))
+    film = VideoReader(str(tmp_path / "x.mp4"))
     assert [round(frame.seconds, 3) for frame in film] == [0, 0.1, 0.7, 0.7, 0.7, 0.9]
     film.close()
 
 
 def test_overlap_of_rectangles():
-    assert overlap((0, 0, 10, 10), (0, 0, 10, 10)) == 1
-    assert overlap((0, 0, 10, 10), (5, 0, 10, 10)) == pytest.approx(1 / 3)
-    assert overlap((0, 0, 10, 10), (10, 0, 10, 10)) == 0
+    assert iou((0, 0, 10, 10), (0, 0, 10, 10)) == 1
+    assert iou((0, 0, 10, 10), (5, 0, 10, 10)) == pytest.approx(1 / 3)
+    assert iou((0, 0, 10, 10), (10, 0, 10, 10)) == 0
 
 
 def test_a_stream_that_dies_is_told_and_what_was_recorded_stays(here, server):
@@ -598,15 +601,15 @@ def test_words_are_expanded_in_order(tmp_path, monkeypatch):
     for name in ("b.jpg", "a.JPG", "c.txt", "d/e.png", ".hidden.png"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(jpeg())
-    sources, plain = expand(["."])
+    sources, plain = expand_inputs(["."])
     expected = [str(Path(name)) for name in ("a.JPG", "b.jpg", "d/e.png")]
     assert [os.path.normpath(source.name) for source in sources] == expected
     assert [source.relative for source in sources] == expected and not plain
-    assert expand(["b.jpg"])[1] and not expand(["b.jpg", "b.jpg"])[1]
-    [source], plain = expand(["http://x.org/a/../photo.jpg?size=3"])
+    assert expand_inputs(["b.jpg"])[1] and not expand_inputs(["b.jpg", "b.jpg"])[1]
+    [source], plain = expand_inputs(["http://x.org/a/../photo.jpg?size=3"])
     assert source.relative == "photo.jpg" and plain
-    assert [source.relative for source in expand(["b.jpg", ".", "b.jpg"])[0]] == [
+    assert [source.relative for source in expand_inputs(["b.jpg", ".", "b.jpg"])[0]] == [
         "b.jpg", "a.JPG", "b-2.jpg", str(Path("d/e.png")), "b-3.jpg",
     ]  # fmt: skip
     with pytest.raises(StageError):
-        expand(["@c.txt2"])
+        expand_inputs(["@c.txt2"])

@@ -10,11 +10,12 @@ from fractions import Fraction
 import pytest
 
 from tests.helpers import box_cell
-from utils.data.boxes import Box, BoxError, consensus, parse_boxes, pixels
+from utils.data.boxes import consensus, parse_boxes
 from utils.data.image_folder import SPLITS
-from utils.data.split import Photo, by_subject, split
-from utils.emotions import EMOTIONS, asked_emotion, find_emotion, majority
-from utils.files import FileNameError, safe_name
+from utils.data.split import SplitItem, assign_splits, group_by_subject
+from utils.emotions import EMOTIONS, find_emotion, majority_vote, posed_emotion
+from utils.filenames import FileNameError, safe_name
+from utils.imaging.geometry import Box, BoxError, to_pixels
 
 
 def test_class_index_is_the_sorted_order():
@@ -34,12 +35,12 @@ def test_no_emotion_or_several_is_none(text):
 
 
 def test_emotion_asked_for_is_the_part_of_the_name_that_is_one():
-    assert asked_emotion("a1_여_20_상처_실내_2020.jpg") == "상처"
-    assert asked_emotion("a1_여_20_상처_불안한 곳_2020.jpg") == "상처"
-    assert asked_emotion(unicodedata.normalize("NFD", "a1_여_20_중립_실내_2020.jpg")) == "중립"
-    assert asked_emotion("my 기쁨 photo.jpg") == "기쁨"
-    assert asked_emotion("a1_상처_기쁨_.jpg") is None
-    assert asked_emotion("photo.jpg") is None
+    assert posed_emotion("a1_여_20_상처_실내_2020.jpg") == "상처"
+    assert posed_emotion("a1_여_20_상처_불안한 곳_2020.jpg") == "상처"
+    assert posed_emotion(unicodedata.normalize("NFD", "a1_여_20_중립_실내_2020.jpg")) == "중립"
+    assert posed_emotion("my 기쁨 photo.jpg") == "기쁨"
+    assert posed_emotion("a1_상처_기쁨_.jpg") is None
+    assert posed_emotion("photo.jpg") is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_emotion_asked_for_is_the_part_of_the_name_that_is_one():
     ],
 )
 def test_majority(answers, expected):
-    assert majority(answers.split()) == expected
+    assert majority_vote(answers.split()) == expected
 
 
 BOX = '"minX": 1, "minY": 2.5, "maxX": 30, "maxY": 40'
@@ -115,8 +116,8 @@ def test_consensus_takes_the_face_on_which_annotators_agree():
 
 
 def test_pixels_are_clamped_and_rounded():
-    assert pixels(Box(-5, 3.4, 99.6, 300), 100, 80) == (0, 3, 100, 80)
-    assert pixels(Box(0.4, 0.6, 10, 10), 100, 80) == (0, 1, 10, 10)
+    assert to_pixels(Box(-5, 3.4, 99.6, 300), 100, 80) == (0, 3, 100, 80)
+    assert to_pixels(Box(0.4, 0.6, 10, 10), 100, 80) == (0, 1, 10, 10)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_pixels_are_clamped_and_rounded():
 )
 def test_nothing_left_is_an_error(box):
     with pytest.raises(BoxError, match="100×80"):
-        pixels(box, 100, 80)
+        to_pixels(box, 100, 80)
 
 
 def test_box_cell_helper_reads_back():
@@ -154,8 +155,10 @@ RATIO = [Fraction(80), Fraction(10), Fraction(10)]
 
 
 def test_the_split_rounds_down_for_validation_and_test():
-    photos = [Photo("x", f"{i}") for i in range(29)] + [Photo("y", f"{i}") for i in range(9)]
-    sets = split(photos, [], RATIO, 0)
+    photos = [SplitItem("x", f"{i}") for i in range(29)] + [
+        SplitItem("y", f"{i}") for i in range(9)
+    ]
+    sets = assign_splits(photos, [], RATIO, 0)
     counts = Counter((photo.label, name) for photo, name in zip(photos, sets, strict=True))
     assert counts == {
         ("x", "train"): 25, ("x", "validation"): 2, ("x", "test"): 2, ("y", "train"): 9
@@ -163,13 +166,17 @@ def test_the_split_rounds_down_for_validation_and_test():
 
 
 def test_the_split_does_not_depend_on_the_order_of_the_photos():
-    photos = [Photo(label, f"{i % 30}_{i}.jpg") for label in "xy" for i in range(300)]
+    photos = [SplitItem(label, f"{i % 30}_{i}.jpg") for label in "xy" for i in range(300)]
     shuffled = random.Random(1).sample(photos, len(photos))
-    for together in (lambda photos: [], lambda photos: by_subject(photos).values()):
-        one = dict(zip(photos, split(photos, together(photos), RATIO, 3), strict=True))
-        two = dict(zip(shuffled, split(shuffled, together(shuffled), RATIO, 3), strict=True))
+    for together in (lambda photos: [], lambda photos: group_by_subject(photos).values()):
+        one = dict(zip(photos, assign_splits(photos, together(photos), RATIO, 3), strict=True))
+        two = dict(
+            zip(shuffled, assign_splits(shuffled, together(shuffled), RATIO, 3), strict=True)
+        )
         assert one == two
-        assert one != dict(zip(photos, split(photos, together(photos), RATIO, 4), strict=True))
+        assert one != dict(
+            zip(photos, assign_splits(photos, together(photos), RATIO, 4), strict=True)
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -178,9 +185,9 @@ def test_subjects_are_split_close_to_the_ratio_in_each_class(seed):
     labels = chance.choices("uvwxyz", weights=(1, 2, 3, 4, 5, 6), k=20000)
     people = [chance.expovariate(1) for _ in range(300)]  # some have many photos, most few
     who = chance.choices(range(300), weights=people, k=20000)
-    photos = [Photo(a, f"{b}_{i}") for i, (a, b) in enumerate(zip(labels, who, strict=True))]
-    subjects = by_subject(photos)
-    sets = split(photos, subjects.values(), RATIO, seed)
+    photos = [SplitItem(a, f"{b}_{i}") for i, (a, b) in enumerate(zip(labels, who, strict=True))]
+    subjects = group_by_subject(photos)
+    sets = assign_splits(photos, subjects.values(), RATIO, seed)
     assert all(len({sets[i] for i in group}) == 1 for group in subjects.values())
     counts = Counter((photo.label, name) for photo, name in zip(photos, sets, strict=True))
     for label, total in Counter(labels).items():
@@ -192,7 +199,7 @@ def test_subjects_are_split_close_to_the_ratio_in_each_class(seed):
 
 
 def test_groups_with_a_common_photo_are_one():
-    photos = [Photo("x", f"{i}") for i in range(100)]
-    sets = split(photos, [[0, 1], [1, 2], [50, 51], [2, 50], [7]], RATIO, 0)
+    photos = [SplitItem("x", f"{i}") for i in range(100)]
+    sets = assign_splits(photos, [[0, 1], [1, 2], [50, 51], [2, 50], [7]], RATIO, 0)
     assert len({sets[i] for i in (0, 1, 2, 50, 51)}) == 1
     assert Counter(sets) == {"train": 80, "validation": 10, "test": 10}

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.helpers import ROOT, make_faces
 from utils.data import dataset as store
 from utils.data import decode
-from utils.data.image_folder import find_images, label_images
+from utils.data.image_folder import make_samples, scan_class_folders
 from utils.imaging.preprocess import Preprocess
 
 HOW = Preprocess(32, 1)
@@ -26,8 +26,8 @@ CPU = torch.device("cpu")
 
 
 def load(root: Path, folder: Path | None, how: Preprocess = HOW) -> store.Dataset:
-    images = find_images(root)
-    return store.load(label_images(images, list(images)), how, "train", folder)
+    images = scan_class_folders(root)
+    return store.load_dataset(make_samples(images, list(images)), how, "train", folder)
 
 
 def taken(data: store.Dataset, order: list[list[int]]) -> list[torch.Tensor]:

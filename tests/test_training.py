@@ -39,16 +39,18 @@ from tests.helpers import (
     write_table,
 )
 from tests.originals import ORIGINALS
-from utils.cli import StageError
 from utils.data.dataset import Dataset
 from utils.data.image_folder import Sample
 from utils.emotions import EMOTIONS
+from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.training import amp as precision
 from utils.training import optim, targets
 from utils.training.augment import Augment
-from utils.training.distributed import Team
+from utils.training.distillation import Teacher
+from utils.training.distributed import Distributed
+from utils.training.ema import Ema
 from utils.training.run_folder import Run
 from utils.training.trainer import Recipe, Trainer
 
@@ -202,15 +204,15 @@ def test_a_model_of_no_run_is_not_lost(few, tmp_path):
 
 
 def test_a_run_goes_on_with_other_settings_where_they_are_given(few):
-    from utils.data.dataset import load
-    from utils.data.image_folder import find_images, label_images
+    from utils.data.dataset import load_dataset
+    from utils.data.image_folder import make_samples, scan_class_folders
 
-    faces = label_images(find_images(few / "train"), ["기쁨", "분노"])
-    images = load(faces, Preprocess(32, 1), "train", None)
+    faces = make_samples(scan_class_folders(few / "train"), ["기쁨", "분노"])
+    images = load_dataset(faces, Preprocess(32, 1), "train", None)
 
     def trainer(decay: float, momentum: float) -> Trainer:
         recipe = Recipe(2, 4, 0.1, "sgd", decay, momentum)
-        team = Team(torch.device("cpu"))
+        team = Distributed(torch.device("cpu"))
         return Trainer(nn.Linear(2, 2), images, torch.eye(2), recipe, team)
 
     before, after = trainer(5e-4, 0.9), trainer(0.1, 0.5)
@@ -454,7 +456,7 @@ def test_init_starts_from_a_model_and_makes_its_last_layer_anew(data, few, undis
 def test_the_last_layer_goes_by_class_name():
     torch.manual_seed(0)
     old = models.create("vgg19", 3, 1, 32).eval()
-    how = Preprocess(32, 1).settings()
+    how = Preprocess(32, 1).to_dict()
     checkpoint = Checkpoint("vgg19", ["a", "b", "c"], how, 1, 0.5, old.state_dict())
     new = models.create("vgg19", 2, 1, 32).eval()
     assert checkpoint.start(new, ["c", "a"]) == []
@@ -593,7 +595,7 @@ def test_votes_are_the_three_annotators_answers(tmp_path):
     rows = [row(name_of("기쁨", i), seen=answers) for i, answers in enumerate(seen)]
     table = write_table(tmp_path / "t.tsv", [*rows, row("기쁨_other.jpg")])
     samples = [Sample(Path("기쁨") / name_of("기쁨", i), 0) for i in (*range(5), 9)]
-    probabilities, found = targets.votes(table, samples, ["기쁨", "중립"])
+    probabilities, found = targets.vote_targets(table, samples, ["기쁨", "중립"])
     third = 1 / 3
     # By the table; the third one's majority is not its folder, the fourth has a class not known
     # here, the fifth has no majority, and the sixth no row.
@@ -616,7 +618,7 @@ def test_training_on_votes(data, tmp_path):
 
 def test_ema_follows_closely_first_and_slowly_later():
     model = nn.BatchNorm1d(1)
-    average = optim.Ema(model, 0.99)
+    average = Ema(model, 0.99)
     nn.init.zeros_(model.weight)
     average.update(model)
     assert average.model.weight.item() == pytest.approx(2 / 11)
@@ -671,7 +673,7 @@ def teacher_of_three(path: Path) -> Checkpoint:
     torch.manual_seed(1)
     model = models.create("emotionnet", 3, 1, 48)
     model.fc3.weight.data *= 9
-    how = Preprocess(48, 1).settings()
+    how = Preprocess(48, 1).to_dict()
     checkpoint = Checkpoint("emotionnet", CLASSES[::-1], how, 1, 0.5, model.state_dict(), 2.0)
     checkpoint.save(path)
     return checkpoint
@@ -679,7 +681,7 @@ def teacher_of_three(path: Path) -> Checkpoint:
 
 def test_a_teachers_answers_count_their_share_by_class_name(tmp_path):
     checkpoint = teacher_of_three(tmp_path / "teacher.pt")
-    teacher = targets.Teacher(tmp_path / "teacher.pt", CLASSES, Preprocess(48, 1), 0.25)
+    teacher = Teacher(tmp_path / "teacher.pt", CLASSES, Preprocess(48, 1), 0.25)
     images, labels = torch.rand(5, 1, 48, 48), torch.eye(3)[[0, 1, 2, 0, 1]]
     with torch.no_grad():
         answers = (checkpoint.build()(images) / 2).softmax(1)[:, [2, 1, 0]]
@@ -712,11 +714,11 @@ def test_a_teacher_of_another_task_is_refused(data, few, tmp_path):
 
 def test_accumulation_does_what_one_large_batch_does(data):
     """Without anything random in the network, two batches of 8 a step are one of 16."""
-    from utils.data.dataset import load
-    from utils.data.image_folder import find_images, label_images
+    from utils.data.dataset import load_dataset
+    from utils.data.image_folder import make_samples, scan_class_folders
 
-    faces = find_images(data / "train")
-    images = load(label_images(faces, list(faces)), Preprocess(32, 1), "train", None)
+    faces = scan_class_folders(data / "train")
+    images = load_dataset(make_samples(faces, list(faces)), Preprocess(32, 1), "train", None)
     assert len(images) == 69
     losses = []
     for size, accumulate in ((16, 1), (8, 2)):
@@ -725,7 +727,7 @@ def test_accumulation_does_what_one_large_batch_does(data):
         plain = Augment(flip=False, rotation=0)
         recipe = Recipe(1, size, 0.01, "sgd", accumulate=accumulate, augment=plain)
         trainer = Trainer(model, images, targets.one_hot(images.samples, CLASSES), recipe,
-                          Team(torch.device("cpu")))  # fmt: skip
+                          Distributed(torch.device("cpu")))  # fmt: skip
         losses.append(trainer.train_epoch(lambda: None, "")[0])
         assert trainer.steps_an_epoch == 5
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -750,7 +752,7 @@ def test_a_training_is_what_it_is_defined_as():
     )  # fmt: skip
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     plain, average = copy.deepcopy(model), copy.deepcopy(model)
-    trainer = Trainer(model, data, answers, recipe, Team(torch.device("cpu")), weights)
+    trainer = Trainer(model, data, answers, recipe, Distributed(torch.device("cpu")), weights)
     plans = [
         [trainer._plan(epoch, *batch) for batch in enumerate(trainer._order(epoch))]
         for epoch in (1, 2)
@@ -795,7 +797,7 @@ def test_every_flag_of_a_training_reaches_it():
     words += " --label_smoothing 0.15 --mixup 0.7 --compile --seed 8 --class_weights inverse"
     words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
     args = train.parse_args(words.split())
-    model, team = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), Team(torch.device("cpu"))
+    model, team = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), Distributed(torch.device("cpu"))
     trainer = train.make_trainer(args, team, model, CLASSES, small_set(13), None, None)
     assert trainer.recipe == Recipe(
         epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
@@ -815,7 +817,9 @@ def test_bf16_is_chosen_where_it_is_faster(monkeypatch, hardware, gain, chosen):
     monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: hardware)
     seconds = {"off": gain, "bf16": 1}
     monkeypatch.setattr(precision, "_seconds", lambda model, batch, amp: seconds[amp])
-    assert precision.choose("auto", nn.Linear(1, 1), (8, 1, 8, 8), torch.device("cpu")) == chosen
+    assert (
+        precision.resolve_amp("auto", nn.Linear(1, 1), (8, 1, 8, 8), torch.device("cpu")) == chosen
+    )
 
 
 def test_a_run_killed_before_it_kept_its_best_epoch_keeps_it(few, tmp_path):
@@ -834,16 +838,16 @@ def test_of_rows_of_one_name_the_first_good_one_has_the_votes(tmp_path):
     seen = ("기쁨 기쁨 x", "기쁨 기쁨 기쁨", "기쁨 기쁨 중립")
     table = write_table(tmp_path / "t.tsv", [row("a_기쁨_.jpg", seen=words) for words in seen])
     samples = [Sample(Path("a_기쁨_.jpg"), 0)]
-    found, count = targets.votes(table, samples, CLASSES)
+    found, count = targets.vote_targets(table, samples, CLASSES)
     assert count == 1 and found.tolist() == [[1, 0, 0]]
 
 
 def test_reduced_precision_is_measured_or_told():
     cpu, model = torch.device("cpu"), models.create("emotionnet", 7, 1, 48)
     before = torch.get_rng_state()
-    assert precision.choose("auto", model, (8, 1, 48, 48), cpu) in ("off", "bf16")
+    assert precision.resolve_amp("auto", model, (8, 1, 48, 48), cpu) in ("off", "bf16")
     assert torch.equal(torch.get_rng_state(), before)
-    assert precision.choose("fp16", model, (8, 1, 48, 48), cpu) == "fp16"
+    assert precision.resolve_amp("fp16", model, (8, 1, 48, 48), cpu) == "fp16"
 
 
 def test_bf16_trains(data, tmp_path):

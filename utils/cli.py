@@ -1,4 +1,4 @@
-"""What every script shares with the shell: flags, one-line errors, bars and exit statuses."""
+"""The command line that all scripts share: flags, exit statuses and one-line errors."""
 
 from __future__ import annotations
 
@@ -7,67 +7,70 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from tqdm import tqdm
+from utils.console import is_primary_process, one_line
+from utils.errors import StageError, describe_os_error
 
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
-LARGEST = 1e9  # of any number in a flag: above, something beneath would overflow
-LEADS = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
-MAX_SIDE = 4096  # pixels of a network's input
-LONGEST_LINE = 1000  # letters
-SHOWN_FAILURES = 5  # lines on the screen; the log has them all
+MAX_NUMBER = 1e9  # of any number in a flag; a larger one would overflow somewhere
 
-
-class StageError(Exception):
-    """What keeps a stage from running, told to the user in one line: what, where, what to do."""
+Number = TypeVar("Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes its description from a script's docstring and tells what is wrong in one line."""
+    """An argument parser with a script's docstring as its description and one-line errors."""
 
-    def __init__(self, docstring: str) -> None:
+    def __init__(self, docstring: str | None) -> None:
         super().__init__(
             description=docstring,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        self._into: argparse._ActionsContainer = self
+        self._group: argparse._ActionsContainer = self
 
     def section(self, title: str) -> None:
-        """The flags that follow stand below this title in --help."""
-        self._into = self.add_argument_group(title)
+        """Start a group of flags with this title in --help."""
+        self._group = self.add_argument_group(title)
 
     def error(self, message: str) -> NoReturn:
+        """Print a problem with the command line in one line and exit with status 2."""
         self.exit(COULD_NOT_RUN, f"{self.prog}: error: {one_line(message)} (see --help)\n")
 
-    def flag(self, name: str, help: str, default: object, type: Callable, **more: object) -> None:
-        """A flag whose help ends with its default, as the seed's list of them does."""
+    def flag(
+        self, name: str, help: str, default: object, type: Callable[[str], Any], **options: Any
+    ) -> None:
+        """Add a flag. Its help text ends with its default in parentheses."""
         text = " ".join(map(str, default)) if isinstance(default, list) else default
         shown = f" ({text})".replace("%", "%%") if default is not None else ""
-        self._into.add_argument(name, help=help + shown, default=default, type=type, **more)
+        self._group.add_argument(name, help=help + shown, default=default, type=type, **options)
 
     def switch(self, name: str, help: str, default: bool) -> None:
-        """A yes/no flag in every spelling people try: --x, --x False, --x=0, --no-x, --no_x."""
+        """Add a yes/no flag that takes every usual spelling: --x, --x False, --x=0, --no-x."""
         self.flag(name, help, default, boolean, nargs="?", const=True, metavar="BOOL")
         word = name.removeprefix("--")
-        for no in dict.fromkeys((f"--no-{word.replace('_', '-')}", f"--no_{word}")):
-            self._into.add_argument(no, dest=word, action="store_false", help=argparse.SUPPRESS)
+        for negative in dict.fromkeys((f"--no-{word.replace('_', '-')}", f"--no_{word}")):
+            self._group.add_argument(
+                negative, dest=word, action="store_false", help=argparse.SUPPRESS
+            )
 
     def device_flags(self) -> None:
-        self.switch("--gpu", "use a GPU where the system has one; --no-gpu: never", True)
-        self.flag("--cuda_idx", "which GPU, counted from 0", 0, whole, metavar="N")
+        """Add --gpu and --cuda_idx."""
+        self.switch("--gpu", "use a GPU if the system has one (--no-gpu: never)", True)
+        self.flag("--cuda_idx", "index of the GPU, from 0", 0, non_negative_int, metavar="N")
 
-    def original_size_flag(self) -> None:
-        what = "of a checkpoint of the original, which does not say; others know it"
-        self.flag("--image_size", what, None, side, metavar="PIXELS")
+    def reference_size_flag(self, max_side: int) -> None:
+        """Add the --image_size of a reference checkpoint, whose file does not hold its size."""
+        text = "input size of a reference checkpoint; other model files hold theirs"
+        self.flag("--image_size", text, None, int_between(1, max_side), metavar="PIXELS")
 
     def log_dir_flag(self) -> None:
-        self.flag("--log_dir", "where the error logs are written", Path(), Path, metavar="DIR")
+        """Add --log_dir."""
+        self.flag("--log_dir", "folder for the error logs", Path(), Path, metavar="DIR")
 
 
 def boolean(text: str) -> bool:
-    """True or False from any common spelling of them, for argparse."""
+    """Return True or False from any common spelling, for argparse."""
     word = text.strip().lower()
     if word in ("true", "yes", "on", "1", "y", "t"):
         return True
@@ -77,114 +80,77 @@ def boolean(text: str) -> bool:
 
 
 def _number(
-    kind: type, smallest: float, allow_smallest: bool, name: str, largest: float = LARGEST
-) -> Callable:
-    def convert(text: str) -> float:
+    kind: Callable[[str], Number],
+    minimum: float,
+    description: str,
+    maximum: float = MAX_NUMBER,
+    exclude_minimum: bool = False,
+) -> Callable[[str], Number]:
+    def convert(text: str) -> Number:
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {name}") from None
-        if not smallest <= value <= largest or (value == smallest and not allow_smallest):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {name}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {description}") from None
+        if not minimum <= value <= maximum or (value == minimum and exclude_minimum):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {description}")
         return value
 
     return convert
 
 
-whole = _number(int, 0, True, "whole number of 0 or more")
-positive = _number(int, 1, True, "whole number of 1 or more")
-side = _number(int, 1, True, f"whole number from 1 to {MAX_SIDE}", MAX_SIDE)
-per_cent = _number(int, 1, True, "whole number from 1 to 100", 100)
-positive_float = _number(float, 0, False, "number above 0")
-not_negative = _number(float, 0, True, "number of 0 or more")
-share = _number(float, 0, True, "number from 0 to 1", 1)
-part = _number(float, 0, True, "number from 0 to 0.99", 0.99)
+def int_between(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return an argparse type that takes whole numbers from `minimum` to `maximum`."""
+    return _number(int, minimum, f"whole number from {minimum} to {maximum}", maximum)
 
 
-def one_line(text: object) -> str:
-    """Any text as one line that is safe on a terminal: control characters become escapes.
-
-    What is longer than anybody reads is cut: a server may send 60 KB as the reason of a refusal.
-    """
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: LONGEST_LINE + 1])
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
-
-
-def say(message: object) -> None:
-    """A line for the person at the terminal (stderr), clear of any bar that is being drawn."""
-    if LEADS:
-        tqdm.write(one_line(message), file=sys.stderr)
-
-
-class Bar(tqdm):
-    """A bar on stderr with a rate and a count of failures; silent where stderr is no terminal."""
-
-    def __init__(
-        self, total: int, description: str, unit: str = "photo", leave: bool = True
-    ) -> None:
-        """`leave`: the full bar stays on the screen; False where a line will say the same."""
-        super().__init__(
-            total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True,
-            leave=leave,
-            # None: where stderr is no terminal
-            disable=None if description and LEADS else True,
-        )  # fmt: skip
-        self.failures = 0
-
-    def fail(self, what: object, why: object) -> None:
-        """Count one failure and tell the first few; the rest are only in the stage's log."""
-        self.failures += 1
-        if self.failures <= SHOWN_FAILURES:
-            say(f"failed: {what}: {why}")
-        elif self.failures == SHOWN_FAILURES + 1:
-            say("more failures follow: all of them are in the log")
-        self.set_postfix(failed=self.failures, refresh=False)
+non_negative_int = _number(int, 0, "whole number of 0 or more")
+positive_int = _number(int, 1, "whole number of 1 or more")
+percent = int_between(1, 100)
+positive_float = _number(float, 0, "number above 0", exclude_minimum=True)
+non_negative_float = _number(float, 0, "number of 0 or more")
+fraction = _number(float, 0, "number from 0 to 1", 1)
+fraction_below_one = _number(float, 0, "number from 0 to 0.99", 0.99)
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a script's `main` and leave with its exit status; no traceback for what is not a bug."""
+    """Run a script's `main` and exit with its status; print expected problems as one line."""
     _use_utf8()
     script = Path(sys.argv[0]).name
     try:
         status = main()
         sys.stdout.flush()
     except StageError as problem:
-        status = _stop(script, problem)
+        status = _report(script, problem)
     except KeyboardInterrupt as interrupt:
         what = interrupt.args[0] if interrupt.args else "run it again to finish"
         print(f"{script}: interrupted; {what}", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); python would complain once more at exit.
+        # The reader of our output has gone (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = SOME_FAILED
     except OSError as error:
-        status = _stop(script, describe(error))
+        status = _report(script, describe_os_error(error))
     if status in (COULD_NOT_RUN, INTERRUPTED):
-        # Threads that wait for a server would hold a plain exit back until it answers.
+        # A plain exit would wait for threads that wait for a server.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
 
-def describe(error: OSError) -> str:
-    """An operating system's error as `path: reason`, without its number."""
-    reason = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {reason}" if error.filename else reason
-
-
-def _stop(script: str, message: object) -> int:
-    who = script if LEADS else f"{script} (rank {os.environ['RANK']})"
-    print(f"{who}: error: {one_line(message)}", file=sys.stderr)
+def _report(script: str, message: object) -> int:
+    name = script if is_primary_process() else f"{script} (rank {os.environ['RANK']})"
+    print(f"{name}: error: {one_line(message)}", file=sys.stderr)
     return COULD_NOT_RUN
 
 
 def _use_utf8() -> None:
-    """Hangul in file names and on stdout under any locale.
+    """Use UTF-8 for file names and output under any locale.
 
-    Outside UTF-8 locales Python cannot even name the files, which only a restart in its UTF-8
-    mode mends; the guard keeps an interpreter that ignores `-X utf8` from restarting for ever.
+    Outside UTF-8 locales Python cannot even name a file in Hangul; only a restart in its UTF-8
+    mode helps. The check of the flag keeps an interpreter that ignores `-X utf8` from restarting
+    for ever.
     """
     if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

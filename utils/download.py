@@ -14,6 +14,11 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
 import certifi
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -28,18 +33,18 @@ from urllib3.exceptions import (
 )
 
 from utils import __version__
-from utils.cli import one_line
+from utils.console import one_line
 
 USER_AGENT = f"facial-emotion-recognition/{__version__} (dataset download)"
 CHUNK = 1 << 18
 MOST_REDIRECTS = 10
-BUSY = (408, 425, 429)  # statuses below 500 that may pass
+RETRY_STATUSES = (408, 425, 429)  # statuses below 500 that may pass
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two tries, doubled each time
 SMALL = 1 << 16  # bytes of a refusal that are read to the end, so that its connection can be reused
 KEPT_ALIVE, KEPT_HOSTS = 32, 8  # idle connections a host, and hosts that have some
 
 
-class Limits(NamedTuple):
+class DownloadLimits(NamedTuple):
     """What one file may cost."""
 
     timeout: float = 30  # seconds for a connection, and for each next piece of the answer
@@ -48,7 +53,7 @@ class Limits(NamedTuple):
     retries: int = 3
 
 
-class FetchError(Exception):
+class DownloadError(Exception):
     """Why a file did not arrive."""
 
     def __init__(self, reason: str, may_pass: bool = True, wait: float = 0) -> None:
@@ -57,10 +62,22 @@ class FetchError(Exception):
         self.may_pass, self.wait = may_pass, wait
 
 
-def fetch(
+def allow_open_files(count: int) -> None:
+    """Let this process open that many files and connections, as far as the system allows.
+
+    Some systems start with 256, which a download that keeps its connections alive can reach.
+    """
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        if soft != resource.RLIM_INFINITY and soft < limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def download(
     url: str,
     file: BinaryIO,
-    limits: Limits,
+    limits: DownloadLimits,
     check: Callable[[BinaryIO, bool], None] = lambda file, complete: None,
 ) -> None:
     """Write what the URL holds to the file, which is empty and open for writing.
@@ -82,15 +99,15 @@ def fetch(
             try:
                 check(file, complete)
             except ValueError as error:
-                raise FetchError(str(error)) from None
+                raise DownloadError(str(error)) from None
             return
-        except FetchError as error:
+        except DownloadError as error:
             pause = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT) * random.uniform(0.5, 1)
             pause = max(pause, error.wait)
             if not error.may_pass or tries > limits.retries or time.monotonic() + pause > end:
                 asked = f", asks to wait {error.wait:.0f} seconds" if error.wait else ""
                 often = f" (tried {tries} times)" if tries > 1 else ""
-                raise FetchError(f"{error}{asked}{often}", error.may_pass) from None
+                raise DownloadError(f"{error}{asked}{often}", error.may_pass) from None
         file.seek(0)
         file.truncate()
         time.sleep(pause)
@@ -105,13 +122,13 @@ def host_of(url: str) -> str:
     raise ValueError(f"{url!r} is not an http or https address")
 
 
-def _try(url: str, file: BinaryIO, limits: Limits, end: float) -> bool:
+def _try(url: str, file: BinaryIO, limits: DownloadLimits, end: float) -> bool:
     """One request, and those that it is redirected to. Returns whether a length was announced."""
     for _ in range(MOST_REDIRECTS + 1):
         try:
             pool = _pool(_proxy(url))
         except ValueError as error:
-            raise FetchError(str(error), may_pass=False) from None
+            raise DownloadError(str(error), may_pass=False) from None
         seconds = min(limits.timeout, max(end - time.monotonic(), 0.1))
         with _Watch(end) as watch:
             try:
@@ -129,13 +146,13 @@ def _try(url: str, file: BinaryIO, limits: Limits, end: float) -> bool:
                     announced = None if location else _receive(response, file, limits)
                     _finish(response)
                 problem = None
-            except (HTTPError, ValueError, FetchError) as error:
+            except (HTTPError, ValueError, DownloadError) as error:
                 problem = error
         if watch.shut:  # which can look like any problem, or like none
             late = f"not complete after {limits.deadline:g} seconds: {file.tell():,} bytes"
-            raise FetchError(late, may_pass=False)
+            raise DownloadError(late, may_pass=False)
         if problem:
-            translate = not isinstance(problem, FetchError)
+            translate = not isinstance(problem, DownloadError)
             raise _translated(problem, file.tell(), limits.timeout) if translate else problem
         if not location:
             return announced
@@ -145,20 +162,20 @@ def _try(url: str, file: BinaryIO, limits: Limits, end: float) -> bool:
             url = urljoin(url, location)
         except ValueError:
             told = f"redirected to {location!r}, which is no address"
-            raise FetchError(told, may_pass=False) from None
-    raise FetchError(f"more than {MOST_REDIRECTS} redirects", may_pass=False)
+            raise DownloadError(told, may_pass=False) from None
+    raise DownloadError(f"more than {MOST_REDIRECTS} redirects", may_pass=False)
 
 
-def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: Limits) -> bool:
+def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: DownloadLimits) -> bool:
     if response.status != 200:
         _finish(response)
-        raise FetchError(
+        raise DownloadError(
             f"HTTP status {response.status} {one_line(response.reason or '')}".rstrip(),
-            may_pass=response.status in BUSY or response.status >= 500,
+            may_pass=response.status in RETRY_STATUSES or response.status >= 500,
             wait=_retry_after(response),
         )
     announced = _announced(response)
-    too_large = FetchError(f"larger than {limits.max_bytes / 2**20:g} MB", may_pass=False)
+    too_large = DownloadError(f"larger than {limits.max_bytes / 2**20:g} MB", may_pass=False)
     if announced and announced > limits.max_bytes:
         raise too_large
     while chunk := response.read1(CHUNK):
@@ -167,7 +184,7 @@ def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: Limits)
             raise too_large
     arrived = response.tell()  # on the wire, which counts where the server compresses
     if announced is not None and arrived != announced:
-        raise FetchError(f"truncated: {arrived:,} of {announced:,} bytes")
+        raise DownloadError(f"truncated: {arrived:,} of {announced:,} bytes")
     return announced is not None
 
 
@@ -192,20 +209,20 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
         return 0
 
 
-def _translated(error: Exception, received: int, timeout: float) -> FetchError:
+def _translated(error: Exception, received: int, timeout: float) -> DownloadError:
     if isinstance(error, NewConnectionError):
-        return FetchError(f"connection failed: {_root_cause(error)}")
+        return DownloadError(f"connection failed: {_root_cause(error)}")
     if isinstance(error, ConnectTimeoutError):
-        return FetchError(f"no connection in {timeout:g} seconds")
+        return DownloadError(f"no connection in {timeout:g} seconds")
     if isinstance(error, ReadTimeoutError):
         if received:
-            return FetchError(f"stalled after {received:,} bytes")
-        return FetchError(f"no answer for {timeout:g} seconds")
+            return DownloadError(f"stalled after {received:,} bytes")
+        return DownloadError(f"no answer for {timeout:g} seconds")
     if isinstance(error, (SSLError, LocationValueError, ValueError)):
-        return FetchError(f"the request failed: {_root_cause(error)}", may_pass=False)
+        return DownloadError(f"the request failed: {_root_cause(error)}", may_pass=False)
     if received:
-        return FetchError(f"broken off after {received:,} bytes")
-    return FetchError(f"connection failed: {_root_cause(error)}")
+        return DownloadError(f"broken off after {received:,} bytes")
+    return DownloadError(f"connection failed: {_root_cause(error)}")
 
 
 def _root_cause(error: BaseException) -> str:

@@ -13,68 +13,78 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 
 class WorkerKilledError(Exception):
     """The process that did a job was killed, and so was the next one that tried it."""
 
 
+class HasArguments(Protocol):
+    """A job that carries the arguments of the function that does it."""
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The positional arguments."""
+
+
+SomeJob = TypeVar("SomeJob", bound=HasArguments)
+
+
 def bounded_map(
     executor: Executor,
-    function: Callable,
-    jobs: Iterable[tuple[Any, tuple]],
+    function: Callable[..., Any],
+    jobs: Iterable[SomeJob],
     window: int,
-    group: Callable[[Any], Hashable] = lambda key: None,
-    most_of_a_group: int | None = None,
-) -> Iterator[tuple[Any, Future]]:
-    """Run `function(*arguments)` for each (key, arguments); yield (key, future) as each is done.
+    group: Callable[[SomeJob], Hashable] = lambda job: None,
+    group_limit: int | None = None,
+) -> Iterator[tuple[SomeJob, Future[Any]]]:
+    """Run `function(*job.arguments)` for each job. Yield (job, future) as each is done.
 
-    Never are more than `window` jobs taken from `jobs` and not yet yielded, so that a stream of any
-    length passes in constant memory, and one slow job holds up none of the others. Of one
-    `group(key)` no more than `most_of_a_group` run at a time; what has to wait for that lets jobs
-    of other groups pass. When the caller stops early, jobs not yet begun are dropped.
+    At most `window` jobs are taken from `jobs` and not yet yielded, so that a stream of any length
+    takes constant memory, and one slow job does not hold up the others. At most `group_limit` jobs
+    of one `group(job)` run at the same time; jobs that wait for it let jobs of other groups pass.
+    If the caller stops early, jobs that have not started are dropped.
     """
-    keys: dict[Future, Any] = {}
-    done: queue.SimpleQueue[Future] = queue.SimpleQueue()
-    running: Counter[Hashable] = Counter()
-    waiting: defaultdict[Hashable, deque] = defaultdict(deque)
-    held = 0  # jobs that are taken and not yet yielded
+    running: dict[Future[Any], SomeJob] = {}
+    done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    group_sizes: Counter[Hashable] = Counter()
+    waiting: defaultdict[Hashable, deque[SomeJob]] = defaultdict(deque)
+    taken = 0  # jobs taken and not yet yielded
 
-    def start(key: Any, arguments: tuple) -> None:
-        running[group(key)] += 1
-        future = executor.submit(function, *arguments)
-        keys[future] = key
+    def start(job: SomeJob) -> None:
+        group_sizes[group(job)] += 1
+        future = executor.submit(function, *job.arguments)
+        running[future] = job
         future.add_done_callback(done.put)
 
-    def finish() -> tuple[Any, Future]:
+    def finish() -> tuple[SomeJob, Future[Any]]:
         future = done.get()
-        key = keys.pop(future)
-        its = group(key)
-        running[its] -= 1
-        if waiting[its]:
-            start(*waiting[its].popleft())
-        else:  # forgotten, so that memory does not grow with the number of groups
-            del waiting[its]
-            if not running[its]:
-                del running[its]
-        return key, future
+        job = running.pop(future)
+        its_group = group(job)
+        group_sizes[its_group] -= 1
+        if waiting[its_group]:
+            start(waiting[its_group].popleft())
+        else:  # forget the group, so that memory does not grow with the number of groups
+            del waiting[its_group]
+            if not group_sizes[its_group]:
+                del group_sizes[its_group]
+        return job, future
 
     try:
-        for key, arguments in jobs:
-            its = group(key)
-            if most_of_a_group is None or running[its] < most_of_a_group:
-                start(key, arguments)
+        for job in jobs:
+            if group_limit is None or group_sizes[group(job)] < group_limit:
+                start(job)
             else:
-                waiting[its].append((key, arguments))
-            held += 1
-            while held >= window or not done.empty():
-                held -= 1
+                waiting[group(job)].append(job)
+            taken += 1
+            while taken >= window or not done.empty():
+                taken -= 1
                 yield finish()
-        while keys:
+        while running:
             yield finish()
     finally:
-        executor.shutdown(wait=not keys, cancel_futures=True)
+        executor.shutdown(wait=not running, cancel_futures=True)
 
 
 def ordered_map(

@@ -10,7 +10,8 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from utils.cli import StageError, one_line
+from utils.console import one_line
+from utils.errors import StageError
 from utils.parallel import WorkerKilledError, answer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,8 +9,8 @@ from itertools import combinations, product
 
 import numpy as np
 
-from utils.data.boxes import Box, iou
 from utils.emotions import EMOTIONS
+from utils.imaging.geometry import Box, iou
 
 
 class Agreement:

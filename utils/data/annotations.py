@@ -7,15 +7,16 @@ that cannot be such a table at all is a StageError.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from utils.cli import StageError, describe
-from utils.data.boxes import Box, BoxError, parse_boxes
-from utils.emotions import asked_emotion, find_emotion
-from utils.files import FileNameError, safe_name
+from utils.data.boxes import parse_boxes
+from utils.emotions import find_emotion, posed_emotion
+from utils.errors import StageError, describe_os_error
+from utils.filenames import FileNameError, safe_name
+from utils.imaging.geometry import Box, BoxError
 
 ANNOTATORS = ("TaskA", "TaskB", "TaskC")
 COLUMNS = (
@@ -66,38 +67,34 @@ class Row:
             raise RowError(f"{column} is not UTF-8 text") from None
         return text
 
-    @property
-    def name(self) -> str:
-        """The photo's file name, in NFC. Raises RowError for one that is not safe to write."""
+    def photo_name(self) -> str:
+        """Return the photo's file name, in NFC. Raise RowError for a name that is not safe."""
         try:
             return safe_name(self["name"])
         except FileNameError as error:
             raise RowError(str(error)) from None
 
-    @property
-    def asked(self) -> str:
-        """The emotion that the subject was asked to show. Raises RowError if the name has none."""
-        emotion = asked_emotion(self["name"])
+    def posed_emotion(self) -> str:
+        """Return the emotion that the subject was asked to show. Raise RowError without one."""
+        emotion = posed_emotion(self["name"])
         if emotion is None:
             raise RowError("the name holds none of the seven emotions, or several")
         return emotion
 
-    @property
     def answers(self) -> list[str]:
-        """What each of three annotators saw. RowError if an answer is none of the emotions."""
+        """Return the emotion that each of three annotators saw. Raise RowError for other text."""
         answers = []
         for annotator in ANNOTATORS:
             cell = self[f"{annotator}_emotion"]
             emotion = find_emotion(cell)
             if emotion is None:
-                what = f"{cell!r} is not one of the seven emotions" if cell else "is empty"
-                raise RowError(f"{annotator}_emotion {what}")
+                problem = f"{cell!r} is not one of the seven emotions" if cell else "is empty"
+                raise RowError(f"{annotator}_emotion {problem}")
             answers.append(emotion)
         return answers
 
-    @property
     def boxes(self) -> list[list[Box]]:
-        """What each of three annotators drew around faces. RowError if one drew nothing."""
+        """Return the face boxes that each of three annotators drew. Raise RowError without one."""
         boxes = []
         for annotator in ANNOTATORS:
             try:
@@ -177,7 +174,7 @@ class Table:
         except FileNotFoundError:
             raise StageError(f"{self.path}: no such file; name the table with --input") from None
         except OSError as error:
-            raise StageError(describe(error)) from None
+            raise StageError(describe_os_error(error)) from None
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise StageError(f"{self.path} is UTF-16 text: save it as UTF-8")
         if b"\0" in head:
@@ -189,25 +186,32 @@ class Table:
             raise StageError(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
 
 
-class Once:
-    """Tells a name met for the first time from one met before, in constant memory a name."""
+class NameRegistry:
+    """Remembers the names of a table, in constant memory per name."""
 
-    CONFLICT = "the name stands in an earlier row, with other content: correct the table itself"
+    # The prefix is a key: a retry recognizes it in the error log.
+    CONFLICT = "conflict: an earlier row has this name and other content; correct the table itself"
+    # What logs of version 0.1.0 say.
+    OLD_CONFLICT = "the name stands in an earlier row, with other content: correct the table itself"
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
-    def first(self, row: Row, name: str, content: object) -> bool:
-        """True for a new name, False for the same name with the same content again.
+    def is_new(self, row: Row, name: str, content: Hashable) -> bool:
+        """Return True for a new name, False for a known name with the same content.
 
-        Raises RowError for a name met before with another content. That stays an error when the
-        row is tried again from its log, where the earlier row is not to be seen.
+        Raise RowError for a known name with other content. That stays an error when the row is
+        retried from its log, which does not hold the earlier row.
         """
         new = hash(name) not in self._seen
         known = self._seen.setdefault(hash(name), hash(content))
-        if known != hash(content) or self.CONFLICT in row.error:
+        if known != hash(content) or self._is_logged_conflict(row):
             raise RowError(self.CONFLICT)
         return new
+
+    def _is_logged_conflict(self, row: Row) -> bool:
+        reason = row.error[0] if row.error else ""
+        return reason.startswith("conflict:") or reason == self.OLD_CONFLICT
 
 
 def _unquoted(cell: str) -> str:

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.cli import Bar, StageError, describe, say
-from utils.data.decode import chunks_of, decoded
+from utils.console import ProgressBar, note
+from utils.data.decode import chunked, decode_chunks
 from utils.data.image_folder import Sample
-from utils.files import atomic_file, one_at_a_time, prepare_folder
+from utils.errors import StageError, describe_os_error
+from utils.files import atomic_file, file_lock, make_folder
 from utils.imaging.image_io import ImageError
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
@@ -60,24 +61,24 @@ class Dataset:
         self, order: Iterable[torch.Tensor], device: torch.device
     ) -> Iterator[torch.Tensor]:
         """For each index tensor in `order`: those images, uint8 (n, C, S, S), on the device."""
-        for images in self._taken(order):
+        for images in self._iter_batches(order):
             if device.type == "cuda" and images.device != device:
                 # From pinned memory the copy goes on while the GPU computes.
                 images = images.pin_memory().to(device, non_blocking=True)
             yield images
 
-    def _taken(self, order: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _iter_batches(self, order: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         if self.images is not None:
             for index in order:
                 yield self.images[index.to(self.images.device)]
             return
         chunks = ([self.samples[i].path for i in index.tolist()] for index in order)
-        for images, failures in decoded(chunks, self.preprocess, len(self), cores()):
+        for images, failures in decode_chunks(chunks, self.preprocess, len(self), cores()):
             if failures:
                 raise StageError(f"an image that was fine is so no more: {failures.popitem()[1]}")
             yield torch.from_numpy(images)
 
-    def near(self, device: torch.device) -> Dataset:
+    def to_device(self, device: torch.device) -> Dataset:
         """The same set with its images in the GPU's memory, if that is the device and they fit."""
         if device.type != "cuda" or self.images is None:
             return self
@@ -86,7 +87,9 @@ class Dataset:
         return replace(self, images=self.images.to(device))
 
 
-def load(samples: list[Sample], preprocess: Preprocess, name: str, folder: Path | None) -> Dataset:
+def load_dataset(
+    samples: list[Sample], preprocess: Preprocess, name: str, folder: Path | None
+) -> Dataset:
     """The set of these samples, from its store in the folder, which is made if need be.
 
     Without a folder it is decoded into memory, for this run alone. Where the folder has no room or
@@ -104,26 +107,30 @@ def load(samples: list[Sample], preprocess: Preprocess, name: str, folder: Path 
 
         failures = _decode_all(samples, preprocess, name, keep)
         return _dataset(samples, failures, preprocess, torch.from_numpy(images[:filled]), key)
-    family = f"{name}-{preprocess.image_size}x{preprocess.image_channel}-{_place(samples, folder)}-"
+    family = f"{name}-{preprocess.image_size}x{preprocess.image_channel}-{_location_hash(samples, folder)}-"
     path = folder / f"{family}{key}.uint8"
     try:
-        prepare_folder(folder)
-        with one_at_a_time(folder / ".lock", "another run decodes these images: waiting for it"):
-            if not path.exists() or _mended(path, samples, preprocess):
+        make_folder(folder)
+        with file_lock(folder / ".lock", "another run decodes these images: waiting for it"):
+            if not path.exists() or _has_recovered(path, samples, preprocess):
                 _build(path, samples, preprocess, name)
                 _remove_others(family, path)
-        failures = {int(i): why for i, why in json.loads(_list_of(path).read_bytes()).items()}
+        failures = {int(i): why for i, why in json.loads(_failures_path(path).read_bytes()).items()}
         return _dataset(samples, failures, preprocess, _mapped(path, preprocess), key)
     except (OSError, ValueError) as error:
-        why = describe(error) if isinstance(error, OSError) else f"{_list_of(path)} is broken"
-        say(f"note: no store of decoded images, each is decoded whenever it is used: {why}")
+        why = (
+            describe_os_error(error)
+            if isinstance(error, OSError)
+            else f"{_failures_path(path)} is broken"
+        )
+        note(f"no store of decoded images, each is decoded whenever it is used: {why}")
         failures = _decode_all(samples, preprocess, f"check {name}", lambda images: None)
         return _dataset(samples, failures, preprocess, None, key)
 
 
 def fingerprint(samples: list[Sample], preprocess: Preprocess) -> str:
     """A short name for all that a store depends on: the files, their sizes and times, the way."""
-    digest = hashlib.sha256(json.dumps([VERSION, preprocess.settings()]).encode())
+    digest = hashlib.sha256(json.dumps([VERSION, preprocess.to_dict()]).encode())
     for path, _ in samples:
         with suppress(OSError):  # a file that has gone meanwhile fails when it is decoded
             state = path.stat()
@@ -133,19 +140,19 @@ def fingerprint(samples: list[Sample], preprocess: Preprocess) -> str:
     return digest.hexdigest()[:16]
 
 
-def _mended(path: Path, samples: list[Sample], preprocess: Preprocess) -> bool:
+def _has_recovered(path: Path, samples: list[Sample], preprocess: Preprocess) -> bool:
     """Whether an image that could not be read when the store was made can be read now.
 
     The file need not have changed: its disk was away, say.
     """
-    for i in json.loads(_list_of(path).read_bytes()):
+    for i in json.loads(_failures_path(path).read_bytes()):
         with suppress(ImageError):
             preprocess.read(samples[int(i)].path)
             return True
     return False
 
 
-def _place(samples: list[Sample], folder: Path) -> str:
+def _location_hash(samples: list[Sample], folder: Path) -> str:
     """A short name for where the set lies, seen from the store: several may share a folder.
 
     It stays when data and store are moved as one.
@@ -169,7 +176,7 @@ def _build(path: Path, samples: list[Sample], preprocess: Preprocess, name: str)
             samples, preprocess, name, lambda images: file.write(images.tobytes())
         )
         # First, so that where the pixels are their list of failures is too.
-        with atomic_file(_list_of(path)) as listed:
+        with atomic_file(_failures_path(path)) as listed:
             listed.write(json.dumps(failures, ensure_ascii=False).encode())
 
 
@@ -183,8 +190,8 @@ def _decode_all(
     paths = [sample.path for sample in samples]
     failures: Failures = {}
     done = 0
-    with Bar(len(paths), description, "image") as bar:
-        for images, failed in decoded(chunks_of(paths), preprocess, len(paths), cores()):
+    with ProgressBar(len(paths), description, "image") as bar:
+        for images, failed in decode_chunks(chunked(paths), preprocess, len(paths), cores()):
             keep(images)
             for i, reason in failed.items():
                 failures[done + i] = reason
@@ -214,13 +221,13 @@ def _mapped(path: Path, preprocess: Preprocess) -> torch.Tensor:
     return torch.from_numpy(pixels.reshape(-1, *preprocess.shape))
 
 
-def _list_of(path: Path) -> Path:
+def _failures_path(path: Path) -> Path:
     return path.with_suffix(".failures.json")
 
 
 def _remove_others(family: str, path: Path) -> None:
     """Remove the stores that this one takes the place of."""
     for other in path.parent.glob(f"{family}*"):
-        if other not in (path, _list_of(path)):
+        if other not in (path, _failures_path(path)):
             with suppress(OSError):  # still open somewhere, which only Windows minds
                 other.unlink()

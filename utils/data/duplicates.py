@@ -9,12 +9,14 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-PIECE = 4096  # bytes from the middle of a file, which tell nearly all files of one length apart
+PROBE_BYTES = (
+    4096  # bytes from the middle of a file, which tell nearly all files of one length apart
+)
 CHUNK = 256  # files that a thread takes at a time
 THREADS = 8  # they wait for the disk more than they compute
 
 
-def find_copies(paths: list[Path]) -> list[list[int]]:
+def find_duplicates(paths: list[Path]) -> list[list[int]]:
     """The places in `paths` of files with equal bytes, each group in order.
 
     Only files of one length are opened, and only those read whole whose middles are equal too.
@@ -54,8 +56,8 @@ def _or_none(key: Callable[[Path], Hashable], path: Path) -> Hashable | None:
 def _middle(path: Path) -> bytes:
     """A few bytes that stand for the piece in the middle of a file."""
     with path.open("rb", buffering=0) as file:
-        file.seek(max(0, (os.fstat(file.fileno()).st_size - PIECE) // 2))
-        return hashlib.blake2b(file.read(PIECE), digest_size=16).digest()
+        file.seek(max(0, (os.fstat(file.fileno()).st_size - PROBE_BYTES) // 2))
+        return hashlib.blake2b(file.read(PROBE_BYTES), digest_size=16).digest()
 
 
 def _digest(path: Path) -> bytes:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from utils.cli import StageError, one_line
+from utils.console import one_line
 from utils.data.annotations import ERROR_COLUMNS, Row, Table
-from utils.files import atomic_file, prepare_folder, write_tsv
+from utils.errors import StageError
+from utils.files import atomic_file, make_folder, write_tsv
 
 
 class ErrorLog:
@@ -36,7 +37,7 @@ class ErrorLog:
                 raise StageError(
                     f"{self.path} is the log of another table: move it away, or name a --log_dir"
                 )
-        prepare_folder(self.path.parent)
+        make_folder(self.path.parent)
         self._writer = atomic_file(self.path)
         self._file = self._writer.__enter__()
         self._write((*self._table.columns, *ERROR_COLUMNS))
@@ -87,7 +88,7 @@ class ErrorLog:
         self._file.flush()
 
 
-def log_files(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
+def write_file_errors(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
     """The log of a stage whose items are files and not rows: file, error, time. None, no file."""
     failures = list(failures)
     if not failures:

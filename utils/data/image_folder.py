@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.cli import StageError
-from utils.emotions import UNKNOWN, nfc
-from utils.files import IMAGE_SUFFIXES, is_tame
+from utils.emotions import UNKNOWN
+from utils.errors import StageError
+from utils.filenames import IMAGE_SUFFIXES, is_printable, nfc
 
 SPLITS = ("train", "validation", "test")
 
@@ -20,7 +20,7 @@ class Sample(NamedTuple):
     label: int
 
 
-def find_images(root: Path) -> dict[str, list[Path]]:
+def scan_class_folders(root: Path) -> dict[str, list[Path]]:
     """Class name (NFC) → its image files, both sorted by name, so that no listing order matters.
 
     Every folder in `root` that holds an image is a class, UNKNOWN excepted. The seven emotions thus
@@ -37,7 +37,7 @@ def find_images(root: Path) -> dict[str, list[Path]]:
             name = nfc(folder.name)
             if not folder.is_dir() or name.startswith(".") or name == UNKNOWN:
                 continue
-            if not is_tame(name):
+            if not is_printable(name):
                 raise StageError(f"{folder.path}: a name with a control character; rename it")
             with os.scandir(folder.path) as entries:
                 paths = sorted(entry.path for entry in entries if _is_image(entry))
@@ -50,7 +50,7 @@ def find_images(root: Path) -> dict[str, list[Path]]:
     }
 
 
-def label_images(images: dict[str, list[Path]], classes: list[str]) -> list[Sample]:
+def make_samples(images: dict[str, list[Path]], classes: list[str]) -> list[Sample]:
     """The images as samples, each labelled with its class's index in `classes`."""
     index = {name: i for i, name in enumerate(classes)}
     return [Sample(path, index[name]) for name, paths in images.items() for path in paths]

@@ -16,7 +16,7 @@ from utils.data.image_folder import SPLITS
 PASSES = 20  # over all groups, to find a better set for each; a few are enough
 
 
-class Photo(NamedTuple):
+class SplitItem(NamedTuple):
     """A photo as the split sees it."""
 
     label: str
@@ -29,8 +29,8 @@ class Photo(NamedTuple):
         return first if underscore and first else None
 
 
-def split(
-    photos: Sequence[Photo],
+def assign_splits(
+    photos: Sequence[SplitItem],
     together: Iterable[Sequence[int]],
     ratio: Sequence[Fraction],
     seed: int,
@@ -43,10 +43,12 @@ def split(
     is missing. The result depends on the photos, the ratio and the seed, not on any order.
     """
     classes = sorted({photo.label for photo in photos})
-    groups = [group for group in _united(together) if len(group) > 1]
+    groups = [group for group in _merge_groups(together) if len(group) > 1]
     sets: list[str] = [""] * len(photos)
     placed: Counter[tuple[str, str]] = Counter()
-    for group, name in zip(groups, _place(groups, photos, classes, ratio, seed), strict=True):
+    for group, name in zip(
+        groups, _assign_groups(groups, photos, classes, ratio, seed), strict=True
+    ):
         for i in group:
             sets[i] = name
             placed[name, photos[i].label] += 1
@@ -68,7 +70,7 @@ def split(
     return sets
 
 
-def by_subject(photos: Sequence[Photo]) -> dict[str, list[int]]:
+def group_by_subject(photos: Sequence[SplitItem]) -> dict[str, list[int]]:
     """Subject → the places of the photos that show it. Photos without a subject are left out."""
     found: dict[str, list[int]] = defaultdict(list)
     for i, photo in enumerate(photos):
@@ -77,7 +79,7 @@ def by_subject(photos: Sequence[Photo]) -> dict[str, list[int]]:
     return found
 
 
-def _united(together: Iterable[Sequence[int]]) -> list[list[int]]:
+def _merge_groups(together: Iterable[Sequence[int]]) -> list[list[int]]:
     """The sequences, those with a common member made one."""
     leader: dict[int, int] = {}
 
@@ -95,9 +97,9 @@ def _united(together: Iterable[Sequence[int]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _place(
+def _assign_groups(
     groups: Sequence[Sequence[int]],
-    photos: Sequence[Photo],
+    photos: Sequence[SplitItem],
     classes: Sequence[str],
     ratio: Sequence[Fraction],
     seed: int,

@@ -1,4 +1,4 @@
-"""A stage's pass over a table: each row is planned, what is missing made, what fails logged."""
+"""A stage's pass over the annotation table: plan each row, do what is missing, log failures."""
 
 from __future__ import annotations
 
@@ -6,136 +6,201 @@ import argparse
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from utils.cli import Bar, Parser
-from utils.data.annotations import Once, Row, RowError, Table
+from utils.cli import Parser
+from utils.console import ProgressBar
+from utils.data.annotations import NameRegistry, Row, RowError, Table
 from utils.data.error_log import ErrorLog
-from utils.emotions import nfc
+from utils.filenames import nfc
+from utils.parallel import bounded_map
+from utils.ray_executor import RayExecutor
 
 
 class Shard(NamedTuple):
-    """The share of a table that one of several machines works on."""
+    """The part of a table that one of several machines processes."""
 
     number: int  # from 1
-    of: int
+    count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """`3/16`, for argparse."""
-        number, slash, of = text.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        """Parse `3/16`, for argparse."""
+        number, slash, count = text.partition("/")
+        valid = slash and number.isdecimal() and count.isdecimal()
+        if not (valid and 1 <= int(number) <= int(count)):
             raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N, like 3/16")
-        return cls(int(number), int(of))
+        return cls(int(number), int(count))
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
+        return f"{self.number}/{self.count}"
 
-    def has(self, row: Row) -> bool:
-        """Whether the row is of this share: by its name alone, wherever it stands."""
+    def contains(self, row: Row) -> bool:
+        """Return whether the row is in this part. Its name alone decides, not its position."""
         try:
             text = nfc(row["name"])
         except RowError:
             text = row.cells[0]
         digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.of == self.number - 1
+        return int.from_bytes(digest, "big") % self.count == self.number - 1
 
-    def log(self, folder: Path, name: str, table: Table) -> Path:
-        """The error log of this share: each has its own, as they may be written at one time.
+    def log_path(self, folder: Path, name: str, table: Table) -> Path:
+        """Return the path of this part's error log. Each part has one: they may run together.
 
-        Rows that are tried again out of such a log leave it, or stay in it.
+        A retry of rows from such a log writes to the same log.
         """
-        if self.of == 1 and table.is_error_log and table.path.name.startswith(f"{name}.error"):
+        is_own_log = table.is_error_log and table.path.name.startswith(f"{name}.error")
+        if self.count == 1 and is_own_log:
             return table.path
-        part = f".{self.number}-of-{self.of}" if self.of > 1 else ""
+        part = f".{self.number}-of-{self.count}" if self.count > 1 else ""
         return folder / f"{name}.error{part}.log"
 
 
-def machine_flags(parser: Parser) -> None:
-    """The flags of a stage that many machines can do together, on folders that they share."""
-    parser.section("many machines, which share the folders")
-    what = "do only the rows of part K of N, each machine another part"
-    parser.flag("--shard", what, Shard(1, 1), Shard.parse, metavar="K/N")
-    what = "let this Ray cluster do it: host:port of its head, or auto"
-    parser.flag("--ray", what, None, str, metavar="ADDRESS")
+def add_distribution_flags(parser: Parser) -> None:
+    """Add --shard and --ray, with which several machines share a stage's work."""
+    parser.section("several machines with shared folders")
+    text = "process part K of N of the rows; each machine takes another part"
+    parser.flag("--shard", text, Shard(1, 1), Shard.parse, metavar="K/N")
+    text = "run on a Ray cluster: host:port of its head, or auto"
+    parser.flag("--ray", text, None, str, metavar="ADDRESS")
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Job:
     """What a row asks for."""
 
-    target: Path  # the file that it becomes, in a folder of its class
-    content: object  # what the file depends on: another row of that name must ask for the same
-    arguments: tuple  # of the function that makes the file
-    annotations: tuple = ()  # what the row says besides
+    row: Row
+    target: Path  # the file to make, in the folder of its class
+    exists: bool  # whether that file exists already
+    fingerprint: Hashable  # of what the file depends on; rows of one name must agree on it
+    arguments: tuple[Any, ...]  # of the function that makes the file
+    host: str = ""  # the server that the job asks, if it asks one
 
     @property
     def label(self) -> str:
-        """The class whose folder the file is in, in NFC, however a Mac has stored it."""
+        """The class whose folder the file is in, in NFC, even if a Mac stored it in NFD."""
         return nfc(self.target.parent.name)
 
 
-class Work:
-    """Counts and logs, for the bar and the summary, what becomes of a table's rows."""
+SomeJob = TypeVar("SomeJob", bound=Job)
 
-    def __init__(self, table: Table, shard: Shard, bar: Bar, bad_rows: ErrorLog) -> None:
-        self.made: Counter[str] = Counter()  # files by the name of their folder
-        self.there: Counter[str] = Counter()
-        self.repeated = 0
-        self._table, self._shard, self._bar, self._bad_rows = table, shard, bar, bad_rows
-        if not bar.disable:  # the work does not wait until all rows are counted
-            threading.Thread(target=self._count, daemon=True).start()
 
-    def missing(
-        self,
-        plan: Callable[[Row], Job],
-        new: Callable[[Job], None] = lambda job: None,
-        found: Callable[[Job], None] = lambda job: None,
-    ) -> Iterator[tuple[tuple[Row, Job], tuple]]:
-        """Each row whose file is not there yet, with its job, and the job's arguments.
+class Workers(NamedTuple):
+    """The threads, processes or machines that do a stage's jobs."""
 
-        `plan` raises RowError for a row that asks for nothing that can be made; that is logged.
-        `new` is told of each job, `found` of each whose file is there.
+    executor: Executor
+    count: int  # jobs that run at the same time
+
+    @property
+    def killed(self) -> int:
+        """Worker processes that the system killed so far; 0 for workers that do not count them."""
+        return getattr(self.executor, "killed", 0)
+
+
+def start_workers(
+    ray: str | None, cores_per_job: float, start_local: Callable[[int], Executor], count: int
+) -> Workers:
+    """Start the workers of the Ray cluster at address `ray`, or `count` local ones without it.
+
+    Raise StageError if the cluster cannot be reached.
+    """
+    if ray:
+        cluster = RayExecutor(ray, cores_per_job)
+        return Workers(cluster, cluster.slots)
+    return Workers(start_local(count), count)
+
+
+class TableStage:
+    """Turns the rows of a table into jobs and the jobs into files, and counts the results."""
+
+    def __init__(
+        self, table: Table, shard: Shard, bar: ProgressBar, row_log: ErrorLog, job_log: ErrorLog
+    ) -> None:
+        """`row_log` gets the rows that are invalid, `job_log` those whose job fails."""
+        self.created: Counter[str] = Counter()  # files by class
+        self.existing: Counter[str] = Counter()
+        self.repeated = 0  # rows
+        self._table, self._shard, self._bar = table, shard, bar
+        self._row_log, self._job_log = row_log, job_log
+        if not bar.disable:  # start the work before all rows are counted
+            threading.Thread(target=self._count_rows, daemon=True).start()
+
+    def plan_jobs(self, plan: Callable[[Row], SomeJob]) -> Iterator[SomeJob]:
+        """Yield a job for each row of this shard, and skip repeated rows.
+
+        `plan` raises RowError for a row that is invalid; such rows are logged.
         """
-        once = Once()
+        names = NameRegistry()
         for row in self._table:
-            if not self._shard.has(row):
+            if not self._shard.contains(row):
                 continue
             try:
                 job = plan(row)
-                first = once.first(row, nfc(job.target.name), job.content)
+                is_new = names.is_new(row, nfc(job.target.name), job.fingerprint)
             except RowError as error:
-                self.failed(row, error, self._bad_rows)
+                self._fail(row, error, self._row_log)
                 continue
-            if not first:
+            if is_new:
+                yield job
+            else:
                 self.repeated += 1
                 self._bar.update()
-                continue
-            new(job)
-            if not job.target.exists():
-                yield (row, job), job.arguments
-                continue
-            found(job)
-            self.there[job.label] += 1
-            self._bar.update()
 
-    def done(self, job: Job) -> None:
-        """The job's file has been made."""
-        self.made[job.label] += 1
+    def run_jobs(
+        self,
+        jobs: Iterable[SomeJob],
+        function: Callable[..., object],
+        workers: Workers,
+        ahead: int,
+        failures: tuple[type[Exception], ...],
+        per_host: int | None = None,
+        after: Callable[[SomeJob], object] = lambda job: None,
+    ) -> None:
+        """Make the missing files with `function(*job.arguments)`.
+
+        At most `ahead` jobs per worker are planned in advance, and at most `per_host` jobs of one
+        host run at the same time. A job that raises one of `failures` is logged. Call `after` with
+        each job whose file exists, before or now.
+        """
+
+        def missing() -> Iterator[SomeJob]:
+            for job in jobs:
+                if job.exists:
+                    after(job)
+                    self._count(self.existing, job)
+                else:
+                    yield job
+
+        window = ahead * workers.count
+        for job, future in bounded_map(
+            workers.executor, function, missing(), window, lambda job: job.host, per_host
+        ):
+            try:
+                future.result()
+            except failures as error:
+                self._fail(job.row, error, self._job_log)
+            else:
+                after(job)
+                self._count(self.created, job)
+
+    def _count(self, counts: Counter[str], job: Job) -> None:
+        counts[job.label] += 1
         self._bar.update()
 
-    def failed(self, row: Row, reason: object, log: ErrorLog) -> None:
-        """The row, or what it asks for, cannot be done."""
+    def summary(self, verb: str, failures: int, output: Path) -> str:
+        """Return the line that ends the stage: how many files, how many failures."""
+        counts = f"{self.created.total()} {verb}, {self.existing.total()} already there"
+        repeated = f" ({self.repeated} rows were repeated)" if self.repeated else ""
+        return f"{counts}, {failures} failed{repeated} -> {output}"
+
+    def _fail(self, row: Row, reason: object, log: ErrorLog) -> None:
         log.add(row, reason)
         self._bar.fail(f"{self._table.path.name} line {row.line}", reason)
         self._bar.update()
 
-    def summary(self, verb: str, failures: int, output: Path) -> str:
-        """One line of how many were made, or found, or failed, for the end of the stage."""
-        counts = f"{self.made.total()} {verb}, {self.there.total()} already there"
-        repeated = f" ({self.repeated} rows were repeated)" if self.repeated else ""
-        return f"{counts}, {failures} failed{repeated} -> {output}"
-
-    def _count(self) -> None:
-        self._bar.total = self._table.count() // self._shard.of
+    def _count_rows(self) -> None:
+        self._bar.total = self._table.count() // self._shard.count

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.cli import say
+from utils.console import note
 from utils.emotions import EMOTIONS, ENGLISH
-from utils.recognition.face_detection import Rect
+from utils.imaging.geometry import Box
 
 FRAME = (80, 200, 80)  # of a face: green
 
@@ -32,21 +32,21 @@ _FONTS = (
 )  # fmt: skip
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont:
     """A font of that height in pixels: with Hangul if the system has one, else PIL's own."""
     path = hangul_font()
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
-def shown(label: str) -> str:
+def display_name(label: str) -> str:
     """A class name as it can be drawn here: an emotion in English where there is no Hangul font."""
     return label if hangul_font() else ENGLISH.get(label, label)
 
 
 @lru_cache(512)
-def label_patch(text: str, size: int) -> np.ndarray:
+def render_text(text: str, size: int) -> np.ndarray:
     """White text on a dark ground, uint8 RGB (height, width, 3), `size` pixels high letters."""
-    face = font(size)
+    face = load_font(size)
     left, top, right, bottom = face.getbbox(text)
     margin = size // 4
     patch = Image.new("RGB", (right - left + 2 * margin, bottom - top + 2 * margin), (32, 32, 40))
@@ -54,14 +54,12 @@ def label_patch(text: str, size: int) -> np.ndarray:
     return np.asarray(patch)
 
 
-def mark_face(
-    picture: np.ndarray, rect: Rect, label: str, percent: float, before: str = ""
-) -> None:
-    """Draw one face's rectangle, and above it `before`, the label and its probability.
+def draw_face(picture: np.ndarray, box: Box, label: str, percent: float, prefix: str = "") -> None:
+    """Draw one face's rectangle, and above it `prefix`, the label and its probability.
 
     `picture`: uint8 (height, width, 3), changed in place.
     """
-    x, y, w, h = rect
+    x, y, w, h = box.xywh
     line = max(2, min(picture.shape[:2]) // 250)
     for part in (
         picture[max(0, y) : y + line, max(0, x) : x + w],
@@ -70,15 +68,17 @@ def mark_face(
         picture[max(0, y) : y + h, max(0, x + w - line) : x + w],
     ):
         part[:] = FRAME
-    patch = label_patch(f"{before}{shown(label)} {percent:.0f} %", letters(h))
+    patch = render_text(f"{prefix}{display_name(label)} {percent:.0f} %", font_size_for(h))
     paste(picture, patch, x, y)
 
 
-def chart(picture: np.ndarray, rect: Rect, classes: list[str], probs: np.ndarray) -> None:
+def draw_probabilities(
+    picture: np.ndarray, box: Box, classes: list[str], probs: np.ndarray
+) -> None:
     """Draw a bar for each class's probability beside a face, where there is more room."""
-    x, y, w, h = rect
-    size = max(14, letters(h) * 3 // 4)
-    names = [label_patch(shown(name), size) for name in classes]
+    x, y, w, h = box.xywh
+    size = max(14, font_size_for(h) * 3 // 4)
+    names = [render_text(display_name(name), size) for name in classes]
     widest, row = max(patch.shape[1] for patch in names), max(len(patch) for patch in names)
     length = max(40, w // 2)
     right = picture.shape[1] - (x + w) > x
@@ -92,7 +92,7 @@ def chart(picture: np.ndarray, rect: Rect, classes: list[str], probs: np.ndarray
         ground[2:-1, : round(float(share) * length)] = colour
 
 
-def letters(height: int) -> int:
+def font_size_for(height: int) -> int:
     """The height of the letters, in pixels, beside a face of that height."""
     return max(14, min(40, height // 9))
 
@@ -115,7 +115,7 @@ def hangul_font() -> str | None:
             for path in sorted(folder.rglob(pattern)):
                 if _has_hangul(path):
                     return str(path)
-    say("note: no Hangul font found, so pictures get English names (fonts-nanum has one)")
+    note("no Hangul font found, so pictures get English names (fonts-nanum has one)")
     return None
 
 

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from utils.files import atomic_file
+from utils.imaging.geometry import Box
 from utils.parallel import cores
 
 # What the names of IMAGE_SUFFIXES stand for, and no other: Pillow would run Ghostscript on a file
@@ -37,31 +39,31 @@ SIDEWAYS = (5, 6, 7, 8)
 
 REDUCING = 2  # a JPEG decoded at reduced size stays this many times larger than what is wanted
 
-# Oddities in metadata that nobody here reads.
-warnings.filterwarnings("ignore", module="PIL")
-
-# PIL's own limit is below that and warns before it refuses: the check here is the only one.
-Image.MAX_IMAGE_PIXELS = None
-
-# Memory that is kept from picture to picture, in pieces of 16 MB: given back and asked for anew, a
-# third of the time of a large photo went into the kernel's clearing it.
-Image.core.set_blocks_max(4)
-
 _decoding = threading.BoundedSemaphore(cores())
-
-# Left, top, right and bottom of a region, in pixels.
-Region = tuple[int, int, int, int]
 
 
 class ImageError(ValueError):
     """A file that gives no picture, with the reason."""
 
 
-def open_header(source: Path | BinaryIO) -> Image.Image:
-    """A picture whose size and format are known and whose pixels are not read yet.
+@cache
+def _configure_pillow() -> None:
+    """Set what Pillow keeps for the whole process, when the first picture is opened."""
+    # Pillow's own limit is lower and warns first; `open_header` has the only check.
+    Image.MAX_IMAGE_PIXELS = None
+    # Oddities in metadata that nobody here reads.
+    warnings.filterwarnings("ignore", module="PIL")
+    # Keep memory from picture to picture, in pieces of 16 MB. Without it a third of the time of a
+    # large photo goes into the kernel's clearing of fresh pages.
+    Image.core.set_blocks_max(4)  # type: ignore[attr-defined]
 
-    Raises ImageError for what is no image, or too large to be decoded.
+
+def open_header(source: Path | BinaryIO) -> Image.Image:
+    """Open a picture: its size and format are known, its pixels are not read yet.
+
+    Raise ImageError for a file that is not an image, or too large to be decoded.
     """
+    _configure_pillow()
     if not isinstance(source, Path):
         source.seek(0)
     try:
@@ -109,7 +111,7 @@ def verify(file: BinaryIO, complete: bool) -> None:
             open_image(path).close()
 
 
-def open_region(source: Path | BinaryIO, region: Callable[[int, int], Region]) -> Image.Image:
+def open_region(source: Path | BinaryIO, region: Callable[[int, int], Box]) -> Image.Image:
     """A part of a picture as it is displayed. Only that part is copied and turned.
 
     `region` is told the width and height of the picture as displayed. Raises ImageError for what
@@ -119,11 +121,11 @@ def open_region(source: Path | BinaryIO, region: Callable[[int, int], Region]) -
         with _broken():
             _load(image)
             orientation = _orientation(image)
-        part = image.crop(as_stored(region(*upright_size(image)), image.size, orientation))
+        part = image.crop(to_stored_box(region(*upright_size(image)), image.size, orientation))
         return _turned(part, orientation)
 
 
-def as_stored(region: Region, size: tuple[int, int], orientation: int) -> Region:
+def to_stored_box(region: Box, size: tuple[int, int], orientation: int) -> Box:
     """Where a region of a picture as displayed lies in the picture as it is stored.
 
     `size`: width and height as stored.
@@ -136,7 +138,7 @@ def as_stored(region: Region, size: tuple[int, int], orientation: int) -> Region
         left, right = width - right, width - left
     if orientation in (3, 4, 6, 7):
         top, bottom = height - bottom, height - top
-    return left, top, right, bottom
+    return Box(left, top, right, bottom)
 
 
 def upright_size(header: Image.Image) -> tuple[int, int]:

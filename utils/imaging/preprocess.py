@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from utils.cli import MAX_SIDE
 from utils.imaging.image_io import open_image, to_channels
 
 if TYPE_CHECKING:
     import torch
 
+MAX_SIDE = 4096  # pixels of a network's input
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -43,13 +43,13 @@ class Preprocess:
         """The shape of one image: (channels, size, size)."""
         return self.image_channel, self.image_size, self.image_size
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, source: Path | BinaryIO) -> np.ndarray:
         """An image file → uint8 array (channels, size, size). Raises ImageError."""
-        return self(self.open(path))
+        return self(self.open(source))
 
-    def open(self, path: Path) -> Image.Image:
+    def open(self, source: Path | BinaryIO) -> Image.Image:
         """The picture in a file, decoded no larger than is needed here. Raises ImageError."""
-        return open_image(path, self.image_size, self.image_channel)
+        return open_image(source, self.image_size, self.image_channel)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """A picture of any size and mode → uint8 array (channels, size, size)."""
@@ -61,10 +61,10 @@ class Preprocess:
         return pixels[None] if self.image_channel == 1 else pixels.transpose(2, 0, 1)
 
     @staticmethod
-    def scale(batch: torch.Tensor) -> torch.Tensor:
+    def to_float(batch: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, S, S) → float32 in [0, 1], the same shape."""
         return batch.float() / 255
 
-    def settings(self) -> dict[str, int | str]:
+    def to_dict(self) -> dict[str, int | str]:
         """Everything that defines it, as plain numbers and strings; `Preprocess(**it)` is back."""
         return asdict(self)

@@ -17,24 +17,28 @@ import torch
 from torch import nn
 
 import models
-from models.legacy import recognise, usual_size
+from models.legacy import default_image_size, identify
 from utils import __version__
-from utils.cli import StageError, describe, say
+from utils.console import note
 from utils.emotions import EMOTIONS
-from utils.files import atomic_file, is_tame
+from utils.errors import StageError, describe_os_error
+from utils.filenames import is_printable
+from utils.files import atomic_file
 from utils.imaging.preprocess import Preprocess
 
 # The model that comes with the project; pretrained/make.py has made it.
-SHIPPED = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-fer2013.pt"
-USUAL = Path("model.pt")  # what train.py writes
+BUNDLED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-fer2013.pt"
+DEFAULT_MODEL = Path("model.pt")  # what train.py writes
 
 
-def choose_model(given: Path | None) -> Path:
-    """The model to use: the one that is named, else model.pt, else the one that is shipped."""
-    if given or USUAL.exists():
-        return given or USUAL
-    say(f"note: there is no {USUAL} here; using {SHIPPED.parent.name}/{SHIPPED.name}")
-    return SHIPPED
+def default_model_path() -> Path:
+    """Return model.pt if it exists, else the bundled model."""
+    if DEFAULT_MODEL.exists():
+        return DEFAULT_MODEL
+    note(
+        f"{DEFAULT_MODEL} does not exist here; using {BUNDLED_MODEL.parent.name}/{BUNDLED_MODEL.name}"
+    )
+    return BUNDLED_MODEL
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Checkpoint:
         content = _read(path)
         try:
             if isinstance(content, dict) and isinstance(content.get("model"), dict):
-                checkpoint = cls._of_original(content["model"], image_size)
+                checkpoint = cls._from_legacy(content["model"], image_size)
             else:
                 checkpoint = cls(**content)
             if type(checkpoint.temperature) is int:  # as others may write it
@@ -99,13 +103,13 @@ class Checkpoint:
         return checkpoint
 
     @classmethod
-    def _of_original(cls, tensors: dict[str, torch.Tensor], image_size: int | None) -> Checkpoint:
-        found = recognise(tensors)
+    def _from_legacy(cls, tensors: dict[str, torch.Tensor], image_size: int | None) -> Checkpoint:
+        found = identify(tensors)
         if found is None:
             raise ValueError
         name, channels, weights = found
-        how = Preprocess(image_size or usual_size(name), channels)
-        return cls(name, list(EMOTIONS), how.settings(), None, None, weights)
+        how = Preprocess(image_size or default_image_size(name), channels)
+        return cls(name, list(EMOTIONS), how.to_dict(), None, None, weights)
 
     def _check(self) -> None:
         """Raises ValueError where a field is not what its name says."""
@@ -113,7 +117,7 @@ class Checkpoint:
             isinstance(self.network, str)
             and isinstance(self.classes, list)
             and len(self.classes) >= 2
-            and all(isinstance(name, str) and is_tame(name) for name in self.classes)
+            and all(isinstance(name, str) and is_printable(name) for name in self.classes)
             and len(set(self.classes)) == len(self.classes)
             and isinstance(self.preprocess, dict)
             and isinstance(self.weights, dict)
@@ -127,7 +131,7 @@ class Checkpoint:
             )
             and isinstance(self.training, dict | None)
         )
-        if not fine or self.preprocessing().settings() != self.preprocess:
+        if not fine or self.preprocessing().to_dict() != self.preprocess:
             raise ValueError
 
     def preprocessing(self) -> Preprocess:
@@ -136,16 +140,21 @@ class Checkpoint:
 
     def build(self) -> nn.Module:
         """The network with its weights, ready to predict (no dropout). Raises StageError."""
-        how = self.preprocessing()
-        name = models.full_name(self.network)
-        model = models.create(name, len(self.classes), how.image_channel, how.image_size)
+        preprocess = self.preprocessing()
+        try:
+            name = models.full_name(self.network)
+            model = models.create(
+                name, len(self.classes), preprocess.image_channel, preprocess.image_size
+            )
+        except models.NetworkError as error:
+            raise StageError(str(error)) from None
         try:
             model.load_state_dict(self.weights)
         except Exception:  # the file is not to be trusted
             raise StageError(f"the checkpoint's weights are not those of a {name}") from None
         return model.eval().to(memory_format=torch.channels_last)
 
-    def start(self, model: nn.Module, classes: list[str]) -> list[str]:
+    def transfer_to(self, model: nn.Module, classes: list[str]) -> list[str]:
         """Give a fresh model of the same network these weights, to train it on from there.
 
         Its last layer's outputs go by class name. Returns the classes that this model has not
@@ -203,7 +212,7 @@ def _read(path: Path) -> Any:
             f"{path}: no such file; python train.py makes one, --model_path names another"
         ) from None
     except OSError as error:
-        raise StageError(describe(error)) from None
+        raise StageError(describe_os_error(error)) from None
     except pickle.UnpicklingError:
         raise StageError(
             f"{path} was refused: it holds more than tensors, strings and numbers, or is no "

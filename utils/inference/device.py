@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from utils.cli import StageError
+from utils.errors import StageError
 
 
 def choose_device(gpu: bool, cuda_idx: int) -> torch.device:

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.cli import Bar, StageError
+from utils.console import ProgressBar
+from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 
-CROP = 7 / 8  # of an image's side are the crops of tencrop
+TENCROP_FRACTION = 7 / 8  # of an image's side are the crops of tencrop
 
 
 @torch.inference_mode()
-def predict(
+def predict_log_probs(
     model: nn.Module,
     batches: Iterable[torch.Tensor],
     total: int = 0,
@@ -34,10 +35,10 @@ def predict(
     device = next(model.parameters()).device
     model.eval()
     log_probs = []
-    with Bar(total, description, "image", leave=False) as bar:
+    with ProgressBar(total, description, "image", leave=False) as bar:
         for batch in batches:
-            images = Preprocess.scale(batch.to(device))
-            seen = torch.stack([_log_probs(model, view) for view in views(images, tta)])
+            images = Preprocess.to_float(batch.to(device))
+            seen = torch.stack([_log_probs(model, view) for view in tta_views(images, tta)])
             log_probs.append((seen.logsumexp(0) - math.log(len(seen))).cpu())
             bar.update(len(batch))
     found = torch.cat(log_probs)
@@ -48,7 +49,7 @@ def predict(
     return found
 
 
-def views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
+def tta_views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
     """What is shown to the network of images (n, C, S, S): a list of the same shape.
 
     none: the images. flip: they and their mirror images. tencrop: the four corners and the middle,
@@ -57,7 +58,7 @@ def views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
     if tta == "none":
         return [images]
     if tta == "tencrop":
-        side, part = images.shape[-1], math.ceil(CROP * images.shape[-1])
+        side, part = images.shape[-1], math.ceil(TENCROP_FRACTION * images.shape[-1])
         end, middle = side - part, (side - part) // 2
         corners = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
         crops = [images[:, :, y : y + part, x : x + part] for y, x in corners]

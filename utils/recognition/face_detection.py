@@ -1,69 +1,53 @@
-"""Finding faces in a photo with OpenCV's Haar cascade."""
+"""Face detection with OpenCV's Haar cascade."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from utils.cli import StageError
+from utils.errors import StageError
+from utils.imaging.geometry import Box, add_margin
+from utils.recognition.opencv import import_cv2
 
-Rect = tuple[int, int, int, int]  # x, y, width, height in pixels
+MIN_FACE = 0.1  # of a photo's shorter side: smaller faces are rare, and searching them is slow
+CASCADE_SIDE = 24  # pixels, the smallest face that the cascade knows
+MIN_SEARCH_SIDE = 44  # pixels of the smallest face; a larger photo is searched in a reduced copy
 
-SMALLEST = 0.1  # of a photo's shorter side: what is smaller is rarely a face, and slow to look for
-CASCADE = 24  # pixels, the smallest face that the cascade knows
-ENOUGH = 44  # pixels of the smallest face: in a larger photo a reduced copy is searched
-
-_own = threading.local()
+_thread = threading.local()
 
 
-def find_faces(grey: np.ndarray, smallest: float = SMALLEST) -> list[Rect]:
-    """Faces in a grey photo, uint8 (height, width); largest first, none if there are none.
+def detect_faces(grey: np.ndarray, min_face: float = MIN_FACE) -> list[Box]:
+    """Return the faces in a grey photo, uint8 (height, width), the largest first.
 
-    `smallest`: side of the smallest that is looked for, as share of the photo's shorter side.
+    `min_face` is the side of the smallest face, as a fraction of the photo's shorter side.
     """
     cv2 = import_cv2()
     height, width = grey.shape
-    least = smallest * min(height, width)
-    factor = max(1.0, least / ENOUGH)
+    min_side = min_face * min(height, width)
+    factor = max(1.0, min_side / MIN_SEARCH_SIDE)
     if factor > 1:
         size = max(1, round(width / factor)), max(1, round(height / factor))
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    side = max(CASCADE, int(least / factor))
+    side = max(CASCADE_SIDE, int(min_side / factor))
     found = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(side, side))
-    rects = [widen(tuple(round(v * factor) for v in rect), 0, width, height) for rect in found]
-    return sorted(rects, key=lambda rect: (-rect[2] * rect[3], rect))
+    boxes = [
+        add_margin(Box.from_xywh(*(round(v * factor) for v in face)), 0, width, height)
+        for face in found
+    ]
+    return sorted(boxes, key=lambda box: (-box.width * box.height, box.xywh))
 
 
-def widen(rect: tuple[float, ...], margin: float, width: int, height: int) -> Rect:
-    """A rectangle with a share of its size added on each side, as far as the photo goes."""
-    x, y, w, h = rect
-    left, top = max(0, round(x - margin * w)), max(0, round(y - margin * h))
-    right, bottom = min(width, round(x + w + margin * w)), min(height, round(y + h + margin * h))
-    return left, top, right - left, bottom - top
+def _cascade() -> Any:
+    """Return this thread's cascade. Threads cannot share one: it holds the picture it searches."""
+    if not hasattr(_thread, "cascade"):
+        _thread.cascade = _load_cascade()
+    return _thread.cascade
 
 
-def import_cv2() -> ModuleType:
-    """OpenCV. Raises StageError where the system lacks what it needs."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise StageError(
-            f"OpenCV cannot be loaded ({error}); Debian, Ubuntu: apt install libgl1 libglib2.0-0"
-        ) from None
-    return cv2
-
-
-def _cascade():
-    """This thread's own: a cascade holds the picture that it searches."""
-    if not hasattr(_own, "cascade"):
-        _own.cascade = _load_cascade()
-    return _own.cascade
-
-
-def _load_cascade():
+def _load_cascade() -> Any:
     cv2 = import_cv2()
     path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
     cascade = cv2.CascadeClassifier(str(path))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from utils.cli import StageError, describe
-from utils.files import IMAGE_SUFFIXES, FileNameError, safe_name
+from utils.errors import StageError, describe_os_error
+from utils.filenames import IMAGE_SUFFIXES, FileNameError, safe_name
 from utils.imaging.image_io import ImageError
 
 STDIN = "-"
@@ -22,11 +22,11 @@ MAX_BYTES = 256 << 20  # of a picture on stdin
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """One picture that the user asked for."""
 
     name: str  # as the user would write it
-    relative: str  # the name of a file that is made of it, below some folder
+    output_name: str  # the name of a file that is made of it, below some folder
 
     @property
     def is_file(self) -> bool:
@@ -39,12 +39,16 @@ class Source:
             return Path(self.name)
         if self.name == STDIN:
             return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES))
-        from utils.download import FetchError, Limits, fetch  # which takes its time to import
+        from utils.download import (  # which takes its time to import
+            DownloadError,
+            DownloadLimits,
+            download,
+        )
 
         file = io.BytesIO()
         try:
-            fetch(self.name, file, Limits(TIMEOUT, retries=1))
-        except FetchError as error:
+            download(self.name, file, DownloadLimits(TIMEOUT, retries=1))
+        except DownloadError as error:
             raise ImageError(str(error)) from None
         return file
 
@@ -53,33 +57,33 @@ def is_address(word: str) -> bool:
     return word.lower().startswith(("http://", "https://"))
 
 
-def expand(words: list[str]) -> tuple[list[Source], bool]:
+def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
     """All pictures that the words name, in their order; and whether they name just one as such.
 
     A folder stands for the images in it and in its folders, by name; a pattern like `*.jpg` for
     what matches; `@list.txt` for its lines, which are words too; `-` for the bytes on stdin.
     Raises StageError for a word that names none.
     """
-    sources: list[Source] = []
+    sources: list[ImageSource] = []
     counts: Counter[str] = Counter()
     taken: set[str] = set()
     for source in (source for word in words for source in _expand(word, inner=False)):
-        path, name = Path(source.relative), source.relative
+        path, name = Path(source.output_name), source.output_name
         while name in taken:  # a file that is made of it may not be over another's
-            counts[source.relative] += 1
-            name = str(path.with_stem(f"{path.stem}-{counts[source.relative] + 1}"))
+            counts[source.output_name] += 1
+            name = str(path.with_stem(f"{path.stem}-{counts[source.output_name] + 1}"))
         taken.add(name)
-        sources.append(replace(source, relative=name))
+        sources.append(replace(source, output_name=name))
     plain = len(words) == 1 and [source.name for source in sources] == words
     return sources, plain
 
 
-def _expand(word: str, inner: bool) -> Iterator[Source]:
+def _expand(word: str, inner: bool) -> Iterator[ImageSource]:
     path = Path(word)
     if word == STDIN:
-        yield Source(word, "stdin.jpg")
+        yield ImageSource(word, "stdin.jpg")
     elif is_address(word):
-        yield Source(word, _name_of_address(word))
+        yield ImageSource(word, _name_of_address(word))
     elif word.startswith("@") and not inner and not path.exists():
         for line in _lines(Path(word[1:])):
             yield from _expand(line, inner=True)
@@ -88,15 +92,15 @@ def _expand(word: str, inner: bool) -> Iterator[Source]:
         if not found:
             raise StageError(f"--img {word}: no image in this folder")
         for file in found:
-            yield Source(str(file), str(file.relative_to(path)))
+            yield ImageSource(str(file), str(file.relative_to(path)))
     elif not path.exists() and glob.has_magic(word):
         found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
         if not found:
             raise StageError(f"--img {word}: nothing matches")
         for name in found:
-            yield Source(name, Path(name).name)
+            yield ImageSource(name, Path(name).name)
     else:
-        yield Source(word, path.name)
+        yield ImageSource(word, path.name)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
@@ -113,7 +117,7 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError:
         raise StageError(f"--img @{path} is not UTF-8 text") from None
     except OSError as error:
-        raise StageError(f"--img @{describe(error)}") from None
+        raise StageError(f"--img @{describe_os_error(error)}") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise StageError(f"--img @{path} is empty")

@@ -9,7 +9,7 @@ import torch
 
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.device import choose_device
-from utils.inference.predict import predict
+from utils.inference.predict import predict_log_probs
 
 
 class Recognizer:
@@ -41,5 +41,5 @@ class Recognizer:
     def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
         """Float64 (N, classes) for the same faces, in one batch."""
         batch = torch.from_numpy(np.stack(faces))
-        log_probs = predict(self._model, [batch]).double()
+        log_probs = predict_log_probs(self._model, [batch]).double()
         return (log_probs / self._temperature).softmax(1).numpy()

@@ -1,4 +1,4 @@
-"""Faces followed through a video: which face of this frame is which of the one before."""
+"""Face tracking: which face of this frame is which face of the frame before."""
 
 from __future__ import annotations
 
@@ -6,107 +6,104 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.data.boxes import Box, iou
-from utils.recognition.face_detection import Rect, find_faces, import_cv2
+from utils.imaging.geometry import Box, iou
+from utils.recognition.face_detection import detect_faces
+from utils.recognition.opencv import import_cv2
 
-SAME = 0.3  # intersection over union above which two rectangles are of one face
-FORGET = 3  # detections in a row that do not find a face before it is given up
-SMALL = 270  # pixels of the shorter side of the copy in which faces are followed
-REACH = 0.25  # of its size is how far a face is looked for in the next frame
-SURE = 0.5  # correlation that a face found again must have
+MATCH_IOU = 0.3  # intersection over union above which two boxes are the same face
+MAX_MISSES = 3  # detections in a row that miss a face before its track ends
+TRACKING_SIDE = 270  # pixels of the shorter side of the copy in which faces are followed
+SEARCH_MARGIN = 0.25  # of its size is how far a face is searched for in the next frame
+MIN_CORRELATION = 0.5  # of a face with its patch in the last frame
 
 
 @dataclass
 class Track:
     """One face over time."""
 
-    number: int  # from 1, never given twice
-    rect: Rect
-    probs: np.ndarray | None = None  # smoothed, in class order
-    missed: int = 0  # detections in a row that have not found it
-    lost: bool = False  # whether this frame has nothing like it where it was
-    patch: np.ndarray | None = None  # what it looked like in the small copy of the last frame
+    number: int  # from 1, never reused
+    box: Box
+    probs: np.ndarray | None = None  # smoothed, in class order; None: not classified yet
+    misses: int = 0  # detections in a row that missed it
+    lost: bool = False  # whether this frame shows nothing like it at its place
+    patch: np.ndarray | None = None  # its pixels in the small copy of the last frame
 
 
 class Tracker:
-    """Finds faces every few frames and follows them in those between."""
+    """Detects faces every few frames and follows them in between."""
 
-    def __init__(self, every: int, smallest: float) -> None:
-        """`every`: frames from one detection to the next. `smallest`: as for `find_faces`."""
+    def __init__(self, detect_every: int, min_face: float) -> None:
+        """`detect_every`: frames between detections. `min_face`: as for `detect_faces`."""
         self.tracks: list[Track] = []
-        self._every, self._smallest = every, smallest
+        self._detect_every, self._min_face = detect_every, min_face
         self._next_number, self._frames = 1, 0
 
     def update(self, frame: np.ndarray) -> list[Track]:
-        """The faces in the next frame, uint8 (height, width, 3) as OpenCV has it; oldest first.
+        """Return the faces in the next frame, uint8 BGR (height, width, 3), the oldest first.
 
-        A face that is lost is not among them, and has its number again if it is soon found again.
+        A lost face is not among them; it keeps its number if it is soon found again.
         """
         cv2 = import_cv2()
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        factor = max(1.0, min(grey.shape) / SMALL)
+        factor = max(1.0, min(grey.shape) / TRACKING_SIDE)
         size = round(grey.shape[1] / factor), round(grey.shape[0] / factor)
         small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         for track in self.tracks:
-            follow(track, small, factor)
-        if self._frames % self._every == 0:
-            self._match(find_faces(grey, self._smallest))
+            _follow(track, small, factor)
+        if self._frames % self._detect_every == 0:
+            self._match(detect_faces(grey, self._min_face))
         self._frames += 1
-        there = [track for track in self.tracks if not track.lost]
-        for track in there:
-            track.patch = cut(small, track.rect, factor)
-        return there
+        visible = [track for track in self.tracks if not track.lost]
+        for track in visible:
+            track.patch = _crop(small, track.box, factor)
+        return visible
 
-    def _match(self, rects: list[Rect]) -> None:
-        """Give each rectangle to the track that it overlaps most, the best pair first."""
+    def _match(self, boxes: list[Box]) -> None:
+        """Assign each detected box to the track that it overlaps most, the best pair first."""
         pairs = sorted(
-            ((overlap(track.rect, rect), i, j)
-             for i, track in enumerate(self.tracks) for j, rect in enumerate(rects)),
+            ((iou(track.box, box), i, j)
+             for i, track in enumerate(self.tracks) for j, box in enumerate(boxes)),
             reverse=True,
         )  # fmt: skip
         matched: dict[int, int] = {}
-        for share, i, j in pairs:
-            if share > SAME and i not in matched and j not in matched.values():
+        for overlap, i, j in pairs:
+            if overlap > MATCH_IOU and i not in matched and j not in matched.values():
                 matched[i] = j
         for i, track in enumerate(self.tracks):
             if i in matched:
-                track.rect, track.missed, track.lost = rects[matched[i]], 0, False
+                track.box, track.misses, track.lost = boxes[matched[i]], 0, False
             else:
-                track.missed += 1
-        self.tracks = [track for track in self.tracks if track.missed < FORGET]
-        for j, rect in enumerate(rects):
+                track.misses += 1
+        self.tracks = [track for track in self.tracks if track.misses < MAX_MISSES]
+        for j, box in enumerate(boxes):
             if j not in matched.values():
-                self.tracks.append(Track(self._next_number, rect))
+                self.tracks.append(Track(self._next_number, box))
                 self._next_number += 1
 
 
-def follow(track: Track, small: np.ndarray, factor: float) -> None:
-    """Move a track to where the new frame looks most like its face, if it does so nearby."""
+def _follow(track: Track, small: np.ndarray, factor: float) -> None:
+    """Move a track to the place nearby where the new frame looks most like its face."""
     cv2 = import_cv2()
     patch = track.patch
     if patch is None or min(patch.shape) < 4:
         return
     height, width = patch.shape
-    x, y = round(track.rect[0] / factor), round(track.rect[1] / factor)
-    left, top = max(0, x - round(REACH * width)), max(0, y - round(REACH * height))
-    window = small[
-        top : y + height + round(REACH * height), left : x + width + round(REACH * width)
-    ]
+    x, y, w, h = track.box.xywh
+    small_x, small_y = round(x / factor), round(y / factor)
+    reach_x, reach_y = round(SEARCH_MARGIN * width), round(SEARCH_MARGIN * height)
+    left, top = max(0, small_x - reach_x), max(0, small_y - reach_y)
+    window = small[top : small_y + height + reach_y, left : small_x + width + reach_x]
     if window.shape[0] < height or window.shape[1] < width:
         track.lost = True
         return
-    likeness = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
-    _, best, _, (dx, dy) = cv2.minMaxLoc(likeness)
-    track.lost = best < SURE
-    if not track.lost and (left + dx, top + dy) != (x, y):
-        track.rect = round((left + dx) * factor), round((top + dy) * factor), *track.rect[2:]
+    correlation = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (dx, dy) = cv2.minMaxLoc(correlation)
+    track.lost = best < MIN_CORRELATION
+    if not track.lost and (left + dx, top + dy) != (small_x, small_y):
+        x, y = round((left + dx) * factor), round((top + dy) * factor)
+        track.box = Box.from_xywh(x, y, w, h)
 
 
-def cut(small: np.ndarray, rect: Rect, factor: float) -> np.ndarray:
-    x, y, w, h = (round(value / factor) for value in rect)
+def _crop(small: np.ndarray, box: Box, factor: float) -> np.ndarray:
+    x, y, w, h = (round(value / factor) for value in box.xywh)
     return small[max(0, y) : y + h, max(0, x) : x + w].copy()
-
-
-def overlap(a: Rect, b: Rect) -> float:
-    """Intersection over union of two rectangles (x, y, width, height)."""
-    return iou(*(Box(x, y, x + w, y + h) for x, y, w, h in (a, b)))

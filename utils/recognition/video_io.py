@@ -13,9 +13,9 @@ from queue import Empty, Queue
 
 import numpy as np
 
-from utils.cli import StageError
+from utils.errors import StageError
 from utils.files import atomic_file
-from utils.recognition.face_detection import import_cv2
+from utils.recognition.opencv import import_cv2
 
 AHEAD = 8  # frames read, or to be written, that may wait
 PATIENCE = 10.0  # seconds without a picture after which a camera or stream counts as dead
@@ -30,7 +30,7 @@ class Frame:
     pixels: np.ndarray  # uint8 (height, width, 3), blue first, as OpenCV has it
 
 
-class Video:
+class VideoReader:
     """A source of frames, read ahead in a thread.
 
     Of a file no frame is left out. Of a camera or a live stream only the newest is kept, so that
@@ -112,7 +112,7 @@ class Video:
 
 
 @contextmanager
-def written(
+def open_video_writer(
     path: Path, size: tuple[int, int], rate: float, live: bool = False
 ) -> Iterator[Callable[[Frame], None]]:
     """A function that writes frames of that width and height into a video file, in a thread.

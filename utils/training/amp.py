@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-PAYS = 1.2  # times as fast as float32 is what bf16 must be on a CPU to be chosen
+MIN_SPEEDUP = 1.2  # times as fast as float32 is what bf16 must be on a CPU to be chosen
 PROBE = 8, 0.3  # images that are timed first; seconds that a step is to take of those timed next
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -21,7 +21,7 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager:
     return torch.autocast(device.type, DTYPES.get(amp), enabled=amp != "off")
 
 
-def choose(amp: str, model: nn.Module, batch: tuple[int, ...], device: torch.device) -> str:
+def resolve_amp(amp: str, model: nn.Module, batch: tuple[int, ...], device: torch.device) -> str:
     """What `auto` stands for: bf16, fp16 or off. Any other `amp` stands for itself.
 
     On a GPU bf16 if it has it in hardware, else fp16. On a CPU bf16 if it has it in hardware and
@@ -38,7 +38,7 @@ def choose(amp: str, model: nn.Module, batch: tuple[int, ...], device: torch.dev
     seconds = _seconds(model, (few, *batch[1:]), "off")
     batch = (max(few, min(batch[0], int(few * wanted / seconds))), *batch[1:])
     gain = _seconds(model, batch, "off") / _seconds(model, batch, "bf16")
-    return "bf16" if gain >= PAYS else "off"
+    return "bf16" if gain >= MIN_SPEEDUP else "off"
 
 
 def _cpu_has_bf16() -> bool:

@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from utils.cli import StageError, describe
-from utils.files import atomic_file, clear_parts, lock
+from utils.errors import StageError, describe_os_error
+from utils.files import atomic_file, remove_stale_temp_files, try_lock
 
 OPTIONS, RESULTS = "options.json", "results.csv"
 BEST, LAST, REPLACED = "best.pt", "last.pt", "replaced.pt"
@@ -47,9 +47,9 @@ class Run:
                 continue
             return cls(runs / f"{number:03d}-{name}")
 
-    def claim(self) -> None:
+    def lock(self) -> None:
         """Be the one process that trains in it, until this ends. Raises StageError if one does."""
-        if not lock(self.folder):
+        if not try_lock(self.folder):
             raise StageError(
                 f"{self.folder} is being trained by another process: wait for it, or stop it first"
             )
@@ -63,7 +63,7 @@ class Run:
         return found[-1]
 
     @classmethod
-    def of(cls, path: Path) -> Run:
+    def at(cls, path: Path) -> Run:
         """The run of that folder, or of a file in it. Raises StageError where there is none."""
         folder = path.parent if path.is_file() else path
         if not (folder / OPTIONS).is_file():
@@ -71,7 +71,7 @@ class Run:
         return cls(folder)
 
     @classmethod
-    def with_options(cls, runs: Path, options: dict[str, Any]) -> Run | None:
+    def find_matching(cls, runs: Path, options: dict[str, Any]) -> Run | None:
         """The newest run that was told just these options and has something to go on from."""
         for run in reversed(_all(runs)):
             with suppress(StageError):  # another run's broken options are no concern of this one
@@ -79,7 +79,7 @@ class Run:
                     return run
         return None
 
-    def keep_replaced(self, model_path: Path) -> None:
+    def backup_replaced(self, model_path: Path) -> None:
         """Copy the model that this run's will take the place of, unless some run has it."""
         bests = (run.best for run in _all(self.folder.parent) if run.best.exists())
         if not any(filecmp.cmp(model_path, best, shallow=False) for best in bests):
@@ -87,7 +87,7 @@ class Run:
                 file.write(model_path.read_bytes())
 
     def write_options(self, options: dict[str, Any]) -> None:
-        clear_parts(self.folder)
+        remove_stale_temp_files(self.folder)
         with atomic_file(self.folder / OPTIONS) as file:
             text = json.dumps(options, ensure_ascii=False, indent=2) + "\n"
             file.write(text.encode(errors="surrogateescape"))  # a path need not be UTF-8
@@ -107,7 +107,7 @@ def read_options(path: Path) -> dict[str, Any]:
     try:
         options = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
-        raise StageError(describe(error)) from None
+        raise StageError(describe_os_error(error)) from None
     except (ValueError, RecursionError):
         options = None
     if not isinstance(options, dict):
@@ -118,7 +118,7 @@ def read_options(path: Path) -> dict[str, Any]:
     return options
 
 
-def as_words(options: dict[str, Any]) -> list[str]:
+def to_argv(options: dict[str, Any]) -> list[str]:
     """Options as the words of a command line; those that are null are left out."""
     return [f"--{name}={value}" for name, value in options.items() if value is not None]
 

@@ -1,51 +1,38 @@
-"""Training: batches made of a set, steps, epochs, and all that has to be kept to go on later.
-
-Every random number follows from the seed, the epoch and the number of the batch alone. That is why
-a training can go on from any place as if it had never stopped, and why many processes that share a
-batch do what one alone would do.
-"""
+"""The training engine: steps and epochs, and the state from which a training resumes."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.cli import Bar, StageError
+from utils.console import ProgressBar
 from utils.data.dataset import Dataset
+from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.training.amp import autocast
-from utils.training.augment import Augment, Variation
-from utils.training.distributed import Team
-from utils.training.optim import Ema, lr_factor, make_optimizer
-from utils.training.targets import Teacher
+from utils.training.augment import Augment
+from utils.training.batches import BatchPlan, BatchPlanner
+from utils.training.distillation import Teacher
+from utils.training.distributed import Distributed, keep_gradients_local
+from utils.training.ema import Ema
+from utils.training.optim import lr_factor, make_optimizer
 
-SETTINGS = {"weight_decay", "momentum"}  # of an optimizer, beside the rate, which is set each step
-LOOK_EVERY = 50  # steps after which the loss is looked at; on a GPU a look waits for its work
-
-
-class Plan(NamedTuple):
-    """What one process makes its share of a batch of."""
-
-    index: torch.Tensor  # places in the set of the images that it needs
-    variation: Variation  # theirs
-    own: torch.Tensor  # places in `index` of its rows of the batch
-    partner: torch.Tensor  # places in `index` of what these are mixed with
-    share: float  # of a row in the mix; 1: not mixed
-    total: int  # rows of the whole batch
+OPTIMIZER_SETTINGS = {"weight_decay", "momentum"}  # beside the rate, which every step sets
+CHECK_EVERY = 50  # steps between checks of the loss; on a GPU a check waits for all its work
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training that are not the network's."""
+    """The settings of a training, except the network's."""
 
     epochs: int
     batch_size: int
@@ -55,59 +42,70 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "none"
     warmup: float = 0.0  # epochs
-    accumulate: int = 1  # batches a step
-    clip: float = 0.0  # largest norm of the gradient; 0: any
-    ema: float = 0.0  # decay of the average of the weights; 0: none
+    accumulate: int = 1  # batches per step
+    clip: float = 0.0  # maximum norm of the gradient; 0: no limit
+    ema: float = 0.0  # decay of the average of the weights; 0: no average
     label_smoothing: float = 0.0
-    mixup: float = 0.0  # Beta(mixup, mixup) draws the share of a mix; 0: none
-    amp: str = "off"  # bf16, fp16, off
+    mixup: float = 0.0  # parameter of the Beta distribution of the mix; 0: no mixing
+    amp: str = "off"  # bf16, fp16 or off
     compile: bool = False
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """The images to learn from, and what to learn of each."""
+
+    images: Dataset
+    targets: torch.Tensor  # probabilities float32 (N, classes)
+    class_weights: torch.Tensor | None = None  # float32 (classes,); None: all count the same
+
+
 @dataclass
-class Place:
+class Progress:
     """How far a training has come. Plain numbers, which a checkpoint can hold."""
 
-    epoch: int = 1  # that is being trained, or comes next
-    batch: int = 0  # the next one of it
-    loss: float = 0.0  # summed over the images so far in the epoch, nats
+    epoch: int = 1  # the epoch in training, or the next one
+    batch: int = 0  # the next batch of that epoch
 
 
 class Trainer:
-    """A network in training on a set."""
+    """A network in training."""
 
     def __init__(
         self,
         model: nn.Module,
-        data: Dataset,
-        targets: torch.Tensor,
+        data: TrainingSet,
         recipe: Recipe,
-        team: Team,
-        class_weights: torch.Tensor | None = None,
+        distributed: Distributed,
         teacher: Teacher | None = None,
     ) -> None:
-        """`targets`: probabilities float32 (N, classes), of each image in `data`."""
-        self.recipe, self.team, self.data = recipe, team, data
-        self.model = team.share_batch_norm(model).to(
-            team.device,
-            memory_format=torch.channels_last,  # never slower here, and often faster
+        self.recipe, self.distributed, self.data = recipe, distributed, data
+        device = distributed.device
+        # channels_last was never slower in measurements, and often faster.
+        self.model = distributed.sync_batch_norm(model).to(
+            device, memory_format=torch.channels_last
         )
         self.optimizer = make_optimizer(
             recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, recipe.momentum
         )
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
-        self.scaler = torch.amp.GradScaler(team.device.type, enabled=recipe.amp == "fp16")
-        self.place = Place()
-        self._targets = targets.to(team.device)
-        self._class_weights = None if class_weights is None else class_weights.to(team.device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
+        self.planner = BatchPlanner(
+            len(data.images), data.images.preprocess.image_size, recipe.batch_size,
+            recipe.accumulate, recipe.mixup, recipe.augment, recipe.seed, distributed,
+        )  # fmt: skip
+        self.progress = Progress()
+        # Summed over the epoch's images so far, in nats; on the device, so that no step waits.
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._targets = data.targets.to(device)
+        self._class_weights = None if data.class_weights is None else data.class_weights.to(device)
         self._teacher = teacher
         if teacher:
-            teacher.model.to(team.device)
-        self._wrapped = team.wrap(self.model)
-        self._forward = torch.compile(self._wrapped) if recipe.compile else self._wrapped
-        self.steps_an_epoch = math.ceil(len(self._order(1)) / recipe.accumulate)
+            teacher.model.to(device)
+        self._ddp = distributed.ddp(self.model)
+        self._forward = torch.compile(self._ddp) if recipe.compile else self._ddp
 
     @property
     def lr(self) -> float:
@@ -116,52 +114,51 @@ class Trainer:
 
     @property
     def best_model(self) -> nn.Module:
-        """The model to validate and keep: the average of the weights where there is one."""
+        """The model to validate and keep: the average of the weights if there is one."""
         return self.ema.model if self.ema else self.model
 
-    def train_epoch(self, pause: Callable[[], None], description: str) -> tuple[float, float]:
-        """Train to the end of the epoch that `place` is in.
+    def train_epoch(self, after_step: Callable[[], None], description: str) -> tuple[float, float]:
+        """Train to the end of the current epoch.
 
-        `pause` is called after each step, when all is consistent and may be saved. Returns the mean
-        loss (nats) over the epoch's images and the images per second of this call.
+        Call `after_step` after each step, when the state is consistent and may be saved. Return
+        the mean loss (nats) over the epoch's images, and the images per second of this call.
 
-        Raises StageError where the loss is no number.
+        Raise StageError if the loss is not finite.
         """
-        started, place = time.perf_counter(), self.place
-        order = self._order(place.epoch)
-        done = sum(map(len, order[: place.batch]))
-        trained = len(self.data) - done
-        # In float64, and on the device: no step has to wait for the one before.
-        total = torch.tensor(place.loss, dtype=torch.float64, device=self.team.device)
+        started, progress = time.perf_counter(), self.progress
+        batches = self.planner.batches(progress.epoch)
+        done = sum(map(len, batches[: progress.batch]))
+        remaining = self.planner.images - done
         self.model.train()
-        description = description if self.team.leads else ""
-        with Bar(len(self.data), description, "image", leave=False) as bar:
+        description = description if self.distributed.is_primary else ""
+        with ProgressBar(self.planner.images, description, "image", leave=False) as bar:
             bar.update(done)
-            for plan, images in self._batches(order):
-                total += self._train_batch(plan, images, order)
-                place.batch += 1
-                bar.update(plan.total)
-                if self._ends_step(place.batch, order):
-                    if place.batch // self.recipe.accumulate % LOOK_EVERY == 0:
-                        self._check(total)
-                    place.loss = total  # turned into a number only where it is saved
-                    pause()
-        self._check(total)
-        self.place = Place(place.epoch + 1)
-        return total.item() / len(self.data), trained / (time.perf_counter() - started)
+            for plan, images in self._load_batches(batches):
+                self._loss_sum += self._train_batch(plan, images)
+                progress.batch += 1
+                bar.update(plan.batch_rows)
+                if plan.ends_step:
+                    if (plan.step + 1) % CHECK_EVERY == 0:
+                        self._check_loss()
+                    after_step()
+        self._check_loss()
+        loss = self._loss_sum.item() / self.planner.images
+        self._loss_sum.zero_()
+        self.progress = Progress(progress.epoch + 1)
+        return loss, remaining / (time.perf_counter() - started)
 
     def first_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first batch as the network sees it: images (n, C, S, S) in [0, 1], their targets."""
-        plan = self._plan(1, 0, self._order(1)[0])
-        images = next(self.data.batches([plan.index], self.team.device))
-        return self._make(plan, images)
+        """Return the first batch as the network sees it: images in [0, 1], and their targets."""
+        plan = self.planner.plan(1, self.planner.batches(1), 0)
+        images = next(self.data.images.batches([plan.indices], self.distributed.device))
+        return self._prepare_batch(plan, images)
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs beside the weights of `best_model`."""
+        """Return all that `load_state` needs beside the weights of `best_model`."""
         state: dict[str, Any] = {
-            "epoch": self.place.epoch,
-            "batch": self.place.batch,
-            "loss": float(self.place.loss),
+            "epoch": self.progress.epoch,
+            "batch": self.progress.batch,
+            "loss": self._loss_sum.item(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
@@ -170,93 +167,73 @@ class Trainer:
             state["ema_updates"] = self.ema.updates
         return state
 
-    def restore(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Be where a trainer of the same settings was when it gave this state."""
+    def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Load the weights of `best_model`, and a state that `state()` returned."""
         self.best_model.load_state_dict(weights)
         if self.ema:
             self.model.load_state_dict(state["model"])
             self.ema.updates = state["ema_updates"]
-        asked = [
-            {name: group[name] for name in SETTINGS & group.keys()}
+        settings = [
+            {name: group[name] for name in OPTIMIZER_SETTINGS & group.keys()}
             for group in self.optimizer.param_groups
         ]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group, settings in zip(self.optimizer.param_groups, asked, strict=True):
-            group.update(settings)  # a run may go on with others than it began with
-        if state["scaler"]:  # empty where it was not trained in fp16
+        # A run may resume with other settings than it began with.
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
+        if state["scaler"]:  # empty if the run was not in fp16
             self.scaler.load_state_dict(state["scaler"])
-        self.place = Place(state["epoch"], state["batch"], state["loss"])
+        self.progress = Progress(state["epoch"], state["batch"])
+        self._loss_sum.fill_(state["loss"])
 
-    def _order(self, epoch: int) -> list[torch.Tensor]:
-        """The epoch's batches, as places in the set."""
-        chance = _generator(self.recipe.seed, epoch)
-        order = torch.randperm(len(self.data), generator=chance)
-        batches = list(order.split(self.recipe.batch_size))
-        # Batch norm learns nothing of one row, and a process of none.
-        if len(batches) > 1 and len(batches[-1]) < 2 * self.team.size:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
-
-    def _batches(self, order: list[torch.Tensor]) -> Iterator[tuple[Plan, torch.Tensor]]:
-        place = self.place
-        numbers = range(place.batch, len(order))
+    def _load_batches(
+        self, batches: list[torch.Tensor]
+    ) -> Iterator[tuple[BatchPlan, torch.Tensor]]:
+        """Yield the epoch's remaining batches: their plans, and their images, uint8."""
+        epoch, first = self.progress.epoch, self.progress.batch
         plans, ahead = itertools.tee(
-            self._plan(place.epoch, number, order[number]) for number in numbers
+            self.planner.plan(epoch, batches, number) for number in range(first, len(batches))
         )
-        images = self.data.batches((plan.index for plan in ahead), self.team.device)
+        indices = (plan.indices for plan in ahead)
+        images = self.data.images.batches(indices, self.distributed.device)
         return zip(plans, images, strict=True)
 
-    def _plan(self, epoch: int, number: int, batch: torch.Tensor) -> Plan:
-        chance = _generator(self.recipe.seed, epoch, number)
-        variation = self.recipe.augment.draw(len(batch), self.data.preprocess.image_size, chance)
-        first, end = self.team.share(len(batch))
-        own = partner = torch.arange(first, end)
-        share = 1.0
+    def _prepare_batch(
+        self, plan: BatchPlan, images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment and mix the images of a plan, uint8. Return its rows: inputs and targets."""
+        images = self.recipe.augment(Preprocess.to_float(images), plan.params)
+        targets = self._targets[plan.indices.to(self._targets.device)]
         if self.recipe.mixup:
-            partner = torch.randperm(len(batch), generator=chance)[first:end]
-            mix = random.Random(f"{self.recipe.seed}/{epoch}/{number}/mixup")
-            share = mix.betavariate(self.recipe.mixup, self.recipe.mixup)
-        needed, places = torch.cat([own, partner]).unique(return_inverse=True)
-        own, partner = places[: len(own)], places[len(own) :]
-        return Plan(batch[needed], variation[needed], own, partner, share, len(batch))
-
-    def _make(self, plan: Plan, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The plan's rows of the batch, for uint8 images at its index: inputs and targets."""
-        images = self.recipe.augment(Preprocess.scale(images), plan.variation)
-        targets = self._targets[plan.index.to(self._targets.device)]
-        if self.recipe.mixup:
-            own, partner = plan.own.to(images.device), plan.partner.to(images.device)
-            images = torch.lerp(images[partner], images[own], plan.share)
-            targets = torch.lerp(targets[partner], targets[own], plan.share)
+            rows, mix_rows = plan.rows.to(images.device), plan.mix_rows.to(images.device)
+            images = torch.lerp(images[mix_rows], images[rows], plan.mix_weight)
+            targets = torch.lerp(targets[mix_rows], targets[rows], plan.mix_weight)
         images = images.contiguous(memory_format=torch.channels_last)
         if self._teacher:
-            with autocast(self.team.device, self.recipe.amp):
-                targets = self._teacher(images, targets)
+            with autocast(self.distributed.device, self.recipe.amp):
+                targets = self._teacher.soften(images, targets)
         return images, targets
 
-    def _train_batch(
-        self, plan: Plan, images: torch.Tensor, order: list[torch.Tensor]
-    ) -> torch.Tensor:
-        """Forward and backward, and a step if this batch ends one. Returns its summed loss."""
-        place, recipe = self.place, self.recipe
-        first = place.batch - place.batch % recipe.accumulate
-        group = order[first : first + recipe.accumulate]
-        # What dropout draws from; not what the images' variation is drawn from.
-        torch.manual_seed(_seed(recipe.seed, place.epoch, place.batch, 1))
-        inputs, targets = self._make(plan, images)
-        self.team.tell_rows(self.model, plan.total)
-        if place.batch == first:
-            self._set_lr()
+    def _train_batch(self, plan: BatchPlan, images: torch.Tensor) -> torch.Tensor:
+        """Run a batch forward and backward, and the step that it ends. Return its summed loss."""
+        recipe = self.recipe
+        torch.manual_seed(plan.dropout_seed)
+        inputs, targets = self._prepare_batch(plan, images)
+        self.distributed.set_dropout_rows(self.model, plan.batch_rows)
+        if plan.starts_step:
+            self._set_lr(plan)
             self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.team.device, recipe.amp):
-            outputs = self._forward(inputs)
-        loss = F.cross_entropy(
-            outputs.float(), targets, self._class_weights,
-            label_smoothing=recipe.label_smoothing, reduction="sum",
-        )  # fmt: skip
-        # The mean over all rows that the step sees; processes' gradients are averaged.
-        self.scaler.scale(loss * (self.team.size / sum(map(len, group)))).backward()
-        if self._ends_step(place.batch + 1, order):
+        # Only the last batch of a step needs the gradients of the other processes.
+        with nullcontext() if plan.ends_step else keep_gradients_local(self._ddp):
+            with autocast(self.distributed.device, recipe.amp):
+                outputs = self._forward(inputs)
+            loss = F.cross_entropy(
+                outputs.float(), targets, self._class_weights,
+                label_smoothing=recipe.label_smoothing, reduction="sum",
+            )  # fmt: skip
+            # The mean over the step's rows; the gradients of all processes are averaged.
+            self.scaler.scale(loss * (self.distributed.world_size / plan.step_rows)).backward()
+        if plan.ends_step:
             if recipe.clip:
                 self.scaler.unscale_(self.optimizer)
                 nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
@@ -264,31 +241,20 @@ class Trainer:
             self.scaler.update()
             if self.ema:
                 self.ema.update(self.model)
-        return self.team.sum(loss.detach().double())
+        return self.distributed.all_reduce(loss.detach().double())
 
-    def _ends_step(self, done: int, order: list[torch.Tensor]) -> bool:
-        return done % self.recipe.accumulate == 0 or done == len(order)
-
-    def _set_lr(self) -> None:
-        an_epoch, recipe = self.steps_an_epoch, self.recipe
-        step = (self.place.epoch - 1) * an_epoch + self.place.batch // recipe.accumulate
-        warmup = round(recipe.warmup * an_epoch)
-        factor = lr_factor(recipe.schedule, step, recipe.epochs * an_epoch, warmup)
+    def _set_lr(self, plan: BatchPlan) -> None:
+        recipe, per_epoch = self.recipe, self.planner.steps_per_epoch
+        step = (self.progress.epoch - 1) * per_epoch + plan.step
+        warmup = round(recipe.warmup * per_epoch)
+        factor = lr_factor(recipe.schedule, step, recipe.epochs * per_epoch, warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * factor
 
-    def _check(self, total: torch.Tensor) -> None:
-        if not math.isfinite(total.item()):
+    def _check_loss(self) -> None:
+        loss = self._loss_sum.item()
+        if not math.isfinite(loss):
             raise StageError(
-                f"epoch {self.place.epoch}/{self.recipe.epochs}: the loss is {total.item()}; "
+                f"epoch {self.progress.epoch}/{self.recipe.epochs}: the loss is {loss}; "
                 f"try a lower --lr than {self.recipe.lr:g}, or --clip 1"
             )
-
-
-def _seed(*place: int) -> int:
-    """A seed for a place in a training: from the same numbers always the same."""
-    return random.Random("/".join(map(str, place))).getrandbits(63)
-
-
-def _generator(*place: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(*place))

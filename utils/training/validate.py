@@ -1,4 +1,4 @@
-"""The figures by which a training judges its epochs."""
+"""Validation: the loss and the accuracy by which a training judges its epochs."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.data.dataset import Dataset
-from utils.inference.predict import predict
-from utils.training.distributed import Team
+from utils.inference.predict import predict_log_probs
+from utils.training.distributed import Distributed
 
 
-def evaluate(
-    model: nn.Module, data: Dataset, batch_size: int, team: Team, description: str
+def validate(
+    model: nn.Module, data: Dataset, batch_size: int, distributed: Distributed
 ) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy (share in [0, 1]) over a whole set.
+    """Return the mean cross-entropy (nats) and the accuracy (in [0, 1]) over a dataset.
 
-    Each process takes its rows, and the sums are added up: the figures are exact whatever their
-    number.
+    Each process takes its rows, and the sums are added, so that the figures do not depend on the
+    number of processes.
     """
-    first, end = team.share(len(data))
+    first, end = distributed.slice(len(data))
     sums = torch.zeros(2, dtype=torch.float64)
     if first < end:
         order = torch.arange(first, end)
-        batches = data.batches(order.split(batch_size), team.device)
-        log_probs = predict(model, batches, len(order), description)
+        batches = data.batches(order.split(batch_size), distributed.device)
+        log_probs = predict_log_probs(model, batches, len(order), "validate")
         labels = data.labels[first:end]
         loss = F.nll_loss(log_probs.double(), labels, reduction="sum")
         sums = torch.stack([loss, (log_probs.argmax(1) == labels).double().sum()])
-    loss, right = team.sum(sums.to(team.device)).tolist()
-    return loss / len(data), right / len(data)
+    loss_sum, correct = distributed.all_reduce(sums.to(distributed.device)).tolist()
+    return loss_sum / len(data), correct / len(data)

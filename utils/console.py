@@ -1,0 +1,64 @@
+"""Lines and progress bars on the terminal (stderr)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tqdm import tqdm
+
+MAX_LINE = 1000  # letters
+SHOWN_FAILURES = 5  # lines on the screen; the log has every failure
+
+
+def is_primary_process() -> bool:
+    """Return whether this process may print: of the processes that torchrun starts, rank 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def one_line(text: object) -> str:
+    """Return any text as one line that is safe on a terminal: control characters are escaped.
+
+    Cut it after MAX_LINE letters: a server may send 60 KB as the reason of a refusal.
+    """
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: MAX_LINE + 1])
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
+
+
+def info(message: object) -> None:
+    """Print a line on stderr, above any progress bar."""
+    if is_primary_process():
+        tqdm.write(one_line(message), file=sys.stderr)
+
+
+def note(message: object) -> None:
+    """Print a line that reports a decision of the program, or something unusual, on stderr."""
+    info(f"note: {message}")
+
+
+class ProgressBar(tqdm):
+    """A progress bar on stderr with a rate and a count of failures.
+
+    It shows nothing where stderr is not a terminal.
+    """
+
+    def __init__(
+        self, total: int | None, description: str, unit: str = "photo", leave: bool = True
+    ) -> None:
+        """Start a bar. `total` None: not known yet. `leave` False: erase the bar at its end."""
+        shown = bool(description) and is_primary_process()
+        super().__init__(
+            total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True,
+            leave=leave,
+            disable=None if shown else True,  # None: where stderr is not a terminal
+        )  # fmt: skip
+        self.failures = 0
+
+    def fail(self, item: object, reason: object) -> None:
+        """Count a failure. Print the first few; the stage's log has all of them."""
+        self.failures += 1
+        if self.failures <= SHOWN_FAILURES:
+            info(f"failed: {item}: {reason}")
+        elif self.failures == SHOWN_FAILURES + 1:
+            info("more failures follow; the log has all of them")
+        self.set_postfix(failed=self.failures, refresh=False)

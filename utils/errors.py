@@ -1,0 +1,27 @@
+"""The error that stops a stage, and what an operating system's error means for it."""
+
+from __future__ import annotations
+
+import errno
+
+
+class StageError(Exception):
+    """A problem that stops a stage. The message is one line: what, where, what to do."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return an operating system's error as `path: reason`, without its number."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def is_fatal_os_error(error: OSError) -> bool:
+    """Return True for an error that every further file would meet too, such as a full disk."""
+    return error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENFILE,
+    )

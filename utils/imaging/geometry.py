@@ -1,0 +1,76 @@
+"""Rectangles in pixels: the one type that annotated boxes, faces and regions share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class BoxError(ValueError):
+    """A box, or the text of one, that gives no region of a picture."""
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of a picture as displayed: x to the right, y down.
+
+    The corners have the order of Pillow's `crop`; right and bottom are exclusive.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @classmethod
+    def from_xywh(cls, x: float, y: float, width: float, height: float) -> Box:
+        """Return the rectangle with this top left corner, width and height."""
+        return cls(x, y, x + width, y + height)
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def xywh(self) -> tuple[int, int, int, int]:
+        """Top left corner, width and height of a box of whole pixels, as OpenCV has them."""
+        return int(self.left), int(self.top), int(self.width), int(self.height)
+
+    def scaled(self, factor: float) -> Box:
+        """Return the box in a picture `factor` times as large, in whole pixels."""
+        return Box.from_xywh(*(round(value * factor) for value in self.xywh))
+
+
+def iou(a: Box, b: Box) -> float:
+    """Return the intersection over union of two boxes, from 0 to 1; 0 if both are empty."""
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    intersection = max(width, 0) * max(height, 0)
+    union = a.width * a.height + b.width * b.height - intersection
+    return intersection / union if union > 0 else 0.0
+
+
+def to_pixels(box: Box, width: int, height: int) -> Box:
+    """Clip a box to a photo of width × height pixels and round it to whole pixels.
+
+    Raise BoxError if nothing of it is left.
+    """
+    left, right = (round(min(max(x, 0), width)) for x in (box.left, box.right))
+    top, bottom = (round(min(max(y, 0), height)) for y in (box.top, box.bottom))
+    if left >= right or top >= bottom:
+        corners = ", ".join(f"{value:g}" for value in box)
+        raise BoxError(f"no face region: ({corners}) leaves nothing of a {width}×{height} photo")
+    return Box(left, top, right, bottom)
+
+
+def add_margin(box: Box, margin: float, width: int, height: int) -> Box:
+    """Add a fraction of the box's size on each side, as far as a width × height photo reaches."""
+    x, y = margin * box.width, margin * box.height
+    return Box(
+        max(0, round(box.left - x)),
+        max(0, round(box.top - y)),
+        min(width, round(box.right + x)),
+        min(height, round(box.bottom + y)),
+    )

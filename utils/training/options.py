@@ -1,0 +1,61 @@
+"""The flags of a training: from the command line, a config, a run to resume or a model.
+
+Nothing here imports torch, so that a wrong flag is reported at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.training.run_folder import OPTIONS, Run, read_options, to_argv
+
+if TYPE_CHECKING:
+    from utils.inference.checkpoint import Checkpoint
+
+
+def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
+    """Return the whole command line, and the model to start from if --init names one.
+
+    The flags of a run to resume or of a model come first, then those of --config, then `argv`:
+    a later one wins. Raise StageError for a run, config or model that cannot be read.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", type=Path)
+    finder.add_argument("--init", type=Path)
+    finder.add_argument("--resume", nargs="?", const="newest")
+    finder.add_argument("--runs_path", type=Path, default=Path("runs"))
+    found, _ = finder.parse_known_args(argv)
+    config = to_argv(read_options(found.config)) if found.config else []
+    found, _ = finder.parse_known_args(config + argv)
+    if found.resume and found.resume != "auto":
+        run = find_run(found.resume, found.runs_path)
+        return to_argv(read_options(run.folder / OPTIONS)) + config + argv, None
+    if found.init:
+        from utils.inference.checkpoint import Checkpoint  # imports torch
+
+        initial = Checkpoint.load(found.init)
+        return to_argv(model_flags(initial)) + config + argv, initial
+    return config + argv, None
+
+
+def model_flags(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the flags that build the network of a model that is to be trained further."""
+    preprocess = checkpoint.preprocessing()
+    return {
+        "model": checkpoint.network.removesuffix("-original"),  # the weights fit our form as well
+        "image_size": preprocess.image_size,
+        "image_channel": preprocess.image_channel,
+    }
+
+
+def find_run(resume: str, runs_path: Path) -> Run:
+    """Return the run that --resume names. Raise StageError if there is none."""
+    return Run.newest(runs_path) if resume == "newest" else Run.at(Path(resume))
+
+
+def run_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags that define a run, as JSON can hold them."""
+    chosen = {key: value for key, value in vars(args).items() if key not in ("config", "resume")}
+    return {key: str(v) if isinstance(v, Path) else v for key, v in chosen.items()}

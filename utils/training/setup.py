@@ -1,0 +1,304 @@
+"""From flags to objects: the samples, the model, the datasets, the run and the trainer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import models
+from models.dropout import set_dropout
+from utils.console import note
+from utils.data.dataset import Dataset, load_dataset
+from utils.data.error_log import write_file_errors
+from utils.data.image_folder import Sample, make_samples, scan_class_folders
+from utils.errors import StageError, describe_os_error, is_fatal_os_error
+from utils.files import make_folder
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
+from utils.training.amp import resolve_amp
+from utils.training.augment import Augment
+from utils.training.distillation import Teacher
+from utils.training.distributed import Distributed
+from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
+from utils.training.options import find_run, model_flags, run_options
+from utils.training.run_folder import Run
+from utils.training.targets import class_weights, one_hot, vote_targets
+from utils.training.trainer import Recipe, Trainer, TrainingSet
+
+CACHE = ".store"  # in the data folder: the decoded images
+
+
+def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
+    """Return the class names (train's folders), and the samples of train and of validation.
+
+    Raise StageError if the folders do not make a classification task.
+    """
+    train_images = scan_class_folders(data_path / "train")
+    validation_images = scan_class_folders(data_path / "validation")
+    classes = list(train_images)
+    if len(classes) < 2:
+        found = f"only the class {classes[0]}" if classes else "no class folder with images"
+        raise StageError(f"{data_path / 'train'} has {found}; a model needs two classes or more")
+    unknown = [name for name in validation_images if name not in classes]
+    if unknown:
+        raise StageError(
+            f"{data_path / 'validation'} has classes that train does not: {' '.join(unknown)}; "
+            f"add images of them to train, or remove them from validation"
+        )
+    missing = [name for name in classes if name not in validation_images]
+    if missing:
+        note(
+            f"no validation image of {' '.join(missing)}: the best epoch is chosen without; "
+            f"python dataPreparation.py with a larger share of validation gives it some"
+        )
+    return (
+        classes,
+        make_samples(train_images, classes),
+        make_samples(validation_images, classes),
+    )
+
+
+def run_to_resume(
+    args: argparse.Namespace, distributed: Distributed
+) -> tuple[Run | None, Checkpoint | None]:
+    """Return the stopped run to resume and its last state, or None and None for a new run.
+
+    Raise StageError if the run cannot be resumed.
+    """
+    # torchrun restarts all processes after one was killed: they resume.
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    run = None
+    if distributed.is_primary and args.resume and args.resume != "auto":
+        run = find_run(args.resume, args.runs_path)
+    elif distributed.is_primary and (args.resume or restarted):
+        run = Run.find_matching(args.runs_path, run_options(args))
+    run = distributed.broadcast(run)
+    if run is None:
+        return None, None
+    if distributed.is_primary:
+        run.lock()
+    if not run.last.exists():
+        raise StageError(f"{run.folder} ended before its first save: start a new run")
+    checkpoint = Checkpoint.load(run.last)
+    if checkpoint.training is None:
+        raise StageError(f"{run.last} is not the state of a training")
+    return run, checkpoint
+
+
+def new_run(args: argparse.Namespace, distributed: Distributed) -> Run:
+    """Make the folder of a new run, and lock it."""
+    run = Run.new(args.runs_path, args.model) if distributed.is_primary else None
+    run = distributed.broadcast(run)
+    assert run, "rank 0 makes the folder"
+    if distributed.is_primary:
+        run.lock()
+    return run
+
+
+def make_model(
+    args: argparse.Namespace, classes: list[str], initial: Checkpoint | None, is_new: bool
+) -> nn.Module:
+    """Build the network. In a new run, load the weights that --init or --pretrained names.
+
+    Raise StageError for flags that do not fit the network.
+    """
+    torch.manual_seed(args.seed)
+    if args.pretrained and is_new:
+        model = _pretrained_model(args, classes)
+    else:
+        try:
+            model = models.create(args.model, len(classes), args.image_channel, args.image_size)
+        except models.NetworkError as error:
+            raise StageError(str(error)) from None
+        if initial and is_new:
+            _load_initial_weights(model, initial, args, classes)
+    if args.dropout is not None and not set_dropout(model, args.dropout):
+        raise StageError(f"--dropout: {args.model} has no dropout; leave the flag out")
+    return model
+
+
+def _pretrained_model(args: argparse.Namespace, classes: list[str]) -> nn.Module:
+    if args.init or not args.model.startswith("efficientnet"):
+        raise StageError("--pretrained works with the EfficientNets only, and not beside --init")
+    try:
+        return models.pretrained(args.model, len(classes), args.image_channel)
+    except models.WeightsError as error:
+        raise StageError(f"--pretrained: {error}, or leave the flag out") from None
+
+
+def _load_initial_weights(
+    model: nn.Module, initial: Checkpoint, args: argparse.Namespace, classes: list[str]
+) -> None:
+    own = {**model_flags(initial), "image_size": args.image_size}
+    if own | {"model": args.model, "image_channel": args.image_channel} != own:
+        raise StageError(
+            f"--init {args.init} is a {own['model']} of {own['image_channel']} channel(s): "
+            f"leave --model and --image_channel out"
+        )
+    unknown = initial.transfer_to(model, classes)
+    if unknown:
+        note(f"{args.init} does not know {' '.join(unknown)}: its last layer is initialized afresh")
+
+
+def load_teacher(args: argparse.Namespace, classes: list[str]) -> Teacher | None:
+    """Load the model that --teacher names. Raise StageError if it does not fit."""
+    if not args.teacher:
+        return None
+    if args.teacher.resolve() == args.model_path.resolve():
+        raise StageError(
+            f"--teacher {args.teacher} is where the new model is written: name another --model_path"
+        )
+    preprocess = Preprocess(args.image_size, args.image_channel)
+    return Teacher(args.teacher, classes, preprocess, args.teacher_share)
+
+
+def load_datasets(
+    args: argparse.Namespace, train_samples: list[Sample], validation_samples: list[Sample]
+) -> tuple[Dataset, Dataset]:
+    """Decode both datasets. Raise StageError if one of them has no readable image."""
+    preprocess = Preprocess(args.image_size, args.image_channel)
+    folder = args.store or args.data_path / CACHE
+    train_set = load_dataset(train_samples, preprocess, "train", folder)
+    validation_set = load_dataset(validation_samples, preprocess, "validation", folder)
+    for name, dataset in (("train", train_set), ("validation", validation_set)):
+        if not len(dataset):
+            raise StageError(f"{args.data_path / name}: no readable image")
+    return train_set, validation_set
+
+
+def prepare_outputs(args: argparse.Namespace, run: Run, failures: list[tuple[Path, str]]) -> None:
+    """Make the folders that the run writes to, and log the images that cannot be read."""
+    if args.model_path.is_dir():
+        raise StageError(f"--model_path {args.model_path} is a folder; name a file in it")
+    for folder in (args.model_path.parent, args.log_dir):
+        make_folder(folder)
+    if args.model_path.exists() and not run.best.exists():
+        run.backup_replaced(args.model_path)
+        kept = f"; the old model is kept as {run.replaced}" * run.replaced.exists()
+        note(f"{args.model_path} exists; the first epoch's model will replace it{kept}")
+    write_file_errors(args.log_dir / "train.error.log", failures)
+
+
+def make_training_set(
+    args: argparse.Namespace, distributed: Distributed, data: Dataset, classes: list[str]
+) -> TrainingSet:
+    """Return the images with their targets and class weights. Raise StageError for bad flags."""
+    least = 2 * distributed.world_size
+    if args.batch_size < least:
+        raise StageError(f"--batch_size {args.batch_size}: the minimum is {least} images")
+    targets = one_hot(data.samples, classes)
+    if args.annotations:
+        targets, found = vote_targets(args.annotations, data.samples, classes)
+        if not found:
+            raise StageError(f"{args.annotations} has no row for any image of {args.data_path}")
+        if distributed.is_primary:
+            print(f"{found} of {len(data)} images have three annotators' votes")
+    weights = class_weights(targets, args.class_weights)
+    return TrainingSet(data.to_device(distributed.device), targets, weights)
+
+
+def make_recipe(
+    args: argparse.Namespace,
+    distributed: Distributed,
+    model: nn.Module,
+    data: Dataset,
+    resumed: Checkpoint | None,
+) -> Recipe:
+    """Return the training's settings, with the precision that --amp auto stands for here."""
+    decay = WEIGHT_DECAYS[args.optimizer] if args.weight_decay is None else args.weight_decay
+    return Recipe(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr or LEARNING_RATES[args.optimizer],
+        optimizer=args.optimizer,
+        weight_decay=decay,
+        momentum=args.momentum,
+        schedule=args.schedule,
+        warmup=args.warmup,
+        accumulate=args.accumulate,
+        clip=args.clip,
+        ema=args.ema,
+        label_smoothing=args.label_smoothing,
+        mixup=args.mixup,
+        amp=_choose_amp(args, distributed, model, data, resumed),
+        compile=args.compile,
+        seed=args.seed,
+        augment=Augment(
+            args.flip, args.rotation, args.crop, args.erase, args.brightness, args.zoom
+        ),
+    )
+
+
+def _choose_amp(
+    args: argparse.Namespace,
+    distributed: Distributed,
+    model: nn.Module,
+    data: Dataset,
+    resumed: Checkpoint | None,
+) -> str:
+    if args.amp != "auto":
+        return args.amp
+    # A resumed run keeps its first choice, so that it does what it would have done.
+    if resumed and resumed.training:
+        return resumed.training["amp"]
+    if args.deterministic:
+        return "off"  # a measurement may decide either way
+    batch = (args.batch_size // distributed.world_size, *data.preprocess.shape)
+    return distributed.broadcast(resolve_amp("auto", model, batch, distributed.device))
+
+
+def checkpoint_template(
+    args: argparse.Namespace, trainer: Trainer, classes: list[str], validation_set: Dataset
+) -> Checkpoint:
+    """Return the checkpoint that the training fills: all that is known before the first epoch.
+
+    `training["fixed"]` holds what a resumed run cannot change (see checkpointing.FIXED_SETTINGS).
+    """
+    train_set = trainer.data.images
+    fixed = {
+        "data": [train_set.fingerprint, validation_set.fingerprint],
+        "optimizer": args.optimizer,
+        "ema": bool(args.ema),
+        "order": [args.seed, args.batch_size, args.accumulate],
+    }
+    training = {"amp": trainer.recipe.amp, "fixed": fixed}
+    preprocess = train_set.preprocess.to_dict()
+    return Checkpoint(args.model, classes, preprocess, 0, 0.0, {}, training=training)
+
+
+def set_determinism(deterministic: bool) -> None:
+    """Forbid operations that differ from run to run, or let cuDNN choose its fastest."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    else:
+        torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def explain_errors(args: argparse.Namespace, run: Run) -> Iterator[None]:
+    """Turn out-of-memory, disk and compile errors into a StageError that says what to change."""
+    try:
+        yield
+    except OSError as error:
+        advice = f"; free some space, then python train.py --resume {run.folder}"
+        raise StageError(describe_os_error(error) + advice * is_fatal_os_error(error)) from None
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        if "out of memory" in reason or "can't allocate memory" in reason:
+            half = max(1, args.batch_size // 2)
+            raise StageError(
+                f"out of memory with --batch_size {args.batch_size}: use --batch_size {half} "
+                f"--accumulate {2 * args.accumulate}, which makes the same steps"
+            ) from None
+        if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise StageError(f"--compile does not work here ({reason}): leave it out") from None
+        if args.deterministic and "deterministic" in reason:
+            raise StageError(f"--deterministic: {reason}") from None
+        raise
