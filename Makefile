@@ -1,22 +1,35 @@
-# make test   everything is installed into .venv, then every test runs
-# make demo   everything is installed into .venv, then the whole pipeline runs on a drawn sample
+# make demo    install into .venv and run the whole pipeline on a drawn sample
+# make test    install into .venv and run every test
+# make check   lint, types and unit tests: the quick check before a commit
+# make docs    write the flag tables of docs/cli.md and docs/ko/cli.md
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Test processes; more than four want more memory than most machines have.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")
 
-.PHONY: test demo lint clean
-
-test: .venv/tests.done
-	$(BIN)/python -m pytest
+.PHONY: demo test check lint types docs clean
 
 demo: .venv/base.done
 	$(BIN)/python -m demo.run
+
+test: .venv/tests.done
+	$(BIN)/python -m pytest -n $(JOBS)
+
+check: lint types
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
 lint: .venv/tests.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A stamp is written last, so an install that was cut off is done again.
+types: .venv/tests.done
+	$(BIN)/mypy
+
+docs: .venv/base.done
+	$(BIN)/python -m docs.generate_cli
+
+# A stamp is written last, so that an interrupted installation is done again.
 .venv/base.done: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
@@ -28,4 +41,4 @@ lint: .venv/tests.done
 	touch $@
 
 clean:
-	rm -rf .venv demo/out .pytest_cache .ruff_cache
+	rm -rf .venv demo/out .pytest_cache .ruff_cache .mypy_cache
