@@ -37,12 +37,23 @@ NO_FONT = "note: no Hangul font found, so pictures get English names (fonts-nanu
 def run(script: str, *args: object, cwd: Path, env: dict | None = None):
     """Run a script to its end; stdout and stderr as text. No run may print a traceback."""
     if script in FORKED and env is None and os.name == "posix":
-        done = run_in_fork(script, *args, cwd=cwd)
-    else:
-        done = subprocess.run(
-            command(script, *args), cwd=cwd, env=os.environ | (env or {}), capture_output=True
-        )
-        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+        return _checked(run_in_fork(script, *args, cwd=cwd))
+    return _checked(_run_command(command(script, *args), cwd, env or {}))
+
+
+def run_module(module: str, *args: object, cwd: Path):
+    """Run a module of the project as `python -m` does, in any folder. See `run`."""
+    words = [sys.executable, "-m", module, *map(str, args)]
+    return _checked(_run_command(words, cwd, {"PYTHONPATH": str(ROOT)}))
+
+
+def _run_command(words: list[str], cwd: Path, env: dict) -> subprocess.CompletedProcess:
+    done = subprocess.run(words, cwd=cwd, env=os.environ | env, capture_output=True)
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+    return done
+
+
+def _checked(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
     assert "Traceback" not in done.stderr, done.stderr
     done.stderr = done.stderr.replace(NO_FONT, "")  # which is the machine's, not the script's
     return done

@@ -25,7 +25,7 @@ def test_header_or_none_give_the_same_rows(tmp_path):
     without = read(write_table(tmp_path / "b.tsv", rows, header=False))
     assert [r.cells for r in with_header] == [r.cells for r in without]
     assert [r.line for r in with_header] == [2, 3] and [r.line for r in without] == [1, 2]
-    assert [r.name for r in without] == ["a_기쁨_.jpg", "b_기쁨_.jpg"]
+    assert [r.photo_name() for r in without] == ["a_기쁨_.jpg", "b_기쁨_.jpg"]
 
 
 def test_columns_go_by_name(tmp_path):
@@ -42,7 +42,7 @@ def test_bom_line_ends_and_blank_lines(tmp_path, bom, end, last):
     lines = [b"name\turl", "기쁨.jpg\thttp://x/".encode(), b"", b'"b.jpg"\t"http://y/"']
     path = tmp_path / "t.tsv"
     path.write_bytes(bom + end.join(lines) + (end if last else b""))
-    assert [(r.name, r["url"]) for r in read(path)] == [
+    assert [(r.photo_name(), r["url"]) for r in read(path)] == [
         ("기쁨.jpg", "http://x/"),
         ("b.jpg", "http://y/"),
     ]
@@ -76,9 +76,9 @@ def test_a_row_gives_its_vote_and_box(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what", "reason"),
     [
-        ({"name": "../a_기쁨_.jpg"}, "name", "not safe"),
-        ({"name": ""}, "name", "empty"),
-        ({"name": "photo.jpg"}, "asked", "none of the seven"),
+        ({"name": "../a_기쁨_.jpg"}, "photo_name", "not safe"),
+        ({"name": ""}, "photo_name", "empty"),
+        ({"name": "photo.jpg"}, "posed_emotion", "none of the seven"),
         ({"TaskB_emotion": "모름"}, "answers", "TaskB_emotion"),
         ({"TaskB_emotion": ""}, "answers", "TaskB_emotion is empty"),
         ({"TaskC_result": "{"}, "boxes", "TaskC_result is not JSON"),
@@ -89,16 +89,16 @@ def test_a_row_gives_its_vote_and_box(tmp_path):
 def test_what_is_wrong_with_a_row(tmp_path, change, what, reason):
     [only] = read(write_table(tmp_path / "t.tsv", [row("a_기쁨_.jpg") | change]))
     with pytest.raises(RowError, match=reason):
-        getattr(only, what)
+        getattr(only, what)()
 
 
 def test_a_row_that_is_not_utf8_fails_alone(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_bytes("name\turl\n기쁨.jpg\thttp://x\n".encode() + "슬픔.jpg\tu\n".encode("cp949"))
     good, bad = read(path)
-    assert good.name == "기쁨.jpg"
+    assert good.photo_name() == "기쁨.jpg"
     with pytest.raises(RowError, match="UTF-8"):
-        _ = bad.name
+        bad.photo_name()
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_once_tells_repetition_from_contradiction(tmp_path):
 def test_odd_tables_that_are_tables(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("name\tnote\tnote\turl\na.jpg\t1\t2\thttp://x\n")
-    assert [(r.name, r["url"]) for r in read(path)] == [("a.jpg", "http://x")]
+    assert [(r.photo_name(), r["url"]) for r in read(path)] == [("a.jpg", "http://x")]
     rows = [row("a.jpg"), row("b.jpg")]
     write_table(path, rows, header=False)
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("a.jpg\thttp://x\n" + lines[1] + "\n", encoding="utf-8")
-    assert [r.name for r in read(path)] == ["a.jpg", "b.jpg"]
+    assert [r.photo_name() for r in read(path)] == ["a.jpg", "b.jpg"]
 
 
 def test_error_log_is_the_row_and_two_columns(tmp_path):

@@ -349,7 +349,7 @@ def test_answers_that_make_no_sense_are_reasons_like_any_other(tmp_path, server)
     assert run("downloadImage.py", *args, cwd=tmp_path).returncode == 1
     log = tmp_path / "download.error.log"
     told = reasons(log)
-    assert "no address" in told["redirect_기쁨_.jpg"]
+    assert "not an address" in told["redirect_기쁨_.jpg"]
     assert told["later_기쁨_.jpg"] == "HTTP status 503 Service Unavailable (tried 2 times)"
     assert len(told["talks_기쁨_.jpg"]) < 1100
     assert {found["TaskC_result"] for found in Table(log, ())} == {'"a'}
@@ -685,7 +685,7 @@ def test_a_retry_keeps_to_its_log(tmp_path, server):
     args = ("--shard", "2/2", "--log_dir", "logs", "--output", "photos")
     done = run("downloadImage.py", "--input", table, *args, cwd=tmp_path)
     log = tmp_path / "logs/download.error.2-of-2.log"
-    again = done.stdout.split("try those again: python ")[1].split()
+    again = done.stdout.split("to retry these rows: python ")[1].split()
     assert 0 < len(reasons(log)) < 6
     good = next(iter(reasons(log)))
     server.files = {f"/{good}": jpeg()}

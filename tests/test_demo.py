@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.helpers import one_line_error, run, tree
+from tests.helpers import one_line_error, run_module, tree
 from utils.data.annotations import Table
 from utils.emotions import EMOTIONS
 
@@ -15,9 +15,8 @@ from utils.emotions import EMOTIONS
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    done = run(
-        "-m", "demo.run", "--per_class", 14, "--epochs", 1, "--output", folder, cwd=folder.parent
-    )
+    args = ("--per_class", 14, "--epochs", 1, "--output", folder)
+    done = run_module("demo.run", *args, cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -74,5 +73,5 @@ def test_it_empties_no_folder_that_is_not_its_own(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "emotions.tsv").touch()
     (tmp_path / "thesis.txt").write_text("years of work")
-    one_line_error(run("demo/run.py", "--output", tmp_path, cwd=tmp_path), "not empty")
+    one_line_error(run_module("demo.run", "--output", tmp_path, cwd=tmp_path), "not empty")
     assert (tmp_path / "thesis.txt").exists()

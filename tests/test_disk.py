@@ -114,7 +114,7 @@ def test_a_file_where_a_folder_should_be(tmp_path, server, script, flags):
     for flag in flags:
         source = () if script == "dataPreparation.py" else ("--input", table)
         done = run(script, *source, flag, "file", cwd=tmp_path)
-        one_line_error(done, "file: is a file, and a folder is needed")
+        one_line_error(done, "file: is a file, but a folder is needed")
         assert (tmp_path / "file").read_text() == "mine"
 
 

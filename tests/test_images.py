@@ -178,7 +178,7 @@ def test_existing_finds_a_name_stored_decomposed(tmp_path):
     import unicodedata
 
     decomposed = tmp_path / unicodedata.normalize("NFD", "기쁨.jpg")
-    assert find_existing(tmp_path, "기쁨.jpg") == tmp_path / "기쁨.jpg"
+    assert find_existing(tmp_path, "기쁨.jpg") is None
     decomposed.touch()
     assert find_existing(tmp_path, "기쁨.jpg").exists()
 

@@ -54,7 +54,7 @@ def test_the_store_is_the_images_and_lists_what_is_none(faces, tmp_path):
 
 def test_it_is_made_once_and_anew_when_a_file_changes(faces, tmp_path, monkeypatch):
     first = load(faces, faces / ".store")
-    monkeypatch.setattr(store, "decoded", None)  # nothing is decoded any more
+    monkeypatch.setattr(store, "decode_chunks", None)  # nothing is decoded any more
     again = load(faces, faces / ".store")
     assert torch.equal(again.images, first.images) and again.failures == first.failures
     moved, folder = tmp_path / "moved", tmp_path / "moved/.store"
@@ -120,10 +120,10 @@ TWO = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[1])
 from utils.imaging.preprocess import Preprocess
-from utils.data.image_folder import find_images, label_images
-from utils.data.dataset import load
-images = find_images(pathlib.Path("faces"))
-data = load(label_images(images, list(images)), Preprocess(48, 1), "train", pathlib.Path("store"))
+from utils.data.image_folder import make_samples, scan_class_folders
+from utils.data.dataset import load_dataset
+images = scan_class_folders(pathlib.Path("faces"))
+data = load_dataset(make_samples(images, list(images)), Preprocess(48, 1), "train", pathlib.Path("store"))
 print(len(data), int(data.images.sum()))
 """
 
