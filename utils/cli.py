@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,13 +14,13 @@ from utils.console import is_primary_process, one_line
 from utils.errors import StageError, describe_os_error
 
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
-MAX_NUMBER = 1e9  # of any number in a flag; a larger one would overflow somewhere
+MAX_NUMBER = 1e9  # in any flag; a larger number would overflow somewhere
 
 Number = TypeVar("Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with a script's docstring as its description and one-line errors."""
+    """An argument parser with the script's docstring as its description and one-line errors."""
 
     def __init__(self, docstring: str | None) -> None:
         super().__init__(
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         self._group: argparse._ActionsContainer = self
 
     def section(self, title: str) -> None:
-        """Start a group of flags with this title in --help."""
+        """Start a group of flags: those added from now on stand under this title in --help."""
         self._group = self.add_argument_group(title)
 
     def error(self, message: str) -> NoReturn:
@@ -41,9 +42,8 @@ class Parser(argparse.ArgumentParser):
         self, name: str, help: str, default: object, type: Callable[[str], Any], **options: Any
     ) -> None:
         """Add a flag. Its help text ends with its default in parentheses."""
-        text = " ".join(map(str, default)) if isinstance(default, list) else default
-        shown = f" ({text})".replace("%", "%%") if default is not None else ""
-        self._group.add_argument(name, help=help + shown, default=default, type=type, **options)
+        help += default_note(default).replace("%", "%%")
+        self._group.add_argument(name, help=help, default=default, type=type, **options)
 
     def switch(self, name: str, help: str, default: bool) -> None:
         """Add a yes/no flag that takes every usual spelling: --x, --x False, --x=0, --no-x."""
@@ -56,12 +56,12 @@ class Parser(argparse.ArgumentParser):
 
     def device_flags(self) -> None:
         """Add --gpu and --cuda_idx."""
-        self.switch("--gpu", "use a GPU if the system has one (--no-gpu: never)", True)
+        self.switch("--gpu", "use a GPU if the system has one; --no-gpu: use the CPU", True)
         self.flag("--cuda_idx", "index of the GPU, from 0", 0, non_negative_int, metavar="N")
 
     def reference_size_flag(self, max_side: int) -> None:
-        """Add the --image_size of a reference checkpoint, whose file does not hold its size."""
-        text = "input size of a reference checkpoint; other model files hold theirs"
+        """Add --image_size, for a model file of the reference implementation, which lacks it."""
+        text = "image size of a model of the reference implementation; other model files hold it"
         self.flag("--image_size", text, None, int_between(1, max_side), metavar="PIXELS")
 
     def log_dir_flag(self) -> None:
@@ -69,8 +69,16 @@ class Parser(argparse.ArgumentParser):
         self.flag("--log_dir", "folder for the error logs", Path(), Path, metavar="DIR")
 
 
+def default_note(default: object) -> str:
+    """Return the default in parentheses, as it ends a help text; an empty text for None."""
+    if default is None:
+        return ""
+    text = " ".join(map(str, default)) if isinstance(default, list) else default
+    return f" ({text})"
+
+
 def boolean(text: str) -> bool:
-    """Return True or False from any common spelling, for argparse."""
+    """Return True or False from any common spelling. An argparse type."""
     word = text.strip().lower()
     if word in ("true", "yes", "on", "1", "y", "t"):
         return True
@@ -86,6 +94,8 @@ def _number(
     maximum: float = MAX_NUMBER,
     exclude_minimum: bool = False,
 ) -> Callable[[str], Number]:
+    """Return an argparse type for numbers from `minimum` to `maximum`."""
+
     def convert(text: str) -> Number:
         try:
             value = kind(text)
@@ -99,7 +109,7 @@ def _number(
 
 
 def int_between(minimum: int, maximum: int) -> Callable[[str], int]:
-    """Return an argparse type that takes whole numbers from `minimum` to `maximum`."""
+    """Return an argparse type for whole numbers from `minimum` to `maximum`."""
     return _number(int, minimum, f"whole number from {minimum} to {maximum}", maximum)
 
 
@@ -113,26 +123,26 @@ fraction_below_one = _number(float, 0, "number from 0 to 0.99", 0.99)
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a script's `main` and exit with its status; print expected problems as one line."""
+    """Run a script's `main` and exit with its status. Print expected errors as one line."""
     _use_utf8()
     script = Path(sys.argv[0]).name
     try:
         status = main()
         sys.stdout.flush()
-    except StageError as problem:
-        status = _report(script, problem)
+    except StageError as error:
+        status = _report(script, error)
     except KeyboardInterrupt as interrupt:
-        what = interrupt.args[0] if interrupt.args else "run it again to finish"
-        print(f"{script}: interrupted; {what}", file=sys.stderr)
+        advice = interrupt.args[0] if interrupt.args else "run it again to finish"
+        print(f"{script}: interrupted; {advice}", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain again at exit.
+        # The reader of the output has ended (`| head`). Python would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = SOME_FAILED
     except OSError as error:
         status = _report(script, describe_os_error(error))
     if status in (COULD_NOT_RUN, INTERRUPTED):
-        # A plain exit would wait for threads that wait for a server.
+        # sys.exit would wait for threads, which may wait for a server.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -140,6 +150,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def _report(script: str, message: object) -> int:
+    """Print an error as one line and return the exit status."""
     name = script if is_primary_process() else f"{script} (rank {os.environ['RANK']})"
     print(f"{name}: error: {one_line(message)}", file=sys.stderr)
     return COULD_NOT_RUN
@@ -148,11 +159,12 @@ def _report(script: str, message: object) -> int:
 def _use_utf8() -> None:
     """Use UTF-8 for file names and output under any locale.
 
-    Outside UTF-8 locales Python cannot even name a file in Hangul; only a restart in its UTF-8
-    mode helps. The check of the flag keeps an interpreter that ignores `-X utf8` from restarting
+    In other locales Python cannot open a file with a Hangul name unless it is restarted in its
+    UTF-8 mode. The check of the flag keeps an interpreter that ignores `-X utf8` from restarting
     for ever.
     """
     if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

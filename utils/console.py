@@ -7,19 +7,19 @@ import sys
 
 from tqdm import tqdm
 
-MAX_LINE = 1000  # letters
-SHOWN_FAILURES = 5  # lines on the screen; the log has every failure
+MAX_LINE = 1000  # characters
+SHOWN_FAILURES = 5  # on the screen; the log has every failure
 
 
 def is_primary_process() -> bool:
-    """Return whether this process may print: of the processes that torchrun starts, rank 0."""
+    """Return whether this process may print: of the processes that torchrun starts, only rank 0."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def one_line(text: object) -> str:
-    """Return any text as one line that is safe on a terminal: control characters are escaped.
+    """Return any text as one line that is safe on a terminal, with control characters escaped.
 
-    Cut it after MAX_LINE letters: a server may send 60 KB as the reason of a refusal.
+    Cut it after MAX_LINE characters: a server may send 60 KB as the reason of a refusal.
     """
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: MAX_LINE + 1])
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
@@ -32,30 +32,33 @@ def info(message: object) -> None:
 
 
 def note(message: object) -> None:
-    """Print a line that reports a decision of the program, or something unusual, on stderr."""
+    """Print a line that starts with "note:" on stderr: something unusual that stops nothing."""
     info(f"note: {message}")
 
 
 class ProgressBar(tqdm):
     """A progress bar on stderr with a rate and a count of failures.
 
-    It shows nothing where stderr is not a terminal.
+    It shows nothing if stderr is not a terminal.
     """
 
     def __init__(
         self, total: int | None, description: str, unit: str = "photo", leave: bool = True
     ) -> None:
-        """Start a bar. `total` None: not known yet. `leave` False: erase the bar at its end."""
-        shown = bool(description) and is_primary_process()
+        """Start a bar that counts `unit`s up to `total` (None: not known yet).
+
+        An empty `description` hides it; `leave` False erases it at its end.
+        """
+        is_shown = bool(description) and is_primary_process()
         super().__init__(
             total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True,
             leave=leave,
-            disable=None if shown else True,  # None: where stderr is not a terminal
+            disable=None if is_shown else True,  # None: if stderr is not a terminal
         )  # fmt: skip
         self.failures = 0
 
     def fail(self, item: object, reason: object) -> None:
-        """Count a failure. Print the first few; the stage's log has all of them."""
+        """Count a failure and print the first few. The stage's log has all of them."""
         self.failures += 1
         if self.failures <= SHOWN_FAILURES:
             info(f"failed: {item}: {reason}")

@@ -1,4 +1,4 @@
-"""The error that stops a stage, and what an operating system's error means for it."""
+"""The error that stops a stage, and which of the system's errors stop it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class StageError(Exception):
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return an operating system's error as `path: reason`, without its number."""
+    """Return the system's error as `path: reason`, without its number."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def is_fatal_os_error(error: OSError) -> bool:
-    """Return True for an error that every further file would meet too, such as a full disk."""
+    """Return whether every further file would meet this error too, as on a full disk."""
     return error.errno in (
         errno.ENOSPC,
         errno.EDQUOT,

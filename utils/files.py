@@ -28,6 +28,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     If the block raises, remove the file and keep an older one of that name. The file is locked
     while it is written, so that `remove_stale_temp_files` can tell it from an abandoned one.
+    Raise OSError, with `path` as its file name, if the file cannot be written.
     """
     temporary = None
     try:
@@ -41,7 +42,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         if not fcntl:
             temporary.replace(path)
     except OSError as error:
-        # A failed write names no file, and the temporary name means nothing to a user.
+        # The error of a write names no file, and the temporary name means nothing to a user.
         if error.filename is None or Path(error.filename).name.startswith(_TEMPORARY):
             error.filename = str(path)
         raise
@@ -58,13 +59,13 @@ def _open_temporary(path: Path) -> BinaryIO:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not os.fstat(file.fileno()).st_nlink:
-                file.close()  # another process took it for abandoned before it was locked
+                file.close()  # another process removed it as abandoned before it was locked
                 continue
         return file
 
 
 def write_tsv(path: Path, rows: Iterable[Iterable[str]]) -> None:
-    """Write rows of cells, which must not hold tabs or line breaks, as a tab-separated file."""
+    """Write rows of cells as a tab-separated file. No cell may hold a tab or a line break."""
     with atomic_file(path) as file:
         text = "".join("\t".join(row) + "\n" for row in rows)
         file.write(text.encode(errors="surrogateescape"))
@@ -73,7 +74,7 @@ def write_tsv(path: Path, rows: Iterable[Iterable[str]]) -> None:
 def make_folder(folder: Path) -> None:
     """Make the folder and its parents, and remove temporary files that a killed process left.
 
-    Raise OSError if it cannot be made, for instance because a file of that name exists.
+    Raise OSError if it cannot be made, for example because a file of that name exists.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_stale_temp_files(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in the folder, not those in use."""
+    """Remove the temporary files that killed processes left in the folder, not those in use."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(_TEMPORARY):
@@ -110,9 +111,10 @@ def _remove_if_abandoned(temporary: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path, message: str) -> Iterator[None]:
-    """Let one process at a time into the block; print `message` before waiting for another.
+    """Let one process at a time into the block. Print `message` before waiting for another.
 
-    `path` is a folder, or an empty file that stays. The lock of a killed process is released.
+    `path` is a folder, or an empty file that is made and stays. The system releases the lock of a
+    killed process.
     """
     if not fcntl:
         yield

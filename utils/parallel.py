@@ -1,4 +1,4 @@
-"""Work on many items at once, in constant memory, with workers that never outlive their stage."""
+"""Run many jobs at once, in constant memory, with workers that never outlive their stage."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
-from typing import Any, Protocol, TypeVar
+from multiprocessing.connection import wait as wait_for_any
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class WorkerKilledError(Exception):
-    """The process that did a job was killed, and so was the next one that tried it."""
+    """The worker process of a job was killed, and so was the second one that tried it."""
 
 
 class HasArguments(Protocol):
@@ -43,59 +43,86 @@ def bounded_map(
 
     At most `window` jobs are taken from `jobs` and not yet yielded, so that a stream of any length
     takes constant memory, and one slow job does not hold up the others. At most `group_limit` jobs
-    of one `group(job)` run at the same time; jobs that wait for it let jobs of other groups pass.
+    of one `group(job)` run at the same time; jobs of other groups overtake those that wait for it.
     If the caller stops early, jobs that have not started are dropped.
     """
-    running: dict[Future[Any], SomeJob] = {}
-    done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-    group_sizes: Counter[Hashable] = Counter()
-    waiting: defaultdict[Hashable, deque[SomeJob]] = defaultdict(deque)
-    taken = 0  # jobs taken and not yet yielded
-
-    def start(job: SomeJob) -> None:
-        group_sizes[group(job)] += 1
-        future = executor.submit(function, *job.arguments)
-        running[future] = job
-        future.add_done_callback(done.put)
-
-    def finish() -> tuple[SomeJob, Future[Any]]:
-        future = done.get()
-        job = running.pop(future)
-        its_group = group(job)
-        group_sizes[its_group] -= 1
-        if waiting[its_group]:
-            start(waiting[its_group].popleft())
-        else:  # forget the group, so that memory does not grow with the number of groups
-            del waiting[its_group]
-            if not group_sizes[its_group]:
-                del group_sizes[its_group]
-        return job, future
-
+    pending = _PendingJobs(executor, function, group, group_limit)
     try:
         for job in jobs:
-            if group_limit is None or group_sizes[group(job)] < group_limit:
-                start(job)
-            else:
-                waiting[group(job)].append(job)
-            taken += 1
-            while taken >= window or not done.empty():
-                taken -= 1
-                yield finish()
-        while running:
-            yield finish()
+            pending.add(job)
+            while pending.count >= window or pending.has_result():
+                yield pending.take_result()
+        while pending.count:
+            yield pending.take_result()
     finally:
-        executor.shutdown(wait=not running, cancel_futures=True)
+        executor.shutdown(wait=not pending.count, cancel_futures=True)
+
+
+class _PendingJobs(Generic[SomeJob]):
+    """The jobs of a `bounded_map` that run, wait for others of their group, or are done."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        function: Callable[..., Any],
+        group: Callable[[SomeJob], Hashable],
+        group_limit: int | None,
+    ) -> None:
+        self.count = 0  # jobs added whose result was not taken yet
+        self._executor, self._function = executor, function
+        self._group, self._group_limit = group, group_limit
+        self._started: dict[Future[Any], SomeJob] = {}
+        self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._group_sizes: Counter[Hashable] = Counter()  # started jobs
+        self._waiting: defaultdict[Hashable, deque[SomeJob]] = defaultdict(deque)
+
+    def add(self, job: SomeJob) -> None:
+        """Start a job, or let it wait until its group has room."""
+        self.count += 1
+        group = self._group(job)
+        if self._group_limit is None or self._group_sizes[group] < self._group_limit:
+            self._start(job)
+        else:
+            self._waiting[group].append(job)
+
+    def has_result(self) -> bool:
+        """Return whether `take_result` would return at once."""
+        return not self._done.empty()
+
+    def take_result(self) -> tuple[SomeJob, Future[Any]]:
+        """Wait for the next job to be done, and start one that waited for its group."""
+        future = self._done.get()
+        job = self._started.pop(future)
+        self.count -= 1
+        group = self._group(job)
+        self._group_sizes[group] -= 1
+        if self._waiting[group]:
+            self._start(self._waiting[group].popleft())
+        else:  # forget the group, so that memory does not grow with the number of groups
+            del self._waiting[group]
+            if not self._group_sizes[group]:
+                del self._group_sizes[group]
+        return job, future
+
+    def _start(self, job: SomeJob) -> None:
+        self._group_sizes[self._group(job)] += 1
+        future = self._executor.submit(self._function, *job.arguments)
+        self._started[future] = job
+        future.add_done_callback(self._done.put)
 
 
 def ordered_map(
-    executor: Executor, function: Callable, jobs: Iterable[tuple], window: int
+    executor: Executor,
+    function: Callable[..., Any],
+    jobs: Iterable[tuple[Any, ...]],
+    window: int,
 ) -> Iterator[Any]:
-    """The results of `function(*arguments)` for each tuple in `jobs`, in their order.
+    """Yield `function(*arguments)` for each tuple of arguments in `jobs`, in their order.
 
-    At most `window` results are under way, so that a stream of any length passes in constant
-    memory. When the caller stops early, jobs not yet begun are dropped.
+    At most `window` jobs are submitted and not yet yielded, so that a stream of any length takes
+    constant memory. If the caller stops early, jobs that have not started are dropped.
     """
-    pending: deque[Future] = deque()
+    pending: deque[Future[Any]] = deque()
     try:
         for arguments in jobs:
             pending.append(executor.submit(function, *arguments))
@@ -108,51 +135,53 @@ def ordered_map(
 
 
 class ProcessPool(ThreadPoolExecutor):
-    """Worker processes, each led by a thread, of which any may be killed without harm to the rest.
+    """Worker processes, each led by a thread. Any of them may be killed without harm to the rest.
 
-    A job whose worker is killed (by the kernel, when memory runs out) is tried once more, alone
-    among such jobs, in a new one; killed again, its future holds WorkerKilledError. Workers leave
-    Ctrl-C to the stage and end when it does, even by SIGKILL.
+    If a worker is killed (by the kernel, when memory runs out), its job is tried once more in a
+    new worker, while no other job is tried again. If that one is killed too, the job's future
+    raises WorkerKilledError. Workers ignore Ctrl-C and end when the stage ends, even by SIGKILL.
     """
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self.killed = 0  # workers so far
-        self._own = threading.local()
-        self._alone = threading.Lock()
-        self._ends: list[Connection] = []
+        self._of_thread = threading.local()  # .connection: to this thread's worker
+        self._one_retry = threading.Lock()
+        self._connections: list[Connection] = []
 
-    def submit(self, function: Callable, /, *arguments: Any) -> Future:
-        """As of any executor; function and arguments have to be such that pickle takes them."""
-        return super().submit(self._do, function, arguments)
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a call in a worker. Its function and arguments must be picklable."""
+        return super().submit(self._call, (function, args, kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads, and their workers if `wait`."""
         super().shutdown(wait, cancel_futures=cancel_futures)
         if wait:
-            for end in self._ends:
-                end.close()  # which ends its worker
+            for connection in self._connections:
+                connection.close()  # which ends the worker
 
-    def _do(self, function: Callable, arguments: tuple) -> Any:
+    def _call(self, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
         try:
-            return self._do_once(function, arguments)
+            return self._call_once(call)
         except WorkerKilledError:
-            with self._alone:
-                return self._do_once(function, arguments)
+            with self._one_retry:
+                return self._call_once(call)
 
-    def _do_once(self, function: Callable, arguments: tuple) -> Any:
-        if not hasattr(self._own, "end"):
-            self._own.end = _start_worker()
-            self._ends.append(self._own.end)
+    def _call_once(self, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
+        if not hasattr(self._of_thread, "connection"):
+            self._of_thread.connection = _start_worker()
+            self._connections.append(self._of_thread.connection)
+        connection = self._of_thread.connection
         try:
-            self._own.end.send((function, arguments))
-            result, error = self._own.end.recv()
+            connection.send(call)
+            result, error = connection.recv()
         except (EOFError, ConnectionError):
             self.killed += 1
-            self._ends.remove(self._own.end)
-            self._own.end.close()
-            del self._own.end
+            self._connections.remove(connection)
+            connection.close()
+            del self._of_thread.connection
             raise WorkerKilledError(
-                "the process that worked on it was killed, twice: perhaps for want of memory"
+                "its worker process was killed twice, perhaps for lack of memory"
             ) from None
         if error is not None:
             raise error
@@ -160,45 +189,49 @@ class ProcessPool(ThreadPoolExecutor):
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker() -> Connection:
-    """A new worker process; returns the stage's end of the pipe to it."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    # A Ctrl-C on the terminal is meant for all; a worker would tell of it while it starts. What
-    # multiprocessing starts beside the first one would undo the block, so it has to be there.
-    resource_tracker.ensure_running()
-    block = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, block) if block else None
-    context.Process(target=_work, args=(theirs,), daemon=True).start()
-    if block:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    theirs.close()
-    return ours
-
-
-def _work(jobs: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            function, arguments = jobs.recv()
-            jobs.send(answer(function, arguments))
-        except (EOFError, OSError):  # the stage has ended
-            return
-
-
-def answer(function: Callable, arguments: tuple) -> tuple[Any, Exception | None]:
-    """What the function returns, and what it raises, either of them None."""
+def result_or_error(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Exception | None]:
+    """Call the function. Return (its result, None), or (None, the exception it raised)."""
     try:
-        return function(*arguments), None
+        return function(*args, **kwargs), None
     except Exception as error:
         return None, error
 
 
+def _start_worker() -> Connection:
+    """Start a worker process. Return the stage's end of the pipe to it."""
+    context = multiprocessing.get_context("spawn")
+    stage_end, worker_end = context.Pipe()
+    # Block SIGINT while the worker starts, or Ctrl-C would print its traceback. The resource
+    # tracker has to run before: starting it would unblock the signal.
+    resource_tracker.ensure_running()
+    can_block = hasattr(signal, "pthread_sigmask")
+    if can_block:
+        previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    context.Process(target=_run_worker, args=(worker_end,), daemon=True).start()
+    if can_block:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+    worker_end.close()
+    return stage_end
+
+
+def _run_worker(calls: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            calls.send(result_or_error(*calls.recv()))
+        except (EOFError, OSError):  # the stage has ended
+            return
+
+
 def _end_with_parent() -> None:
-    wait_for([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent, "a worker has a parent"
+    wait_for_any([parent.sentinel])
     os._exit(1)
