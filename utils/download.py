@@ -1,4 +1,4 @@
-"""One file from the web, within limits of size and time, tried again where that may help."""
+"""Download one file from the web, within limits of size and time, with retries."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 try:
     import resource
-except ImportError:  # Windows, which has no such limit
+except ImportError:  # Windows, which has no limit of open files
     resource = None  # type: ignore[assignment]
 
 import certifi
@@ -36,34 +36,35 @@ from utils import __version__
 from utils.console import one_line
 
 USER_AGENT = f"facial-emotion-recognition/{__version__} (dataset download)"
-CHUNK = 1 << 18
-MOST_REDIRECTS = 10
-RETRY_STATUSES = (408, 425, 429)  # statuses below 500 that may pass
-FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two tries, doubled each time
-SMALL = 1 << 16  # bytes of a refusal that are read to the end, so that its connection can be reused
-KEPT_ALIVE, KEPT_HOSTS = 32, 8  # idle connections a host, and hosts that have some
+CHUNK_BYTES = 1 << 18  # read at a time
+MAX_REDIRECTS = 10
+RETRY_STATUSES = (408, 425, 429)  # HTTP statuses below 500 that are transient
+MIN_PAUSE, MAX_PAUSE = 0.5, 30.0  # seconds before a retry; doubled each time
+MAX_DRAIN_BYTES = 1 << 16  # of an unused body that is read, so that its connection can be reused
+MAX_IDLE_CONNECTIONS, MAX_IDLE_HOSTS = 32, 8  # connections per host, and hosts, kept alive
+GUARD_INTERVAL = 0.25  # seconds between checks of the deadlines
 
 
 class DownloadLimits(NamedTuple):
-    """What one file may cost."""
+    """Limits of time and size for one file."""
 
-    timeout: float = 30  # seconds for a connection, and for each next piece of the answer
-    deadline: float = 300  # seconds in all, tries and waits together
+    timeout: float = 30  # seconds for a connection, and for each next part of the answer
+    deadline: float = 300  # seconds in all, retries and pauses included
     max_bytes: int = 64 << 20
     retries: int = 3
 
 
 class DownloadError(Exception):
-    """Why a file did not arrive."""
+    """The reason why a file was not downloaded."""
 
-    def __init__(self, reason: str, may_pass: bool = True, wait: float = 0) -> None:
-        """`may_pass`: it can be worth trying again, after `wait` seconds at the earliest."""
+    def __init__(self, reason: str, retryable: bool = True, retry_after: float = 0) -> None:
+        """`retryable`: a retry may help, after at least `retry_after` seconds."""
         super().__init__(reason)
-        self.may_pass, self.wait = may_pass, wait
+        self.retryable, self.retry_after = retryable, retry_after
 
 
 def allow_open_files(count: int) -> None:
-    """Let this process open that many files and connections, as far as the system allows.
+    """Let this process open `count` files and connections, or as many as the system allows.
 
     Some systems start with 256, which a download that keeps its connections alive can reach.
     """
@@ -80,21 +81,23 @@ def download(
     limits: DownloadLimits,
     check: Callable[[BinaryIO, bool], None] = lambda file, complete: None,
 ) -> None:
-    """Write what the URL holds to the file, which is empty and open for writing.
+    """Download the URL into the file, which is empty and open for writing.
 
-    `check(file, complete)` raises ValueError if that is not what it should be; `complete` tells
-    whether the server had said how long it would be. Tries again, with growing random pauses, what
-    may pass: statuses 429 and 5xx, timeouts, connections that break, answers cut short or refused
-    by `check`. What will not is tried once: other statuses, bad addresses, too large a file.
+    `check(file, complete)` raises ValueError if the content is not what it should be; `complete`
+    says that the server announced the length and all of it has arrived.
 
-    Raises FetchError, and OSError where the file cannot be written.
+    Retry transient errors, with growing random pauses: RETRY_STATUSES and 5xx, timeouts, lost
+    connections, truncated answers and those that `check` refuses. Other errors are final: other
+    statuses, invalid addresses and certificates, a file that is too large.
+
+    Raise DownloadError if the file is not downloaded, and OSError if it cannot be written.
     """
     end = time.monotonic() + limits.deadline
     tries = 0
     while True:
         tries += 1
         try:
-            complete = _try(url, file, limits, end)
+            complete = _try_download(url, file, limits, end)
             file.flush()
             try:
                 check(file, complete)
@@ -102,114 +105,135 @@ def download(
                 raise DownloadError(str(error)) from None
             return
         except DownloadError as error:
-            pause = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT) * random.uniform(0.5, 1)
-            pause = max(pause, error.wait)
-            if not error.may_pass or tries > limits.retries or time.monotonic() + pause > end:
-                asked = f", asks to wait {error.wait:.0f} seconds" if error.wait else ""
-                often = f" (tried {tries} times)" if tries > 1 else ""
-                raise DownloadError(f"{error}{asked}{often}", error.may_pass) from None
+            pause = min(MIN_PAUSE * 2 ** (tries - 1), MAX_PAUSE) * random.uniform(0.5, 1)
+            pause = max(pause, error.retry_after)
+            if not error.retryable or tries > limits.retries or time.monotonic() + pause > end:
+                wish = error.retry_after
+                wait = f", the server asks to wait {wish:.0f} seconds" if wish else ""
+                count = f" (tried {tries} times)" if tries > 1 else ""
+                raise DownloadError(f"{error}{wait}{count}", error.retryable) from None
         file.seek(0)
         file.truncate()
         time.sleep(pause)
 
 
 def host_of(url: str) -> str:
-    """The host that is asked for an http or https address. Raises ValueError for any other."""
-    with suppress(ValueError):  # of brackets that do not match, for one
+    """Return the host of an http or https address. Raise ValueError for any other text."""
+    with suppress(ValueError):  # for example of brackets that do not match
         parts = urlsplit(url)
         if parts.scheme.lower() in ("http", "https") and parts.hostname:
             return parts.hostname
     raise ValueError(f"{url!r} is not an http or https address")
 
 
-def _try(url: str, file: BinaryIO, limits: DownloadLimits, end: float) -> bool:
-    """One request, and those that it is redirected to. Returns whether a length was announced."""
-    for _ in range(MOST_REDIRECTS + 1):
-        try:
-            pool = _pool(_proxy(url))
-        except ValueError as error:
-            raise DownloadError(str(error), may_pass=False) from None
-        seconds = min(limits.timeout, max(end - time.monotonic(), 0.1))
-        with _Watch(end) as watch:
-            try:
-                with pool.request(
-                    "GET",
-                    url,
-                    redirect=False,
-                    retries=False,
-                    preload_content=False,
-                    timeout=urllib3.Timeout(connect=seconds, read=seconds),
-                    # Its own check would not say how much arrived.
-                    enforce_content_length=False,
-                ) as response:
-                    location = response.get_redirect_location()
-                    announced = None if location else _receive(response, file, limits)
-                    _finish(response)
-                problem = None
-            except (HTTPError, ValueError, DownloadError) as error:
-                problem = error
-        if watch.shut:  # which can look like any problem, or like none
-            late = f"not complete after {limits.deadline:g} seconds: {file.tell():,} bytes"
-            raise DownloadError(late, may_pass=False)
-        if problem:
-            translate = not isinstance(problem, DownloadError)
-            raise _translated(problem, file.tell(), limits.timeout) if translate else problem
+def _try_download(url: str, file: BinaryIO, limits: DownloadLimits, end: float) -> bool:
+    """Request the URL and follow redirects. Return whether the length was announced."""
+    for _ in range(MAX_REDIRECTS + 1):
+        location, length_announced = _request(url, file, limits, end)
         if not location:
-            return announced
-        with suppress(UnicodeError):  # headers come as Latin-1, whatever they hold
-            location = location.encode("latin-1").decode()
+            return length_announced
+        url = _redirected_url(url, location)
+    raise DownloadError(f"more than {MAX_REDIRECTS} redirects", retryable=False)
+
+
+def _redirected_url(url: str, location: str) -> str:
+    with suppress(UnicodeError):  # headers are decoded as Latin-1, though most hold UTF-8
+        location = location.encode("latin-1").decode()
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        reason = f"redirected to {location!r}, which is not an address"
+        raise DownloadError(reason, retryable=False) from None
+
+
+def _request(
+    url: str, file: BinaryIO, limits: DownloadLimits, end: float
+) -> tuple[str | None, bool]:
+    """Send one request and write the body of its answer to the file.
+
+    Return (the address that the answer redirects to, False), or (None, whether the length of the
+    body was announced). Raise DownloadError for every other answer.
+    """
+    error: Exception | None = None
+    with _DeadlineGuard(end) as guard:
         try:
-            url = urljoin(url, location)
-        except ValueError:
-            told = f"redirected to {location!r}, which is no address"
-            raise DownloadError(told, may_pass=False) from None
-    raise DownloadError(f"more than {MOST_REDIRECTS} redirects", may_pass=False)
+            answer = _send(url, file, limits, end)
+        except (HTTPError, ValueError, DownloadError) as problem:
+            error = problem
+    if guard.expired:  # the shut connection can look like any error, or like the end of the body
+        reason = f"not complete after {limits.deadline:g} seconds: {file.tell():,} bytes"
+        raise DownloadError(reason, retryable=False)
+    if error:
+        raise _to_download_error(error, file.tell(), limits.timeout)
+    return answer
+
+
+def _send(url: str, file: BinaryIO, limits: DownloadLimits, end: float) -> tuple[str | None, bool]:
+    """Do what `_request` describes. Raise urllib3's errors as they are."""
+    seconds = min(limits.timeout, max(end - time.monotonic(), 0.1))
+    with _connections(_proxy(url)).request(
+        "GET",
+        url,
+        redirect=False,
+        retries=False,
+        preload_content=False,
+        timeout=urllib3.Timeout(connect=seconds, read=seconds),
+        enforce_content_length=False,  # _receive checks it, and says how much has arrived
+    ) as response:
+        location = response.get_redirect_location() or None
+        length_announced = False if location else _receive(response, file, limits)
+        _drain(response)
+        return location, length_announced
 
 
 def _receive(response: urllib3.BaseHTTPResponse, file: BinaryIO, limits: DownloadLimits) -> bool:
+    """Write the body to the file. Return whether its length was announced."""
     if response.status != 200:
-        _finish(response)
+        _drain(response)
         raise DownloadError(
             f"HTTP status {response.status} {one_line(response.reason or '')}".rstrip(),
-            may_pass=response.status in RETRY_STATUSES or response.status >= 500,
-            wait=_retry_after(response),
+            retryable=response.status in RETRY_STATUSES or response.status >= 500,
+            retry_after=_retry_after(response),
         )
-    announced = _announced(response)
-    too_large = DownloadError(f"larger than {limits.max_bytes / 2**20:g} MB", may_pass=False)
-    if announced and announced > limits.max_bytes:
+    length = _announced_length(response)
+    too_large = DownloadError(f"larger than {limits.max_bytes / 2**20:g} MB", retryable=False)
+    if length and length > limits.max_bytes:
         raise too_large
-    while chunk := response.read1(CHUNK):
+    while chunk := response.read1(CHUNK_BYTES):
         file.write(chunk)
         if file.tell() > limits.max_bytes:
             raise too_large
-    arrived = response.tell()  # on the wire, which counts where the server compresses
-    if announced is not None and arrived != announced:
-        raise DownloadError(f"truncated: {arrived:,} of {announced:,} bytes")
-    return announced is not None
+    received = response.tell()  # before decompression, if the server compresses
+    if length is not None and received != length:
+        raise DownloadError(f"truncated: {received:,} of {length:,} bytes")
+    return length is not None
 
 
-def _finish(response: urllib3.BaseHTTPResponse) -> None:
-    """Read the rest of an answer that nobody wants, if it is short."""
-    length = _announced(response)
-    if length is not None and length <= SMALL:
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
+    """Read the rest of an unused body, if it is short."""
+    length = _announced_length(response)
+    if length is not None and length <= MAX_DRAIN_BYTES:
         response.drain_conn()
 
 
-def _announced(response: urllib3.BaseHTTPResponse) -> int | None:
-    """The bytes that the server says will come; None if it does not."""
+def _announced_length(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Return the length of the body in bytes, or None if the server does not announce it."""
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and len(length) < 20 else None
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    """The seconds that the server asks to wait before the next try; 0 if it does not."""
+    """Return the seconds that the server asks to wait before a retry; 0 if it does not ask."""
     try:
         return max(urllib3.Retry(0).get_retry_after(response) or 0, 0)
-    except (InvalidHeader, ValueError, OverflowError):  # the year 99999, say
+    except (InvalidHeader, ValueError, OverflowError):  # for example the year 99999
         return 0
 
 
-def _translated(error: Exception, received: int, timeout: float) -> DownloadError:
+def _to_download_error(error: Exception, received: int, timeout: float) -> DownloadError:
+    """Translate an error of urllib3 that came after `received` bytes of the body."""
+    if isinstance(error, DownloadError):
+        return error
     if isinstance(error, NewConnectionError):
         return DownloadError(f"connection failed: {_root_cause(error)}")
     if isinstance(error, ConnectTimeoutError):
@@ -219,106 +243,118 @@ def _translated(error: Exception, received: int, timeout: float) -> DownloadErro
             return DownloadError(f"stalled after {received:,} bytes")
         return DownloadError(f"no answer for {timeout:g} seconds")
     if isinstance(error, (SSLError, LocationValueError, ValueError)):
-        return DownloadError(f"the request failed: {_root_cause(error)}", may_pass=False)
+        return DownloadError(f"the request failed: {_root_cause(error)}", retryable=False)
     if received:
-        return DownloadError(f"broken off after {received:,} bytes")
+        return DownloadError(f"connection lost after {received:,} bytes")
     return DownloadError(f"connection failed: {_root_cause(error)}")
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost reason of a connection error, which urllib3 wraps."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    """Return the reason of the innermost error, which urllib3 wraps."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
     return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
-class _Watch:
-    """Shuts the connection that this thread uses when the deadline has come.
+class _DeadlineGuard:
+    """Shuts down the connection that this thread uses when the deadline has passed.
 
-    A timeout of the socket begins anew with each byte: a server that trickles, in its headers or
-    in its answer, could hold a worker for ever.
+    The timeout of a socket starts again with each byte: a server that sends one byte at a time, in
+    its headers or in the body, could hold a worker for ever.
     """
 
     def __init__(self, end: float) -> None:
-        self.end = end
+        """`end`: the deadline, as time.monotonic() counts."""
+        self.expired = False
         self.connection: socket.socket | None = None
-        self.shut = False
+        self._end = end
 
-    def __enter__(self) -> _Watch:
-        _start_watching()
-        _of_thread.watch = self
-        _watches.add(self)
+    def __enter__(self) -> _DeadlineGuard:
+        _start_guarding()
+        _of_thread.guard = self
+        _guards.add(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _watches.discard(self)
+        _guards.discard(self)
 
-    def look(self, now: float) -> None:
-        """Shut the connection if it is time."""
-        if now > self.end and self.connection:
-            self.shut = True
-            with suppress(OSError):  # it may have been closed already
-                # Not the TLS layer's own, which is not made to be called by another thread.
+    def check(self, now: float) -> None:
+        """Shut down the connection if the deadline has passed."""
+        if now > self._end and self.connection:
+            self.expired = True
+            with suppress(OSError):  # it may be closed already
+                # Not SSLSocket.shutdown, which is not made to be called by another thread.
                 socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
 
 
-_watches: set[_Watch] = set()
-_of_thread = threading.local()
+_guards: set[_DeadlineGuard] = set()
+_of_thread = threading.local()  # .guard: of this thread's request
 
 
 @cache
-def _start_watching() -> None:
+def _start_guarding() -> None:
+    """Start the one thread that checks all guards."""
+
     def run() -> None:
         while True:
-            time.sleep(0.25)
-            for watch in _watches.copy():
-                watch.look(time.monotonic())
+            time.sleep(GUARD_INTERVAL)
+            for guard in _guards.copy():
+                guard.check(time.monotonic())
 
     threading.Thread(target=run, daemon=True).start()
 
 
-class _Watched:
-    """A connection of urllib3 whose socket is watched while it works."""
-
-    def request(self, *args: object, **kwargs: object) -> None:
+class _GuardedHTTPConnection(HTTPConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
         super().request(*args, **kwargs)
-        _of_thread.watch.connection = self.sock
+        _of_thread.guard.connection = self.sock
+
+
+class _GuardedHTTPSConnection(HTTPSConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        super().request(*args, **kwargs)
+        _of_thread.guard.connection = self.sock
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = type("WatchedHTTP", (_Watched, HTTPConnection), {})
+    ConnectionCls = _GuardedHTTPConnection
 
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = type("WatchedHTTPS", (_Watched, HTTPSConnection), {})
+    ConnectionCls = _GuardedHTTPSConnection
 
 
 @cache
-def _pool(proxy: str | None) -> urllib3.PoolManager:
-    """Connections that all threads share and that are kept alive from file to file."""
-    manager = urllib3.ProxyManager if proxy else urllib3.PoolManager
-    pool = manager(
-        *([proxy] if proxy else []),
-        num_pools=KEPT_HOSTS,
-        maxsize=KEPT_ALIVE,
-        # As requests, curl and pip find them.
-        ca_certs=os.environ.get("SSL_CERT_FILE")
+def _connections(proxy: str | None) -> urllib3.PoolManager:
+    """Return the connections that all threads share and keep alive from file to file."""
+    options: dict[str, Any] = {
+        "num_pools": MAX_IDLE_HOSTS,
+        "maxsize": MAX_IDLE_CONNECTIONS,
+        # The variables that requests, curl and pip read.
+        "ca_certs": os.environ.get("SSL_CERT_FILE")
         or os.environ.get("REQUESTS_CA_BUNDLE")
         or certifi.where(),
-        # Uncompressed, so that Content-Length is the length of the file.
-        headers={
+        "headers": {
             "User-Agent": USER_AGENT,
             "Accept": "image/*,*/*;q=0.5",
-            "Accept-Encoding": "identity",
+            "Accept-Encoding": "identity",  # so that Content-Length is the length of the file
         },
-    )
-    pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-    return pool
+    }
+    pools = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    pools.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    return pools
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for the address. Raises ValueError for a bad address."""
-    host, proxies = host_of(url), _proxies()
+    """Return the proxy that the environment names for the URL, or None.
+
+    Raise DownloadError if the URL is not an http or https address.
+    """
+    try:
+        host = host_of(url)
+    except ValueError as error:
+        raise DownloadError(str(error), retryable=False) from None
+    proxies = _proxies()
     if not proxies or proxy_bypass(host):
         return None
     proxy = proxies.get(urlsplit(url).scheme.lower()) or proxies.get("all")
