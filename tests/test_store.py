@@ -19,6 +19,7 @@ from tests.helpers import ROOT, make_faces
 from utils.data import dataset as store
 from utils.data import decode
 from utils.data.image_folder import make_samples, scan_class_folders
+from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 
 HOW = Preprocess(32, 1)
@@ -62,18 +63,18 @@ def test_it_is_made_once_and_anew_when_a_file_changes(faces, tmp_path, monkeypat
     assert torch.equal(load(moved, folder).images, first.images)
     monkeypatch.undo()
 
-    before = set(folder.glob("*.uint8"))
+    before = set(folder.glob("*.npy"))
     os.utime(moved / "b/0000.png", (1, 1))
     load(moved, folder)
-    after = set(folder.glob("*.uint8"))
+    after = set(folder.glob("*.npy"))
     assert len(before) == len(after) == 1 and before != after
     load(moved, folder, Preprocess(16, 3))
-    assert len(set(folder.glob("*.uint8"))) == 2
+    assert len(set(folder.glob("*.npy"))) == 2
     assert first.images.sum() > 0  # what is mapped already stays
     # Another set's store in the same folder is left alone.
     shutil.copytree(moved / "a", tmp_path / "other/a")
     load(tmp_path / "other", folder)
-    assert len(set(folder.glob("*.uint8"))) == 3
+    assert len(set(folder.glob("*.npy"))) == 3
 
 
 def test_an_image_that_can_be_read_again_is_in(faces, tmp_path):
@@ -97,13 +98,66 @@ def test_without_room_images_are_decoded_whenever_they_are_used(
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(1000))
     data = load(faces, tmp_path / "other")
-    assert "0.0 GB free" in capsys.readouterr().err
+    assert "0.0 GB are free" in capsys.readouterr().err
     assert data.images is None and data.failures == kept.failures and len(data) == len(kept)
     order = [[4, 0], [10], [1, 2, 3]]
     assert all(map(torch.equal, taken(data, order), taken(kept, order)))
-    assert not list((tmp_path / "other").glob("*.uint8"))
+    assert not list((tmp_path / "other").glob("*.npy"))
     (tmp_path / "file").write_text("")
     assert load(faces, tmp_path / "file").images is None  # nowhere to make a folder
+
+
+def test_the_cache_is_an_npy_file_of_the_readable_images(faces, tmp_path):
+    data = load(faces, tmp_path / "store")
+    [path] = (tmp_path / "store").glob("*.npy")
+    assert np.array_equal(np.load(path), data.images.numpy()) and len(data) == 11
+    before = path.read_bytes()
+    data.images[0] = 0  # copy-on-write
+    assert path.read_bytes() == before
+
+
+def test_a_set_without_readable_images_is_empty(faces, tmp_path):
+    for path in faces.rglob("*.png"):
+        path.write_bytes(b"")
+    for _ in range(2):
+        data = load(faces, tmp_path / "store")
+        assert len(data) == 0 and data.images.shape == (0, 1, 32, 32) and len(data.failures) == 12
+
+
+def test_a_cache_of_the_old_format_is_removed_and_rebuilt(faces, tmp_path, capsys):
+    folder = tmp_path / "store"
+    data = load(faces, folder)
+    [path] = folder.glob("*.npy")
+    path.with_suffix(".uint8").write_bytes(data.images.numpy().tobytes())
+    path.unlink()
+    other = folder / "validation-48x1-0123abcd-0123456789abcdef.uint8"
+    other.write_bytes(b"")
+    (folder / "mine.uint8").write_bytes(b"")
+    capsys.readouterr()
+    assert torch.equal(load(faces, folder).images, data.images)
+    message = "note: the cache of decoded images has a new format: it is rebuilt"
+    assert capsys.readouterr().err.count(message) == 1
+    assert [old.name for old in folder.glob("*.uint8")] == ["mine.uint8"]
+    load(faces, folder)
+    assert message not in capsys.readouterr().err
+
+
+def test_a_broken_cache_is_reported_and_not_used(faces, tmp_path, capsys):
+    load(faces, tmp_path / "store")
+    [path] = (tmp_path / "store").glob("*.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+    again = load(faces, tmp_path / "store")
+    assert f"{path} is broken: delete it" in capsys.readouterr().err
+    order, data = [[3, 1], [10]], load(faces, None)
+    assert again.images is None and all(map(torch.equal, taken(again, order), taken(data, order)))
+
+
+def test_an_image_that_can_no_longer_be_read_is_named(faces, tmp_path):
+    (tmp_path / "file").write_text("")
+    data = load(faces, tmp_path / "file")  # no folder for a cache: decoded on the fly
+    data.samples[4].path.write_bytes(b"")
+    with pytest.raises(StageError, match=r"0005\.png can no longer be read: an empty file"):
+        taken(data, [[0, 1], [3, 4]])
 
 
 def test_workers_do_what_one_process_does(tmp_path, monkeypatch):
@@ -145,7 +199,7 @@ def test_two_runs_at_once_and_one_that_is_killed(tmp_path):
     answers = {other.communicate()[0] for other in others}
     assert len(answers) == 1 and answers.pop().startswith("800 ")
     names = {path.suffix for path in (tmp_path / "store").iterdir() if path.name != ".lock"}
-    assert names == {".uint8", ".json"} and not list(tmp_path.glob("store/.part-*"))
+    assert names == {".npy", ".json"} and not list(tmp_path.glob("store/.part-*"))
 
 
 def test_a_jpeg_decoded_small_is_the_jpeg_resized(tmp_path):

@@ -1,4 +1,4 @@
-"""How far the three annotators agree, over a whole table, in a few bytes a row."""
+"""How well the three annotators agree over a whole table, in a few bytes per row."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from utils.imaging.geometry import Box, iou
 
 
 class Agreement:
-    """Counts of equal answers and the overlap of boxes, row by row."""
+    """Collects the annotators' answers and the overlap of their boxes, row by row."""
 
     def __init__(self) -> None:
-        self._equal: Counter[int] = Counter()  # rows by how many annotators agreed: 3, 2 or 1
+        self._rows: Counter[int] = Counter()  # by how many annotators agreed: 3, 2 or 1
         self._answers: Counter[str] = Counter()
-        self._overlaps = array("f")  # three a row, one for each two annotators
+        self._ious = array("f")  # three per row, one for each pair of annotators
 
     def add(self, answers: Sequence[str], boxes: Sequence[Sequence[Box]]) -> None:
-        """Count one row: the emotion that each annotator saw, and the boxes each has drawn."""
-        self._equal[max(Counter(answers).values())] += 1
+        """Count one row: the emotion that each annotator saw, and the boxes that each drew."""
+        self._rows[max(Counter(answers).values())] += 1
         self._answers.update(answers)
-        # Of several people in a photo, two annotators mean the one on whom they agree best.
-        self._overlaps.extend(
+        # In a photo of several people, two annotators mean the one on whom they agree best.
+        self._ious.extend(
             max(iou(a, b) for a, b in product(*two)) for two in combinations(boxes, 2)
         )
 
     @property
     def kappa(self) -> float:
-        """Fleiss' kappa: 1 where all agree, 0 where no more do than would by chance.
+        """Fleiss' kappa: 1 if all agree, 0 if they agree no more than by chance.
 
-        Fleiss 1971, "Measuring nominal scale agreement among many raters", for three raters. NaN
-        where every answer is the same, as agreement by chance is then complete.
+        From Fleiss 1971, "Measuring nominal scale agreement among many raters". NaN if every answer
+        is the same, because agreement by chance is then complete.
         """
-        rows = self._equal.total()
-        # Of the three pairs among three answers, all are equal, or one, or none.
-        observed = (self._equal[3] + self._equal[2] / 3) / rows
+        rows = self._rows.total()
+        # Three answers make three pairs, of which all are equal, or one, or none.
+        observed = (self._rows[3] + self._rows[2] / 3) / rows
         chance = sum((self._answers[emotion] / (3 * rows)) ** 2 for emotion in EMOTIONS)
         return (observed - chance) / (1 - chance) if chance < 1 else float("nan")
 
     def __str__(self) -> str:
-        """One line, for the end of the stage."""
-        rows = self._equal.total()
+        """Return the line that the stage prints at its end."""
+        rows = self._rows.total()
         if not rows:
-            return "no rows to compare annotators on"
-        unanimous, two, none = (f"{100 * self._equal[n] / rows:.1f} %" for n in (3, 2, 1))
+            return "no rows on which to compare the annotators"
+        unanimous, two, none = (f"{100 * self._rows[n] / rows:.1f} %" for n in (3, 2, 1))
         return (
             f"annotators, over {rows} rows: {unanimous} unanimous, {two} two of three, {none} none "
             f"equal; Fleiss' kappa {self.kappa:.3f}; median IoU of their boxes "
-            f"{np.median(self._overlaps):.3f}"
+            f"{np.median(self._ious):.3f}"
         )

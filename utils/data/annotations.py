@@ -1,7 +1,7 @@
-"""The annotation table: a TSV of any size, read as a stream of rows, with or without a header.
+"""The annotation table: a TSV of any size, with or without a header, read as a stream of rows.
 
-A row is never fatal: what is wrong with it is a RowError, raised when the row is used. Only a file
-that cannot be such a table at all is a StageError.
+An invalid row stops nothing: it raises a RowError when it is used. Only a file that cannot be an
+annotation table at all raises a StageError.
 """
 
 from __future__ import annotations
@@ -26,36 +26,33 @@ COLUMNS = (
     *(f"{annotator}_background" for annotator in ANNOTATORS),
     *(f"{annotator}_result" for annotator in ANNOTATORS),
 )
-ERROR_COLUMNS = ("error", "time")  # what an error log adds, always at the end
+ERROR_COLUMNS = ("error", "time")  # which an error log adds, always at the end
 
-HEAD = 1 << 16  # bytes looked at to tell whether a file is text
+HEAD_BYTES = 1 << 16  # of a file are read to find out whether it is UTF-8 text
 
-# A quoted cell may hold tabs and doubled quotes. One that is not closed within its row is plain
-# text, so that a stray quote can spoil no other row.
+# A quoted cell may hold tabs and doubled quotes. A quote that is not closed within its row is plain
+# text, so that a stray quote cannot spoil other rows.
 _CELL = re.compile(r'(?:^|\t)("(?:[^"]|"")*"(?=\t|$)|[^\t]*)')
 
 
 class RowError(ValueError):
-    """What is wrong with one row of the table."""
+    """The reason why one row of the table is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its place in the file, and its cells as they stand there, quotes and all.
+    """One row of the table."""
 
-    From an error log, the two cells that the log added are `error`, and not among the cells.
-    """
-
-    line: int
-    cells: tuple[str, ...]
-    columns: dict[str, int]
+    line: int  # in the file, from 1
+    cells: tuple[str, ...]  # as they stand in the file, with their quotes
+    columns: dict[str, int]  # name → position
     width: int  # columns of the table
-    error: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()  # in an error log: the cells of ERROR_COLUMNS
 
     def __getitem__(self, column: str) -> str:
-        """A cell's text, without its quotes and outer spaces; empty where the row is too short.
+        """Return a cell without its quotes and outer spaces; empty if the row is too short.
 
-        Raises RowError where the row has more cells than columns or is not UTF-8.
+        Raise RowError if the row has more cells than the table has columns, or is not UTF-8.
         """
         if len(self.cells) > self.width:
             raise RowError(f"{len(self.cells)} cells in a table of {self.width} columns")
@@ -68,21 +65,27 @@ class Row:
         return text
 
     def photo_name(self) -> str:
-        """Return the photo's file name, in NFC. Raise RowError for a name that is not safe."""
+        """Return the photo's file name, in NFC. Raise RowError if the name is not safe."""
         try:
             return safe_name(self["name"])
         except FileNameError as error:
             raise RowError(str(error)) from None
 
     def posed_emotion(self) -> str:
-        """Return the emotion that the subject was asked to show. Raise RowError without one."""
+        """Return the emotion that the subject was asked to show.
+
+        Raise RowError if the name holds none of the seven, or several.
+        """
         emotion = posed_emotion(self["name"])
         if emotion is None:
             raise RowError("the name holds none of the seven emotions, or several")
         return emotion
 
     def answers(self) -> list[str]:
-        """Return the emotion that each of three annotators saw. Raise RowError for other text."""
+        """Return the emotion that each of the three annotators saw.
+
+        Raise RowError if a cell is empty or holds none of the seven, or several.
+        """
         answers = []
         for annotator in ANNOTATORS:
             cell = self[f"{annotator}_emotion"]
@@ -94,7 +97,10 @@ class Row:
         return answers
 
     def boxes(self) -> list[list[Box]]:
-        """Return the face boxes that each of three annotators drew. Raise RowError without one."""
+        """Return the boxes that each of the three annotators drew around the face.
+
+        Raise RowError if a cell has no box, or cannot be read.
+        """
         boxes = []
         for annotator in ANNOTATORS:
             try:
@@ -105,10 +111,13 @@ class Row:
 
 
 class Table:
-    """The rows of one annotation file, read anew, row by row, each time it is iterated over."""
+    """One annotation file. Each iteration reads it again, row by row."""
 
     def __init__(self, path: Path, required: Sequence[str]) -> None:
-        """Raises StageError for a file that is missing, empty, no text, or lacks a column."""
+        """Read the header. Raise StageError if the file is no such table.
+
+        It may be missing, empty, binary, in another encoding, or lack a column of `required`.
+        """
         self.path = path
         self._check_text()
         first = next(self._lines(), None)
@@ -116,14 +125,14 @@ class Table:
             raise StageError(f"{path} is empty; a table of {', '.join(required)} is needed")
         header = [_unquoted(cell) for cell in first[1]]
         if any("\r" in cell for cell in header):
-            raise StageError(f"{path} ends its lines with CR alone: save it with LF or CRLF")
+            raise StageError(f"{path} ends its lines in CR alone: save it with LF or CRLF")
         self.has_header = any(cell in COLUMNS for cell in header)
         if not self.has_header:
             widths = [len(cells) for _, cells in islice(self._lines(), 10)]
             if len(COLUMNS) not in widths:
                 raise StageError(
-                    f"{path} has no header and {len(header)} column(s) where the annotation table "
-                    f"has {len(COLUMNS)}, tab-separated: {' '.join(COLUMNS)}"
+                    f"{path} has no header and {len(header)} column(s); the annotation table has "
+                    f"{len(COLUMNS)}, tab-separated: {' '.join(COLUMNS)}"
                 )
             header = list(COLUMNS)
         missing = [column for column in required if column not in header]
@@ -148,7 +157,7 @@ class Table:
             yield Row(number, tuple(cells), columns, len(self.columns), tuple(error))
 
     def count(self) -> int:
-        """How many rows there are, from the line ends alone: for a bar, before the work starts."""
+        """Return the number of rows, counted by line ends alone: for a progress bar, quickly."""
         with self.path.open("rb") as file:
             chunks = iter(lambda: file.read(1 << 20), b"")
             lines, last = 0, b""
@@ -157,8 +166,8 @@ class Table:
         return max(0, lines + (not last.endswith(b"\n")) - self.has_header)
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        # Bytes that are not UTF-8 pass through as surrogates: the row that holds them fails, and
-        # the error log gives them back as they were.
+        # Bytes that are not UTF-8 become surrogates: only the row that holds them fails, and the
+        # error log writes them as they were.
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 line = line.rstrip("\r\n")
@@ -167,10 +176,13 @@ class Table:
 
     def _check_text(self) -> None:
         if self.path.exists() and not self.path.is_file() and not self.path.is_dir():
-            raise StageError(f"{self.path} is no file but a pipe, say; it is read several times")
+            raise StageError(
+                f"{self.path} is not a regular file (a pipe, perhaps); it is read several times: "
+                f"save it as a file"
+            )
         try:
             with self.path.open("rb") as file:
-                head = file.read(HEAD)
+                head = file.read(HEAD_BYTES)
         except FileNotFoundError:
             raise StageError(f"{self.path}: no such file; name the table with --input") from None
         except OSError as error:
@@ -180,18 +192,19 @@ class Table:
         if b"\0" in head:
             raise StageError(f"{self.path} is a binary file, not a tab-separated table")
         lines = head.splitlines()
-        whole = lines[:-1] if len(head) == HEAD else lines  # the last one may be cut in a letter
-        good = sum(map(_is_utf8, whole))
-        if good < len(whole) - good:  # a few bad rows are only that
+        if len(head) == HEAD_BYTES:
+            lines.pop()  # it may be cut within a character
+        valid = sum(map(_is_utf8, lines))
+        if valid < len(lines) - valid:  # a few invalid rows go to the error log
             raise StageError(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
 
 
 class NameRegistry:
-    """Remembers the names of a table, in constant memory per name."""
+    """Remembers the names of a table and their content, in constant memory per name."""
 
-    # The prefix is a key: a retry recognizes it in the error log.
+    # A retry recognizes this prefix in the error log.
     CONFLICT = "conflict: an earlier row has this name and other content; correct the table itself"
-    # What logs of version 0.1.0 say.
+    # The text in logs of version 0.1.0.
     OLD_CONFLICT = "the name stands in an earlier row, with other content: correct the table itself"
 
     def __init__(self) -> None:
@@ -200,14 +213,14 @@ class NameRegistry:
     def is_new(self, row: Row, name: str, content: Hashable) -> bool:
         """Return True for a new name, False for a known name with the same content.
 
-        Raise RowError for a known name with other content. That stays an error when the row is
-        retried from its log, which does not hold the earlier row.
+        Raise RowError for a known name with other content. The row stays invalid when it is
+        retried from its error log, which does not hold the earlier row.
         """
-        new = hash(name) not in self._seen
-        known = self._seen.setdefault(hash(name), hash(content))
-        if known != hash(content) or self._is_logged_conflict(row):
+        is_new = hash(name) not in self._seen
+        known_content = self._seen.setdefault(hash(name), hash(content))
+        if known_content != hash(content) or self._is_logged_conflict(row):
             raise RowError(self.CONFLICT)
-        return new
+        return is_new
 
     def _is_logged_conflict(self, row: Row) -> bool:
         reason = row.error[0] if row.error else ""

@@ -17,8 +17,9 @@ MAX_BOXES = 100  # in one cell; every pair is compared
 def parse_boxes(cell: str) -> list[Box]:
     """Return one annotator's boxes, in their order, from a `Task?_result` cell.
 
-    The cell is JSON: `{"boxes": [{"minX": …, "minY": …, "maxX": …, "maxY": …}]}` or the bare list;
-    numbers may be strings. A box may be drawn from any corner: its corners are put in order.
+    The cell is JSON: `{"boxes": [{"minX": …, "minY": …, "maxX": …, "maxY": …}]}` or the list alone,
+    in pixels. Numbers may be strings. A box may be drawn from any corner: its corners are put in
+    order.
 
     Raise BoxError if the cell holds no box, or an entry that is not a box.
     """
@@ -45,11 +46,11 @@ def _parse_box(entry: Any) -> Box:
 
 
 def consensus(annotators: Sequence[Sequence[Box]]) -> Box:
-    """Return the face region: the mean of the two annotators' boxes that lie closest together.
+    """Return the face region: the mean of the two boxes of different annotators that are closest.
 
-    The distance is Euclidean over the four coordinates, between boxes of two different annotators.
-    One careless annotator of three therefore does no harm, and in a photo of several people the
-    face is the one on which two annotators agree best. The first of equally close pairs counts.
+    The distance is Euclidean over the four coordinates. One careless annotator of three therefore
+    does no harm, and in a photo of several people the face is the one on which two annotators agree
+    best. Of equally close pairs the first counts.
     """
     pairs = (pair for two in combinations(annotators, 2) for pair in product(*two))
     first, second = min(pairs, key=lambda pair: math.dist(*pair))

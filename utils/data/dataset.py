@@ -1,21 +1,25 @@
-"""A set of labelled images at the network's input size: decoded once, into a file beside the data.
+"""A set of labelled images at the network's input size, decoded once into a cache on disk.
 
-The file is the bare uint8 pixels of all readable images in order, and is mapped into memory, so
-that a set of any size is at hand at once, in every run and every process. Its name is made of all
-that it depends on: another file, another size or a newer photo is another store.
+The cache is a `.npy` file of all readable images, uint8 (N, C, S, S), which is mapped into memory:
+a set of any size is available at once, to all processes. It is named by a hash of its inputs, so
+that any change of a file, of its time or of the size makes a new cache.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -29,60 +33,72 @@ from utils.imaging.image_io import ImageError
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
 
-VERSION = 1  # of the way images are decoded: a change there makes older stores invalid
-SPARE = 0.95  # of the free disk is the most that a store may take
-ON_GPU = 0.5  # of the GPU's free memory is the most that a set may take
+VERSION = 1  # of decoding: raise it if a change there makes existing caches wrong
+MAX_DISK = 0.95  # of the free disk space may be used for a cache
+MAX_GPU_MEMORY = 0.5  # of the GPU's free memory may be used for a set
 
-Failures = dict[int, str]  # place of an image that cannot be read, and why
+# A cache of version 0.1.0: the bare pixels, without a header.
+_OLD_CACHE = re.compile(r".+-\d+x[13]-[0-9a-f]{8}-[0-9a-f]{16}\.uint8")
+
+Failures = dict[int, str]  # position of an unreadable image → reason
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Readable images and their labels, int64 (N,); and the files that could not be read.
-
-    `images` is uint8 (N, C, S, S), in memory, in a mapped file or on a GPU. Where it is None, no
-    room was found for it: images are decoded anew each time they are asked for.
-    """
+    """Readable images with their labels, and the files that could not be read."""
 
     samples: list[Sample]
     failures: list[tuple[Path, str]]
     preprocess: Preprocess
+    # uint8 (N, C, S, S), in memory, mapped from the cache or on a GPU. None: there was no room, and
+    # images are decoded on the fly.
     images: torch.Tensor | None
-    fingerprint: str  # another for other files
+    fingerprint: str  # of the files and of the way they are decoded
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @property
     def labels(self) -> torch.Tensor:
+        """The class indices, int64 (N,)."""
         return torch.tensor([sample.label for sample in self.samples], dtype=torch.int64)
 
     def batches(
-        self, order: Iterable[torch.Tensor], device: torch.device
+        self, indices: Iterable[torch.Tensor], device: torch.device
     ) -> Iterator[torch.Tensor]:
-        """For each index tensor in `order`: those images, uint8 (n, C, S, S), on the device."""
-        for images in self._iter_batches(order):
+        """Yield for each tensor of indices those images, uint8 (n, C, S, S), on the device.
+
+        Raise StageError if an image can no longer be read.
+        """
+        for images in self._iter_batches(indices):
             if device.type == "cuda" and images.device != device:
-                # From pinned memory the copy goes on while the GPU computes.
+                # From pinned memory, the copy runs while the GPU computes.
                 images = images.pin_memory().to(device, non_blocking=True)
             yield images
 
-    def _iter_batches(self, order: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _iter_batches(self, indices: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         if self.images is not None:
-            for index in order:
+            for index in indices:
                 yield self.images[index.to(self.images.device)]
             return
-        chunks = ([self.samples[i].path for i in index.tolist()] for index in order)
-        for images, failures in decode_chunks(chunks, self.preprocess, len(self), cores()):
-            if failures:
-                raise StageError(f"an image that was fine is so no more: {failures.popitem()[1]}")
+        submitted: deque[list[Path]] = deque()
+
+        def chunks() -> Iterator[list[Path]]:
+            for index in indices:
+                submitted.append([self.samples[i].path for i in index.tolist()])
+                yield submitted[-1]
+
+        for images, failures in decode_chunks(chunks(), self.preprocess, len(self), cores()):
+            paths = submitted.popleft()
+            for i, reason in failures.items():
+                raise StageError(f"{paths[i]} can no longer be read: {reason}")
             yield torch.from_numpy(images)
 
     def to_device(self, device: torch.device) -> Dataset:
-        """The same set with its images in the GPU's memory, if that is the device and they fit."""
+        """Return the set with its images in the GPU's memory, if `device` is one and they fit."""
         if device.type != "cuda" or self.images is None:
             return self
-        if self.images.nbytes > ON_GPU * torch.cuda.mem_get_info(device)[0]:
+        if self.images.nbytes > MAX_GPU_MEMORY * torch.cuda.mem_get_info(device)[0]:
             return self
         return replace(self, images=self.images.to(device))
 
@@ -90,60 +106,143 @@ class Dataset:
 def load_dataset(
     samples: list[Sample], preprocess: Preprocess, name: str, folder: Path | None
 ) -> Dataset:
-    """The set of these samples, from its store in the folder, which is made if need be.
+    """Return the set of these samples, from its cache in the folder. Build the cache if needed.
 
-    Without a folder it is decoded into memory, for this run alone. Where the folder has no room or
-    cannot be written, that is said, and images are decoded whenever they are used. An image that
-    cannot be read is left out, and listed in `failures`.
+    Without a folder, decode the images into memory. If the folder has no room or cannot be written,
+    print a note and decode images on the fly. List unreadable images in `failures`, and leave them
+    out. `name` is that of the progress bar and of the cache's file.
     """
     key = fingerprint(samples, preprocess)
     if folder is None:
-        images, filled = np.empty((len(samples), *preprocess.shape), np.uint8), 0
-
-        def keep(more: np.ndarray) -> None:
-            nonlocal filled
-            images[filled : filled + len(more)] = more
-            filled += len(more)
-
-        failures = _decode_all(samples, preprocess, name, keep)
-        return _dataset(samples, failures, preprocess, torch.from_numpy(images[:filled]), key)
-    family = f"{name}-{preprocess.image_size}x{preprocess.image_channel}-{_location_hash(samples, folder)}-"
-    path = folder / f"{family}{key}.uint8"
+        images, failures = _decode_to_memory(samples, preprocess, name)
+        return _make_dataset(samples, failures, preprocess, images, key)
+    size = f"{preprocess.image_size}x{preprocess.image_channel}"
+    family = f"{name}-{size}-{_location_hash(samples, folder)}-"
+    path = folder / f"{family}{key}.npy"
     try:
         make_folder(folder)
         with file_lock(folder / ".lock", "another run decodes these images: waiting for it"):
             if not path.exists() or _has_recovered(path, samples, preprocess):
-                _build(path, samples, preprocess, name)
-                _remove_others(family, path)
-        failures = {int(i): why for i, why in json.loads(_failures_path(path).read_bytes()).items()}
-        return _dataset(samples, failures, preprocess, _mapped(path, preprocess), key)
+                _remove_old_caches(folder)
+                _build_cache(path, samples, preprocess, name)
+                _remove_outdated(family, path)
+        images, failures = _open_cache(path)
+        return _make_dataset(samples, failures, preprocess, images, key)
     except (OSError, ValueError) as error:
-        why = (
-            describe_os_error(error)
-            if isinstance(error, OSError)
-            else f"{_failures_path(path)} is broken"
-        )
-        note(f"no store of decoded images, each is decoded whenever it is used: {why}")
+        reason = f"{path} is broken: delete it"
+        if isinstance(error, OSError):
+            reason = describe_os_error(error)
+        note(f"no cache of decoded images ({reason}): they are decoded on the fly, which is slow")
         failures = _decode_all(samples, preprocess, f"check {name}", lambda images: None)
-        return _dataset(samples, failures, preprocess, None, key)
+        return _make_dataset(samples, failures, preprocess, None, key)
 
 
 def fingerprint(samples: list[Sample], preprocess: Preprocess) -> str:
-    """A short name for all that a store depends on: the files, their sizes and times, the way."""
+    """Return a hash of what a cache depends on: names, sizes and times of files, and decoding."""
     digest = hashlib.sha256(json.dumps([VERSION, preprocess.to_dict()]).encode())
     for path, _ in samples:
-        with suppress(OSError):  # a file that has gone meanwhile fails when it is decoded
+        with suppress(OSError):  # a file that was removed meanwhile fails when it is decoded
             state = path.stat()
-            where = "/".join(path.parts[-2:])  # the data may be moved as a whole
-            line = f"{where}\0{state.st_size}\0{state.st_mtime_ns}\n"
+            name = "/".join(path.parts[-2:])  # no more, because the data may be moved as a whole
+            line = f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
-def _has_recovered(path: Path, samples: list[Sample], preprocess: Preprocess) -> bool:
-    """Whether an image that could not be read when the store was made can be read now.
+def _make_dataset(
+    samples: list[Sample],
+    failures: Failures,
+    preprocess: Preprocess,
+    images: torch.Tensor | None,
+    key: str,
+) -> Dataset:
+    readable = [sample for i, sample in enumerate(samples) if i not in failures]
+    unreadable = [(samples[i].path, reason) for i, reason in failures.items()]
+    return Dataset(readable, unreadable, preprocess, images, key)
 
-    The file need not have changed: its disk was away, say.
+
+def _decode_to_memory(
+    samples: list[Sample], preprocess: Preprocess, name: str
+) -> tuple[torch.Tensor, Failures]:
+    images, count = np.empty((len(samples), *preprocess.shape), np.uint8), 0
+
+    def store(chunk: np.ndarray) -> None:
+        nonlocal count
+        images[count : count + len(chunk)] = chunk
+        count += len(chunk)
+
+    failures = _decode_all(samples, preprocess, name, store)
+    return torch.from_numpy(images[:count]), failures
+
+
+def _decode_all(
+    samples: list[Sample],
+    preprocess: Preprocess,
+    description: str,
+    store: Callable[[np.ndarray], object],
+) -> Failures:
+    """Decode all samples in order. Pass the readable images to `store`, chunk by chunk."""
+    paths = [sample.path for sample in samples]
+    failures: Failures = {}
+    done = 0
+    with ProgressBar(len(paths), description, "image") as bar:
+        for images, chunk_failures in decode_chunks(
+            chunked(paths), preprocess, len(paths), cores()
+        ):
+            store(images)
+            for i, reason in chunk_failures.items():
+                failures[done + i] = reason
+                bar.fail(paths[done + i], reason)
+            done += len(images) + len(chunk_failures)
+            bar.update(len(images) + len(chunk_failures))
+    return failures
+
+
+def _build_cache(path: Path, samples: list[Sample], preprocess: Preprocess, name: str) -> None:
+    """Decode the samples into the cache. Raise OSError if there is no room for it."""
+    # Otherwise a kill could leave the old cache beside the new list of failures.
+    path.unlink(missing_ok=True)
+    needed = len(samples) * int(np.prod(preprocess.shape))
+    free = shutil.disk_usage(path.parent).free
+    if needed > MAX_DISK * free:
+        reason = f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+        raise OSError(errno.ENOSPC, reason, str(path.parent))
+    with atomic_file(path) as file:
+        _write_header(file, len(samples), preprocess)
+        failures = _decode_all(
+            samples, preprocess, name, lambda images: file.write(images.tobytes())
+        )
+        # Only now it is known how many images can be read.
+        _write_header(file, len(samples) - len(failures), preprocess)
+        # The list of failures is complete before the cache gets its name: one implies the other.
+        with atomic_file(_failures_path(path)) as failures_file:
+            failures_file.write(json.dumps(failures, ensure_ascii=False).encode())
+
+
+def _write_header(file: BinaryIO, count: int, preprocess: Preprocess) -> None:
+    """Write the header of a `.npy` file of `count` images at the file's start.
+
+    NumPy pads it for a first axis that grows, so that its length does not depend on `count`.
+    """
+    header = io.BytesIO()
+    shape = (count, *preprocess.shape)
+    content = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, content)
+    file.seek(0)
+    file.write(header.getvalue())
+
+
+def _open_cache(path: Path) -> tuple[torch.Tensor, Failures]:
+    """Map the images into memory. Raise OSError or ValueError if the cache cannot be read."""
+    failures = {int(i): why for i, why in json.loads(_failures_path(path).read_bytes()).items()}
+    # Copy-on-write, because torch requires memory that could be written. The file never changes.
+    return torch.from_numpy(np.load(path, mmap_mode="c")), failures
+
+
+def _has_recovered(path: Path, samples: list[Sample], preprocess: Preprocess) -> bool:
+    """Return whether an image that was unreadable when the cache was built can be read now.
+
+    The file may be the same: perhaps its disk was not mounted.
     """
     for i in json.loads(_failures_path(path).read_bytes()):
         with suppress(ImageError):
@@ -153,81 +252,38 @@ def _has_recovered(path: Path, samples: list[Sample], preprocess: Preprocess) ->
 
 
 def _location_hash(samples: list[Sample], folder: Path) -> str:
-    """A short name for where the set lies, seen from the store: several may share a folder.
+    """Return a hash of the path from the cache's folder to the data.
 
-    It stays when data and store are moved as one.
+    Several datasets may share a folder. The path stays the same if both are moved together.
     """
     root = samples[0].path.parents[1] if samples else folder
     try:
-        way = os.path.relpath(root, folder)
-    except ValueError:  # another drive of Windows
-        way = str(root.absolute())
-    return hashlib.sha256(os.fsencode(way)).hexdigest()[:8]
-
-
-def _build(path: Path, samples: list[Sample], preprocess: Preprocess, name: str) -> None:
-    needed = len(samples) * int(np.prod(preprocess.shape))
-    free = shutil.disk_usage(path.parent).free
-    if needed > SPARE * free:
-        what = f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free"
-        raise OSError(errno.ENOSPC, what, str(path.parent))
-    with atomic_file(path) as file:
-        failures = _decode_all(
-            samples, preprocess, name, lambda images: file.write(images.tobytes())
-        )
-        # First, so that where the pixels are their list of failures is too.
-        with atomic_file(_failures_path(path)) as listed:
-            listed.write(json.dumps(failures, ensure_ascii=False).encode())
-
-
-def _decode_all(
-    samples: list[Sample],
-    preprocess: Preprocess,
-    description: str,
-    keep: Callable[[np.ndarray], object],
-) -> Failures:
-    """Decode all samples in order, hand the readable ones' pixels to `keep`; return the others."""
-    paths = [sample.path for sample in samples]
-    failures: Failures = {}
-    done = 0
-    with ProgressBar(len(paths), description, "image") as bar:
-        for images, failed in decode_chunks(chunked(paths), preprocess, len(paths), cores()):
-            keep(images)
-            for i, reason in failed.items():
-                failures[done + i] = reason
-                bar.fail(paths[done + i], reason)
-            done += len(images) + len(failed)
-            bar.update(len(images) + len(failed))
-    return failures
-
-
-def _dataset(
-    samples: list[Sample],
-    failures: Failures,
-    preprocess: Preprocess,
-    images: torch.Tensor | None,
-    key: str,
-) -> Dataset:
-    good = [sample for i, sample in enumerate(samples) if i not in failures]
-    bad = [(samples[i].path, why) for i, why in failures.items()]
-    return Dataset(good, bad, preprocess, images, key)
-
-
-def _mapped(path: Path, preprocess: Preprocess) -> torch.Tensor:
-    if not path.stat().st_size:  # not one readable image; nothing can be mapped
-        return torch.empty((0, *preprocess.shape), dtype=torch.uint8)
-    # Copy-on-write: torch wants memory that could be written; the file stays as it is.
-    pixels = np.memmap(path, np.uint8, mode="c")
-    return torch.from_numpy(pixels.reshape(-1, *preprocess.shape))
+        path = os.path.relpath(root, folder)
+    except ValueError:  # on another drive of Windows
+        path = str(root.absolute())
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
 
 
 def _failures_path(path: Path) -> Path:
     return path.with_suffix(".failures.json")
 
 
-def _remove_others(family: str, path: Path) -> None:
-    """Remove the stores that this one takes the place of."""
+def _remove_old_caches(folder: Path) -> None:
+    """Remove the caches of version 0.1.0, which are no `.npy` files."""
+    old_caches = [path for path in folder.glob("*.uint8") if _OLD_CACHE.fullmatch(path.name)]
+    if old_caches:
+        note("the cache of decoded images has a new format: it is rebuilt")
+    for path in old_caches:
+        _try_remove(path)
+
+
+def _remove_outdated(family: str, path: Path) -> None:
+    """Remove the caches that this one replaces."""
     for other in path.parent.glob(f"{family}*"):
         if other not in (path, _failures_path(path)):
-            with suppress(OSError):  # still open somewhere, which only Windows minds
-                other.unlink()
+            _try_remove(other)
+
+
+def _try_remove(path: Path) -> None:
+    with suppress(OSError):  # another process may have it open, which Windows does not allow
+        path.unlink()

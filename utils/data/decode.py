@@ -1,4 +1,4 @@
-"""Decoding many images with all cores. Torch is not imported: each worker would wait for it."""
+"""Decode many images on all cores. Torch is not imported: each worker would wait for it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from utils.imaging.preprocess import Preprocess
 from utils.parallel import ProcessPool, WorkerKilledError, ordered_map
 
 CHUNK = 64  # images that a worker decodes before it reports
-FEW = 1024  # images that are decoded before workers would have started
+FEW = 1024  # images: up to so many are decoded before worker processes would have started
 
 
 def decode_chunks(
     chunks: Iterable[list[Path]], preprocess: Preprocess, total: int, workers: int
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
-    """For each chunk of files, in order: the images uint8 (n, C, S, S) of those that can be read,
-    and for the others their place in the chunk and the reason.
+    """Decode chunks of files on `workers` processes. Yield what `decode_chunk` returns, in order.
 
-    `total` is the number of files in all: for few, no worker processes are started.
-    Raises StageError if the system kills the workers.
+    `total` is the number of files in all chunks: for up to FEW files no processes are started.
+    Raise StageError if the system kills the workers.
     """
     if workers == 1 or total <= FEW:
         for chunk in chunks:
@@ -37,7 +36,10 @@ def decode_chunks(
 
 
 def decode_chunk(paths: list[Path], preprocess: Preprocess) -> tuple[np.ndarray, dict[int, str]]:
-    """Decode some files, one after the other. See `decoded`."""
+    """Decode some files, one after the other.
+
+    Return the readable images, uint8 (n, C, S, S), and for the other files: position → reason.
+    """
     images, failures = [], {}
     for i, path in enumerate(paths):
         try:
@@ -48,5 +50,5 @@ def decode_chunk(paths: list[Path], preprocess: Preprocess) -> tuple[np.ndarray,
 
 
 def chunked(paths: list[Path]) -> Iterator[list[Path]]:
-    """The files in pieces that are worth handing to a worker."""
+    """Split the files into chunks, each large enough to be worth a message to a worker."""
     return (paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK))

@@ -1,6 +1,6 @@
-"""Error logs: what a stage could not do, each row as it was read plus `error` and `time` columns.
+"""Error logs: the rows that a stage could not process, plus the columns `error` and `time`.
 
-A log is thereby a table that the same script takes as its `--input`, to try just those again.
+A log is an annotation table again: given as --input to the same script, it retries only its rows.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 
 from utils.console import one_line
 from utils.data.annotations import ERROR_COLUMNS, Row, Table
@@ -16,27 +17,25 @@ from utils.files import atomic_file, make_folder, write_tsv
 
 
 class ErrorLog:
-    """One log of one run over `table`; it takes its name when the run ends, not before.
+    """The error log of one run over `table`. It is a temporary file until the run ends.
 
-    A run over the annotation table replaces the log; one that does not come to its end only adds to
-    it. A run over an error log is a retry: rows that it has tried leave the log unless they failed
-    again, all others stay. No rows, no file.
+    A run over the annotation table replaces the log; if it is interrupted, it only adds to the log.
+    A run over an error log is a retry: its rows leave the log unless they fail again, and other
+    rows stay. An empty log is removed.
     """
 
     def __init__(self, path: Path, table: Table) -> None:
         self.path = path
         self.failures = 0
         self._table = table
-        self._failed: set[int] = set()
+        self._failed: set[int] = set()  # keys of rows
 
     def __enter__(self) -> ErrorLog:
-        """Raises StageError where a retry would have to mix rows of two different tables."""
-        if self._table.is_error_log and self.path.exists():
-            before = Table(self.path, required=())
-            if not before.is_error_log or before.columns != self._table.columns:
-                raise StageError(
-                    f"{self.path} is the log of another table: move it away, or name a --log_dir"
-                )
+        """Open the log. Raise StageError if a retry would mix rows of two different tables."""
+        if self._table.is_error_log and self.path.exists() and not self._previous_log():
+            raise StageError(
+                f"{self.path} is the log of another table: move it away, or name another --log_dir"
+            )
         make_folder(self.path.parent)
         self._writer = atomic_file(self.path)
         self._file = self._writer.__enter__()
@@ -44,44 +43,56 @@ class ErrorLog:
         return self
 
     def add(self, row: Row, error: object) -> None:
-        """Keep a row that failed, with the reason and the time."""
+        """Log a row that failed, with the reason and the time."""
         self.failures += 1
         self._failed.add(self._key(row))
         # A quote could pair with a stray one in the row's last cell when the log is read.
         reason = one_line(error).replace('"', "'")
-        self._write((*self._whole(row), reason, _now()))
+        self._write((*self._padded(row), reason, _now()))
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if kind and not self.failures:
-            self._writer.__exit__(kind, error, trace)  # the log that is there stays as it is
+            self._writer.__exit__(kind, error, traceback)  # keep the previous log
             return
         kept = 0
-        for cells in self._untried(complete=kind is None):
+        for cells in self._lines_to_keep(complete=kind is None):
             self._write(cells)
             kept += 1
-        self._writer.__exit__(None, None, None)  # also what an interrupted run has found stays
+        # An interrupted run writes its log too: its failures are not lost.
+        self._writer.__exit__(None, None, None)
         if not self.failures and not kept:
             self.path.unlink()
 
-    def _untried(self, complete: bool) -> Iterator[tuple[str, ...]]:
-        """The lines of the log as it was that this run has nothing new to say about."""
-        retry = self._table.is_error_log
-        if not self.path.exists() or (complete and not retry):
+    def _lines_to_keep(self, complete: bool) -> Iterator[tuple[str, ...]]:
+        """Yield the lines of the previous log that this run has not replaced."""
+        is_retry = self._table.is_error_log
+        if not self.path.exists() or (complete and not is_retry):
             return
-        before = Table(self.path, required=())
-        if not before.is_error_log or before.columns != self._table.columns:
+        previous = self._previous_log()
+        if not previous:
             return
         tried = {self._key(row) for row in self._table} if complete else self._failed
-        for row in before:
+        for row in previous:
             if self._key(row) not in tried:
-                yield (*self._whole(row), *row.error)
+                yield (*self._padded(row), *row.error)
 
-    def _whole(self, row: Row) -> tuple[str, ...]:
-        """The row's cells, a short one's filled up: what the log adds has columns of its own."""
+    def _previous_log(self) -> Table | None:
+        """Return the log that an earlier run left, or None if it is one of another table."""
+        previous = Table(self.path, required=())
+        same = previous.is_error_log and previous.columns == self._table.columns
+        return previous if same else None
+
+    def _padded(self, row: Row) -> tuple[str, ...]:
+        """Return the row's cells, as many as the table has columns: `error` and `time` follow."""
         return row.cells + ("",) * (len(self._table.columns) - len(row.cells))
 
     def _key(self, row: Row) -> int:
-        return hash(self._whole(row))
+        return hash(self._padded(row))
 
     def _write(self, cells: Iterable[str]) -> None:
         self._file.write(("\t".join(cells) + "\n").encode(errors="surrogateescape"))
@@ -89,13 +100,16 @@ class ErrorLog:
 
 
 def write_file_errors(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
-    """The log of a stage whose items are files and not rows: file, error, time. None, no file."""
+    """Write the log of a stage that processes files, not rows: file, error, time.
+
+    Without failures, remove the log of an earlier run.
+    """
     failures = list(failures)
     if not failures:
         path.unlink(missing_ok=True)
         return
-    lines = ((str(file), one_line(error), _now()) for file, error in failures)
-    write_tsv(path, [("file", *ERROR_COLUMNS), *lines])
+    rows = ((str(file), one_line(error), _now()) for file, error in failures)
+    write_tsv(path, [("file", *ERROR_COLUMNS), *rows])
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""Labelled images as folders hold them: a folder for each class, its name the class's."""
+"""Labelled images in folders: one folder per class, named like the class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
-from utils.filenames import IMAGE_SUFFIXES, is_printable, nfc
+from utils.filenames import has_image_suffix, is_printable, nfc
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,16 +21,18 @@ class Sample(NamedTuple):
 
 
 def scan_class_folders(root: Path) -> dict[str, list[Path]]:
-    """Class name (NFC) → its image files, both sorted by name, so that no listing order matters.
+    """Return class name (NFC) → its image files, both sorted by name.
 
-    Every folder in `root` that holds an image is a class, UNKNOWN excepted. The seven emotions thus
-    have the seed's order, which is their sorted one. Hidden files and folders are left out, and of
-    one name in both composed and decomposed form the first is taken.
+    Every folder in `root` that holds an image is a class, except UNKNOWN. The sorted order is the
+    class order: for the seven emotions it is that of the reference implementation. Hidden files and
+    folders are ignored. If a name exists in composed and decomposed form, the first one counts.
 
-    Raises StageError where `root` is no folder, or a class's name holds a control character.
+    Raise StageError if `root` is not a folder, or a class name holds a control character.
     """
     if not root.is_dir():
-        raise StageError(f"{root}: no such folder; it should hold a folder of images a class")
+        raise StageError(
+            f"{root}: no such folder; it should hold a folder of images for each class"
+        )
     classes: dict[str, dict[str, Path]] = {}
     with os.scandir(root) as folders:
         for folder in folders:
@@ -41,7 +43,7 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
                 raise StageError(f"{folder.path}: a name with a control character; rename it")
             with os.scandir(folder.path) as entries:
                 paths = sorted(entry.path for entry in entries if _is_image(entry))
-            # A class may be there twice too, its name composed and decomposed.
+            # Folders may exist in composed and decomposed form too: they are one class.
             for path in map(Path, paths):
                 classes.setdefault(name, {}).setdefault(nfc(path.name), path)
     return {
@@ -51,14 +53,13 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def make_samples(images: dict[str, list[Path]], classes: list[str]) -> list[Sample]:
-    """The images as samples, each labelled with its class's index in `classes`."""
+    """Return the images as samples, labelled with the indices of their classes in `classes`."""
     index = {name: i for i, name in enumerate(classes)}
     return [Sample(path, index[name]) for name, paths in images.items() for path in paths]
 
 
-def _is_image(entry: os.DirEntry) -> bool:
-    name = entry.name.lower()
-    if not name.endswith(IMAGE_SUFFIXES) or name.startswith("."):
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith(".") or not has_image_suffix(entry.name):
         return False
     try:
         return entry.is_file()

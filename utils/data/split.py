@@ -7,141 +7,158 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from utils.data.image_folder import SPLITS
 
-PASSES = 20  # over all groups, to find a better set for each; a few are enough
+PASSES = 20  # over all groups, to find a better split for each; few are needed
 
 
 class SplitItem(NamedTuple):
-    """A photo as the split sees it."""
+    """A photo and the split that it is in."""
 
-    label: str
-    name: str  # the file's, in NFC
+    label: str  # its class
+    name: str  # its file name, in NFC
+    path: Path = Path()
+    split: str = ""  # one of SPLITS; empty before the photos are assigned
 
     @property
     def subject(self) -> str | None:
-        """Who is on the photo: the first token of `<subject>_…`; None where the name has none."""
+        """The person on the photo: the first part of `<subject>_…`, or None without one."""
         first, underscore, _ = self.name.partition("_")
         return first if underscore and first else None
 
 
 def assign_splits(
     photos: Sequence[SplitItem],
-    together: Iterable[Sequence[int]],
+    groups: Iterable[Sequence[int]],
     ratio: Sequence[Fraction],
     seed: int,
 ) -> list[str]:
-    """The set of each photo, one of SPLITS.
+    """Return the split of each photo, one of SPLITS.
 
-    Of the n photos of a class validation and test get their shares, each rounded down, and train
-    the rest. The photos whose places are in one sequence of `together` go into one set; then the
-    numbers are as close to that as they can be brought, and photos by themselves make up for what
-    is missing. The result depends on the photos, the ratio and the seed, not on any order.
+    Validation and test get their parts of the n photos of each class, rounded down, and train gets
+    the rest. `groups` are positions of photos that go into the same split; their splits come as
+    close to these numbers as possible, and single photos fill up what is missing. The result
+    depends on the photos, the ratio and the seed, but not on the order of photos or groups.
     """
-    classes = sorted({photo.label for photo in photos})
-    groups = [group for group in _merge_groups(together) if len(group) > 1]
-    sets: list[str] = [""] * len(photos)
-    placed: Counter[tuple[str, str]] = Counter()
-    for group, name in zip(
-        groups, _assign_groups(groups, photos, classes, ratio, seed), strict=True
-    ):
+    groups = [group for group in _merge_groups(groups) if len(group) > 1]
+    splits = [""] * len(photos)
+    for group, split in zip(groups, _assign_groups(groups, photos, ratio, seed), strict=True):
         for i in group:
-            sets[i] = name
-            placed[name, photos[i].label] += 1
+            splits[i] = split
 
-    single: dict[str, list[int]] = defaultdict(list)
+    placed = Counter((photo.label, split) for photo, split in zip(photos, splits, strict=True))
+    singles: dict[str, list[int]] = defaultdict(list)
     for i in sorted(range(len(photos)), key=photos.__getitem__):
-        if not sets[i]:
-            single[photos[i].label].append(i)
-    number = Counter(photo.label for photo in photos)
-    for label, members in single.items():
-        _, *shares = (int(number[label] * part / sum(ratio)) for part in ratio)
+        if not splits[i]:
+            singles[photos[i].label].append(i)
+    sizes = Counter(photo.label for photo in photos)
+    for label, members in singles.items():
         names: list[str] = []
-        for name, share in zip(SPLITS[1:], shares, strict=True):
-            names += [name] * max(0, share - placed[name, label])
+        for split, part in zip(SPLITS[1:], ratio[1:], strict=True):
+            wanted = int(sizes[label] * part / sum(ratio))
+            names += [split] * max(0, wanted - placed[label, split])
         names += [SPLITS[0]] * (len(members) - len(names))
         order = random.Random(os.fsencode(f"{seed}/{label}")).sample(members, len(members))
-        for i, name in zip(order, names, strict=False):
-            sets[i] = name
-    return sets
+        for i, split in zip(order, names, strict=False):
+            splits[i] = split
+    return splits
 
 
 def group_by_subject(photos: Sequence[SplitItem]) -> dict[str, list[int]]:
-    """Subject → the places of the photos that show it. Photos without a subject are left out."""
-    found: dict[str, list[int]] = defaultdict(list)
+    """Return subject → the positions of its photos. Leave out photos without a subject."""
+    subjects: dict[str, list[int]] = defaultdict(list)
     for i, photo in enumerate(photos):
         if (subject := photo.subject) is not None:
-            found[subject].append(i)
-    return found
+            subjects[subject].append(i)
+    return subjects
 
 
-def _merge_groups(together: Iterable[Sequence[int]]) -> list[list[int]]:
-    """The sequences, those with a common member made one."""
-    leader: dict[int, int] = {}
+def _merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Merge the groups that have a member in common."""
+    parents: dict[int, int] = {}
 
-    def find(i: int) -> int:
-        while leader.setdefault(i, i) != i:
-            leader[i] = i = leader[leader[i]]
+    def find_root(i: int) -> int:
+        while parents.setdefault(i, i) != i:
+            parents[i] = i = parents[parents[i]]
         return i
 
-    for first, *others in together:
+    for first, *others in groups:
         for other in others:
-            leader[find(other)] = find(first)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for i in leader:
-        groups[find(i)].append(i)
-    return list(groups.values())
+            parents[find_root(other)] = find_root(first)
+    merged: dict[int, list[int]] = defaultdict(list)
+    for i in parents:
+        merged[find_root(i)].append(i)
+    return list(merged.values())
 
 
 def _assign_groups(
     groups: Sequence[Sequence[int]],
     photos: Sequence[SplitItem],
-    classes: Sequence[str],
     ratio: Sequence[Fraction],
     seed: int,
 ) -> list[str]:
-    """A set for each group, so that in each set each class has about its share of their photos.
+    """Return a split for each group, so that each split has about its part of each class.
 
-    In random order each group goes where it is missed most; then, over and over, each is moved to
-    where it fits better. What is made small is the sum over sets and classes of (n - share)² /
-    share, which counts a photo too many the more the smaller the set.
+    In random order, each group goes where it is missed most. Then, in several passes, each group is
+    moved to where it fits better.
     """
     if not groups:
         return []
-    index = {label: i for i, label in enumerate(classes)}
-    counts = np.zeros((len(groups), len(classes)))
-    for row, group in zip(counts, groups, strict=True):
-        for i in group:
-            row[index[photos[i].label]] += 1
+    counts = _count_labels(groups, photos)
     names = [name for name, part in zip(SPLITS, ratio, strict=True) if part]
     parts = np.array([float(part / sum(ratio)) for part in ratio if part])
-    share = np.outer(parts, counts.sum(axis=0))
-    weight = 1 / np.maximum(share, 1)
-
-    def cost_of(count: np.ndarray) -> np.ndarray:
-        """What it costs each set, as it is now, to take so many more of each class."""
-        return ((2 * (now - share) + count) * count * weight).sum(axis=1)
+    balance = _Balance(np.outer(parts, counts.sum(axis=0)))
 
     order = sorted(range(len(groups)), key=lambda g: min(photos[i] for i in groups[g]))
     random.Random(seed).shuffle(order)
-    now = np.zeros_like(share)
-    place = np.zeros(len(groups), dtype=int)
+    chosen = np.zeros(len(groups), dtype=int)
     for g in order:
-        place[g] = cost_of(counts[g]).argmin()
-        now[place[g]] += counts[g]
+        chosen[g] = balance.cost_of_adding(counts[g]).argmin()
+        balance.counts[chosen[g]] += counts[g]
     for _ in range(PASSES):
         moved = False
         for g in order:
-            now[place[g]] -= counts[g]
-            cost = cost_of(counts[g])
-            better = int(cost.argmin())
-            if cost[better] < cost[place[g]] - 1e-9:
-                place[g], moved = better, True
-            now[place[g]] += counts[g]
+            balance.counts[chosen[g]] -= counts[g]
+            costs = balance.cost_of_adding(counts[g])
+            best = int(costs.argmin())
+            if costs[best] < costs[chosen[g]] - 1e-9:
+                chosen[g], moved = best, True
+            balance.counts[chosen[g]] += counts[g]
         if not moved:
             break
-    return [names[i] for i in place]
+    return [names[i] for i in chosen]
+
+
+class _Balance:
+    """How far the splits are from the wanted numbers of photos of each class.
+
+    The distance is the sum over splits and classes of (count - wanted)² / wanted, in which a photo
+    too many counts more in a small split.
+    """
+
+    def __init__(self, wanted: np.ndarray) -> None:
+        """`wanted`: float (splits, classes), the number of photos."""
+        self.counts = np.zeros_like(wanted)  # photos so far
+        self._wanted = wanted
+        self._weight = 1 / np.maximum(wanted, 1)
+
+    def cost_of_adding(self, photos: np.ndarray) -> np.ndarray:
+        """Return for each split how much the distance grows if it gets these photos, (classes,)."""
+        growth = (2 * (self.counts - self._wanted) + photos) * photos
+        return (growth * self._weight).sum(axis=1)
+
+
+def _count_labels(groups: Sequence[Sequence[int]], photos: Sequence[SplitItem]) -> np.ndarray:
+    """Return the number of photos of each class in each group, float (groups, classes)."""
+    labels = sorted({photo.label for photo in photos})
+    index = {label: i for i, label in enumerate(labels)}
+    counts = np.zeros((len(groups), len(labels)))
+    for row, group in zip(counts, groups, strict=True):
+        for i in group:
+            row[index[photos[i].label]] += 1
+    return counts

@@ -1,4 +1,4 @@
-"""A stage's pass over the annotation table: plan each row, do what is missing, log failures."""
+"""A stage's pass over the annotation table: plan each row, make missing files, log failures."""
 
 from __future__ import annotations
 
@@ -22,67 +22,67 @@ from utils.ray_executor import RayExecutor
 
 
 class Shard(NamedTuple):
-    """The part of a table that one of several machines processes."""
+    """The part of the table that one of several machines processes."""
 
     number: int  # from 1
-    count: int
+    total: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Parse `3/16`, for argparse."""
-        number, slash, count = text.partition("/")
-        valid = slash and number.isdecimal() and count.isdecimal()
-        if not (valid and 1 <= int(number) <= int(count)):
+        """Parse a text like `3/16`. An argparse type."""
+        number, slash, total = text.partition("/")
+        has_numbers = slash and number.isdecimal() and total.isdecimal()
+        if not (has_numbers and 1 <= int(number) <= int(total)):
             raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N, like 3/16")
-        return cls(int(number), int(count))
+        return cls(int(number), int(total))
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.total}"
 
     def contains(self, row: Row) -> bool:
-        """Return whether the row is in this part. Its name alone decides, not its position."""
+        """Return whether the row is in this part. Only its name decides, not its position."""
         try:
             text = nfc(row["name"])
         except RowError:
             text = row.cells[0]
         digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.count == self.number - 1
+        return int.from_bytes(digest, "big") % self.total == self.number - 1
 
     def log_path(self, folder: Path, name: str, table: Table) -> Path:
-        """Return the path of this part's error log. Each part has one: they may run together.
+        """Return the path of this part's error log. Parts may run at once, so each has its own.
 
-        A retry of rows from such a log writes to the same log.
+        A retry of the rows of a log writes to that log.
         """
         is_own_log = table.is_error_log and table.path.name.startswith(f"{name}.error")
-        if self.count == 1 and is_own_log:
+        if self.total == 1 and is_own_log:
             return table.path
-        part = f".{self.number}-of-{self.count}" if self.count > 1 else ""
+        part = f".{self.number}-of-{self.total}" if self.total > 1 else ""
         return folder / f"{name}.error{part}.log"
 
 
 def add_distribution_flags(parser: Parser) -> None:
-    """Add --shard and --ray, with which several machines share a stage's work."""
+    """Add --shard and --ray, which share a stage's work among machines."""
     parser.section("several machines with shared folders")
-    text = "process part K of N of the rows; each machine takes another part"
-    parser.flag("--shard", text, Shard(1, 1), Shard.parse, metavar="K/N")
-    text = "run on a Ray cluster: host:port of its head, or auto"
-    parser.flag("--ray", text, None, str, metavar="ADDRESS")
+    shard = "process only part K of N parts of the table; give each machine another K"
+    parser.flag("--shard", shard, Shard(1, 1), Shard.parse, metavar="K/N")
+    ray = "run on a Ray cluster: host:port of its head, or auto for a cluster on this machine"
+    parser.flag("--ray", ray, None, str, metavar="ADDRESS")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a row asks for."""
+    """The file that a row describes, and how to make it."""
 
     row: Row
-    target: Path  # the file to make, in the folder of its class
-    exists: bool  # whether that file exists already
-    fingerprint: Hashable  # of what the file depends on; rows of one name must agree on it
+    target: Path  # the file, in the folder of its class
+    exists: bool  # whether the file exists
+    fingerprint: Hashable  # of the cells that the file depends on; equal in rows of one name
     arguments: tuple[Any, ...]  # of the function that makes the file
-    host: str = ""  # the server that the job asks, if it asks one
+    host: str = ""  # the server that the job downloads from, if any
 
     @property
     def label(self) -> str:
-        """The class whose folder the file is in, in NFC, even if a Mac stored it in NFD."""
+        """The class, which is the folder's name, in NFC even if a Mac stored it in NFD."""
         return nfc(self.target.parent.name)
 
 
@@ -93,20 +93,21 @@ class Workers(NamedTuple):
     """The threads, processes or machines that do a stage's jobs."""
 
     executor: Executor
-    count: int  # jobs that run at the same time
+    parallel_jobs: int  # jobs that run at the same time
 
     @property
     def killed(self) -> int:
-        """Worker processes that the system killed so far; 0 for workers that do not count them."""
+        """The worker processes that the system has killed so far; 0 if the executor has none."""
         return getattr(self.executor, "killed", 0)
 
 
 def start_workers(
     ray: str | None, cores_per_job: float, start_local: Callable[[int], Executor], count: int
 ) -> Workers:
-    """Start the workers of the Ray cluster at address `ray`, or `count` local ones without it.
+    """Connect to the Ray cluster at address `ray`, or without one start `count` local workers.
 
-    Raise StageError if the cluster cannot be reached.
+    A Ray cluster runs as many jobs at once as it has `cores_per_job`. Raise StageError if it
+    cannot be reached.
     """
     if ray:
         cluster = RayExecutor(ray, cores_per_job)
@@ -121,18 +122,18 @@ class TableStage:
         self, table: Table, shard: Shard, bar: ProgressBar, row_log: ErrorLog, job_log: ErrorLog
     ) -> None:
         """`row_log` gets the rows that are invalid, `job_log` those whose job fails."""
-        self.created: Counter[str] = Counter()  # files by class
+        self.created: Counter[str] = Counter()  # files of each class
         self.existing: Counter[str] = Counter()
-        self.repeated = 0  # rows
+        self.repeated_rows = 0
         self._table, self._shard, self._bar = table, shard, bar
         self._row_log, self._job_log = row_log, job_log
-        if not bar.disable:  # start the work before all rows are counted
+        if not bar.disable:  # in a thread, because counting a large table takes a while
             threading.Thread(target=self._count_rows, daemon=True).start()
 
     def plan_jobs(self, plan: Callable[[Row], SomeJob]) -> Iterator[SomeJob]:
-        """Yield a job for each row of this shard, and skip repeated rows.
+        """Yield a job for each row of this shard. Skip repeated rows and log invalid ones.
 
-        `plan` raises RowError for a row that is invalid; such rows are logged.
+        `plan` returns a row's job, and raises RowError if the row is invalid.
         """
         names = NameRegistry()
         for row in self._table:
@@ -147,7 +148,7 @@ class TableStage:
             if is_new:
                 yield job
             else:
-                self.repeated += 1
+                self.repeated_rows += 1
                 self._bar.update()
 
     def run_jobs(
@@ -162,9 +163,9 @@ class TableStage:
     ) -> None:
         """Make the missing files with `function(*job.arguments)`.
 
-        At most `ahead` jobs per worker are planned in advance, and at most `per_host` jobs of one
-        host run at the same time. A job that raises one of `failures` is logged. Call `after` with
-        each job whose file exists, before or now.
+        Plan at most `ahead` jobs per worker in advance, and run at most `per_host` jobs of one host
+        at the same time. Log a job that raises one of `failures`. Call `after` with each job whose
+        file exists, from an earlier run or now.
         """
 
         def missing() -> Iterator[SomeJob]:
@@ -175,7 +176,7 @@ class TableStage:
                 else:
                     yield job
 
-        window = ahead * workers.count
+        window = ahead * workers.parallel_jobs
         for job, future in bounded_map(
             workers.executor, function, missing(), window, lambda job: job.host, per_host
         ):
@@ -194,7 +195,7 @@ class TableStage:
     def summary(self, verb: str, failures: int, output: Path) -> str:
         """Return the line that ends the stage: how many files, how many failures."""
         counts = f"{self.created.total()} {verb}, {self.existing.total()} already there"
-        repeated = f" ({self.repeated} rows were repeated)" if self.repeated else ""
+        repeated = f" (repeated rows skipped: {self.repeated_rows})" if self.repeated_rows else ""
         return f"{counts}, {failures} failed{repeated} -> {output}"
 
     def _fail(self, row: Row, reason: object, log: ErrorLog) -> None:
@@ -203,4 +204,4 @@ class TableStage:
         self._bar.update()
 
     def _count_rows(self) -> None:
-        self._bar.total = self._table.count() // self._shard.count
+        self._bar.total = self._table.count() // self._shard.total
