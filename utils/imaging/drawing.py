@@ -1,4 +1,4 @@
-"""Text on pictures in which Hangul really shows."""
+"""Draw labels, frames and bars on pictures, with a font that has Hangul if the system has one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,9 +15,12 @@ from utils.console import note
 from utils.emotions import EMOTIONS, ENGLISH
 from utils.imaging.geometry import Box
 
-FRAME = (80, 200, 80)  # of a face: green
+# Colours are the same in RGB and in OpenCV's BGR, or nearly.
+FRAME_COLOUR = (80, 200, 80)  # green
+BAR_COLOUR = (200, 200, 200)
+TEXT_BACKGROUND = (32, 32, 40)
 
-# Where systems keep fonts, and the common ones that have all of Hangul.
+# Where systems keep fonts, and common fonts that have all of Hangul.
 _FOLDERS = (
     "/usr/share/fonts",
     "/usr/local/share/fonts",
@@ -33,82 +37,118 @@ _FONTS = (
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """A font of that height in pixels: with Hangul if the system has one, else PIL's own."""
+    """Return a font `size` pixels high, with Hangul if the system has one, else Pillow's own."""
     path = hangul_font()
-    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+    if path:
+        return ImageFont.truetype(path, size)
+    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # as with every size
 
 
 def display_name(label: str) -> str:
-    """A class name as it can be drawn here: an emotion in English where there is no Hangul font."""
+    """Return a class name as it can be drawn: an emotion in English without a Hangul font."""
     return label if hangul_font() else ENGLISH.get(label, label)
+
+
+def fit_text(text: str, font: ImageFont.FreeTypeFont, width: float, suffix: str = "") -> str:
+    """Return text and suffix; end the text in "…" if both are wider than `width` pixels."""
+    if font.getlength(text + suffix) <= width:
+        return text + suffix
+    while text and font.getlength(f"{text}…{suffix}") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…{suffix}"
 
 
 @lru_cache(512)
 def render_text(text: str, size: int) -> np.ndarray:
-    """White text on a dark ground, uint8 RGB (height, width, 3), `size` pixels high letters."""
-    face = load_font(size)
-    left, top, right, bottom = face.getbbox(text)
+    """Return white text on a dark background, uint8 RGB (height, width, 3).
+
+    `size` is the height of the font in pixels.
+    """
+    font = load_font(size)
+    left, top, right, bottom = (int(value) for value in font.getbbox(text))
     margin = size // 4
-    patch = Image.new("RGB", (right - left + 2 * margin, bottom - top + 2 * margin), (32, 32, 40))
-    ImageDraw.Draw(patch).text((margin - left, margin - top), text, "white", face)
+    patch = Image.new(
+        "RGB", (right - left + 2 * margin, bottom - top + 2 * margin), TEXT_BACKGROUND
+    )
+    ImageDraw.Draw(patch).text((margin - left, margin - top), text, "white", font)
     return np.asarray(patch)
 
 
-def draw_face(picture: np.ndarray, box: Box, label: str, percent: float, prefix: str = "") -> None:
-    """Draw one face's rectangle, and above it `prefix`, the label and its probability.
+def font_size_for(face_height: int) -> int:
+    """Return the font size in pixels for the label of a face of that height in pixels."""
+    return max(14, min(40, face_height // 9))
 
-    `picture`: uint8 (height, width, 3), changed in place.
+
+def draw_face(picture: np.ndarray, box: Box, label: str, percent: float, prefix: str = "") -> int:
+    """Draw a face's rectangle, and above it `prefix`, the label and its probability.
+
+    `picture`: uint8 (height, width, 3), changed in place. Return the row below the label.
     """
     x, y, w, h = box.xywh
+    left, top, right, bottom = max(0, x), max(0, y), x + w, y + h
     line = max(2, min(picture.shape[:2]) // 250)
-    for part in (
-        picture[max(0, y) : y + line, max(0, x) : x + w],
-        picture[max(0, y + h - line) : y + h, max(0, x) : x + w],
-        picture[max(0, y) : y + h, max(0, x) : x + line],
-        picture[max(0, y) : y + h, max(0, x + w - line) : x + w],
+    for rows, columns in (
+        (slice(top, max(0, y + line)), slice(left, right)),
+        (slice(max(0, bottom - line), bottom), slice(left, right)),
+        (slice(top, bottom), slice(left, max(0, x + line))),
+        (slice(top, bottom), slice(max(0, right - line), right)),
     ):
-        part[:] = FRAME
-    patch = render_text(f"{prefix}{display_name(label)} {percent:.0f} %", font_size_for(h))
-    paste(picture, patch, x, y)
+        picture[rows, columns] = FRAME_COLOUR
+    size, figure = font_size_for(h), f" {percent:.0f} %"
+    text = f"{prefix}{display_name(label)}"
+    patch = render_text(text + figure, size)
+    if patch.shape[1] > picture.shape[1]:
+        max_width = picture.shape[1] - size // 2
+        patch = render_text(fit_text(text, load_font(size), max_width, figure), size)
+    return paste(picture, patch, x, y)
 
 
 def draw_probabilities(
-    picture: np.ndarray, box: Box, classes: list[str], probs: np.ndarray
+    picture: np.ndarray, box: Box, classes: list[str], probs: np.ndarray, min_top: int = 0
 ) -> None:
-    """Draw a bar for each class's probability beside a face, where there is more room."""
+    """Draw a bar for each class's probability beside a face, on the side that has more room.
+
+    `picture`: uint8 (height, width, 3), changed in place. `probs`: (classes,) in [0, 1]. Nothing
+    is drawn above the row `min_top` if there is enough room below.
+    """
     x, y, w, h = box.xywh
+    height, width = picture.shape[:2]
     size = max(14, font_size_for(h) * 3 // 4)
     names = [render_text(display_name(name), size) for name in classes]
-    widest, row = max(patch.shape[1] for patch in names), max(len(patch) for patch in names)
-    length = max(40, w // 2)
-    right = picture.shape[1] - (x + w) > x
-    left = x + w + 4 if right else max(0, x - widest - length - 4)
-    for i, (patch, share) in enumerate(zip(names, probs, strict=True)):
-        top = max(0, y) + i * row
-        paste(picture, patch, left, top + len(patch))
-        ground = picture[top : top + row - 1, left + widest : left + widest + length]
-        ground //= 3
-        colour = FRAME if share == probs.max() else (200, 200, 200)
-        ground[2:-1, : round(float(share) * length)] = colour
+    name_width = max(patch.shape[1] for patch in names)
+    row_height = max(patch.shape[0] for patch in names)
+    bar_width = max(40, w // 2)
+    right_is_wider = width - (x + w) > x
+    left = x + w + 4 if right_is_wider else x - name_width - bar_width - 4
+    left = max(0, min(left, width - name_width - bar_width))
+    top = max(0, min(max(y, min_top), height - len(classes) * row_height))
+    bar_left = left + name_width
+    for i, (patch, prob) in enumerate(zip(names, probs, strict=True)):
+        row = slice(top + i * row_height, top + (i + 1) * row_height - 1)
+        picture[row, left:bar_left] = TEXT_BACKGROUND
+        paste(picture, patch[: row_height - 1], left, row.stop)
+        background = picture[row, bar_left : bar_left + bar_width]
+        background //= 3
+        colour = FRAME_COLOUR if prob == probs.max() else BAR_COLOUR
+        background[2:-1, : round(float(prob) * bar_width)] = colour
 
 
-def font_size_for(height: int) -> int:
-    """The height of the letters, in pixels, beside a face of that height."""
-    return max(14, min(40, height // 9))
+def paste(picture: np.ndarray, patch: np.ndarray, x: int, bottom: int) -> int:
+    """Put a patch above the point (x, bottom), or as near to it as the picture has room.
 
-
-def paste(picture: np.ndarray, patch: np.ndarray, x: int, bottom: int) -> None:
-    """Put a patch over the point (x, bottom), or below it where there is no room above."""
+    `picture` is changed in place. Return the row below the patch.
+    """
     height, width = patch.shape[:2]
     y = max(0, bottom - height)
     x = max(0, min(x, picture.shape[1] - width))
-    room = picture[y : y + height, x : x + width]
-    room[:] = patch[: room.shape[0], : room.shape[1]]
+    region = picture[y : y + height, x : x + width]
+    region[:] = patch[: region.shape[0], : region.shape[1]]
+    return y + height
 
 
 @cache
 def hangul_font() -> str | None:
-    """The file of a font that has the emotions' letters; None, said once, if there is none."""
+    """Return the path of a font that has the emotions' letters, or None with a note, once."""
     folders = [Path(folder).expanduser() for folder in _FOLDERS]
     for pattern in _FONTS:
         for folder in folders:
@@ -121,9 +161,9 @@ def hangul_font() -> str | None:
 
 def _has_hangul(path: Path) -> bool:
     try:
-        face = ImageFont.truetype(str(path), 20)
+        font = ImageFont.truetype(str(path), 20)
     except OSError:
         return False
     letters = {letter for emotion in EMOTIONS for letter in emotion}
-    # A font draws all letters that it lacks alike.
-    return len({bytes(face.getmask(letter)) for letter in letters}) == len(letters)
+    # A font draws the same glyph for every letter that it lacks.
+    return len({bytes(font.getmask(letter)) for letter in letters}) == len(letters)

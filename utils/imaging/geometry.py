@@ -1,4 +1,4 @@
-"""Rectangles in pixels: the one type that annotated boxes, faces and regions share."""
+"""Rectangles in pixels: the one type for annotated boxes, detected faces and regions to cut out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class BoxError(ValueError):
-    """A box, or the text of one, that gives no region of a picture."""
+    """A box that covers nothing of a picture, or a text that is not a box."""
 
 
 class Box(NamedTuple):
@@ -27,15 +27,17 @@ class Box(NamedTuple):
 
     @property
     def width(self) -> float:
+        """Return the width in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
+        """Return the height in pixels."""
         return self.bottom - self.top
 
     @property
     def xywh(self) -> tuple[int, int, int, int]:
-        """Top left corner, width and height of a box of whole pixels, as OpenCV has them."""
+        """Return the top left corner, width and height of a box of whole pixels, as OpenCV does."""
         return int(self.left), int(self.top), int(self.width), int(self.height)
 
     def scaled(self, factor: float) -> Box:
@@ -66,7 +68,10 @@ def to_pixels(box: Box, width: int, height: int) -> Box:
 
 
 def add_margin(box: Box, margin: float, width: int, height: int) -> Box:
-    """Add a fraction of the box's size on each side, as far as a width × height photo reaches."""
+    """Return the box with a fraction of its size added on each side, in whole pixels.
+
+    It ends at the borders of the photo of width × height pixels.
+    """
     x, y = margin * box.width, margin * box.height
     return Box(
         max(0, round(box.left - x)),

@@ -1,4 +1,4 @@
-"""Pictures from anywhere: opened upright, or refused with the reason, whatever the bytes are."""
+"""Open pictures upright, or refuse them with the reason, whatever the bytes are; save pictures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from utils.files import atomic_file
 from utils.imaging.geometry import Box
 from utils.parallel import cores
 
-# What the names of IMAGE_SUFFIXES stand for, and no other: Pillow would run Ghostscript on a file
-# that begins as PostScript does.
+# The formats of IMAGE_SUFFIXES, and no other: Pillow would run Ghostscript on a file that begins
+# like PostScript.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-MAX_PIXELS = 200_000_000  # the largest phone sensors; above, a file is taken for a bomb
+MAX_PIXELS = 200_000_000  # as the largest phone sensors have; more is taken for an attack
 
 ORIENTATION = 0x0112  # the EXIF tag
 
-# How a picture of each orientation is turned to be displayed (EXIF 2.32, 4.6.4).
+# How a stored picture of each orientation is turned for display (EXIF 2.32, 4.6.4).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,31 +37,32 @@ UPRIGHT = {
 }
 SIDEWAYS = (5, 6, 7, 8)
 
-REDUCING = 2  # a JPEG decoded at reduced size stays this many times larger than what is wanted
+# A JPEG is decoded at reduced size only if it stays this many times larger than needed.
+OVERSIZE = 2
 
-_decoding = threading.BoundedSemaphore(cores())
+_decoding_slots = threading.BoundedSemaphore(cores())
 
 
 class ImageError(ValueError):
-    """A file that gives no picture, with the reason."""
+    """A file from which no picture can be read, or to which it cannot be written; the reason."""
 
 
 @cache
 def _configure_pillow() -> None:
-    """Set what Pillow keeps for the whole process, when the first picture is opened."""
-    # Pillow's own limit is lower and warns first; `open_header` has the only check.
+    """Make Pillow's settings for the whole process, when the first picture is opened."""
+    # Pillow's own limit is lower and warns first; `open_header` checks instead.
     Image.MAX_IMAGE_PIXELS = None
-    # Oddities in metadata that nobody here reads.
+    # Pillow warns about oddities in metadata that are not used here.
     warnings.filterwarnings("ignore", module="PIL")
-    # Keep memory from picture to picture, in pieces of 16 MB. Without it a third of the time of a
-    # large photo goes into the kernel's clearing of fresh pages.
-    Image.core.set_blocks_max(4)  # type: ignore[attr-defined]
+    # Keep up to four blocks of 16 MB from picture to picture. Otherwise a third of the time of a
+    # large photo goes into clearing new pages in the kernel.
+    Image.core.set_blocks_max(4)
 
 
 def open_header(source: Path | BinaryIO) -> Image.Image:
-    """Open a picture: its size and format are known, its pixels are not read yet.
+    """Open a picture and read its size and format, but not its pixels.
 
-    Raise ImageError for a file that is not an image, or too large to be decoded.
+    Raise ImageError if the file is not an image or has more than MAX_PIXELS pixels.
     """
     _configure_pillow()
     if not isinstance(source, Path):
@@ -69,7 +70,7 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
     try:
         image = Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(_what_it_is(source)) from None
+        raise ImageError(_describe_content(source)) from None
     except OSError as error:
         raise ImageError(error.strerror or f"broken image: {error}") from None
     except Exception as error:  # hostile bytes can raise anything out of a decoder
@@ -82,53 +83,53 @@ def open_header(source: Path | BinaryIO) -> Image.Image:
 
 
 def open_image(source: Path | BinaryIO, side: int | None = None, channels: int = 3) -> Image.Image:
-    """The whole picture, decoded, and turned as its EXIF orientation says it is displayed.
+    """Return the whole picture, decoded and turned upright as its EXIF orientation says.
 
-    Where only `side` × `side` pixels of `channels` channels will be wanted of it, a JPEG is decoded
-    at 1/2, 1/4 or 1/8 of its size, and in grey: each side remains at least twice as long as wanted,
-    so that hardly a difference can be seen once it is resized.
+    If only `side` × `side` pixels of `channels` channels are needed, a JPEG is decoded at 1/2, 1/4
+    or 1/8 of its size, and in grey for one channel. Each side stays at least OVERSIZE times as long
+    as needed, so that the resized picture hardly differs.
 
-    Raises ImageError for what cannot be decoded to the last pixel.
+    Raise ImageError if the picture cannot be decoded to the last pixel.
     """
-    with open_header(source) as image, _broken():
+    with open_header(source) as image, _decoder_errors():
         if side:
-            image.draft("L" if channels == 1 else "RGB", (REDUCING * side, REDUCING * side))
+            image.draft("L" if channels == 1 else "RGB", (OVERSIZE * side, OVERSIZE * side))
         _load(image)
-        return _turned(image, _orientation(image))
+        return _turn_upright(image, _orientation(image))
 
 
 def verify(file: BinaryIO, complete: bool) -> None:
-    """Raise ImageError for a file on disk that is no image; `complete`: all of it is there.
+    """Raise ImageError if a file on disk is not an image.
 
-    Where that is not known, all of it is decoded: of several large photos no more at a time than
-    there are cores, as each takes its memory.
+    If it is not known that the file is `complete`, decode it to the last pixel. At most as many
+    files as there are cores are decoded at a time, because a large photo takes much memory.
     """
     path = Path(file.name)
     if complete:
         open_header(path).close()
     else:
-        with _decoding:
+        with _decoding_slots:
             open_image(path).close()
 
 
 def open_region(source: Path | BinaryIO, region: Callable[[int, int], Box]) -> Image.Image:
-    """A part of a picture as it is displayed. Only that part is copied and turned.
+    """Return a part of a picture as displayed. Only this part is copied and turned.
 
-    `region` is told the width and height of the picture as displayed. Raises ImageError for what
-    cannot be decoded to the last pixel, and what `region` raises.
+    `region(width, height)` returns the part's box for the size of the picture as displayed. Raise
+    ImageError if the picture cannot be decoded to the last pixel; errors of `region` pass.
     """
     with open_header(source) as image:
-        with _broken():
+        with _decoder_errors():
             _load(image)
             orientation = _orientation(image)
         part = image.crop(to_stored_box(region(*upright_size(image)), image.size, orientation))
-        return _turned(part, orientation)
+        return _turn_upright(part, orientation)
 
 
 def to_stored_box(region: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Where a region of a picture as displayed lies in the picture as it is stored.
+    """Return the box in the stored picture for a region of the picture as displayed.
 
-    `size`: width and height as stored.
+    `size`: width and height as stored. `orientation`: the EXIF orientation, 1 to 8.
     """
     left, top, right, bottom = region
     width, height = size
@@ -142,74 +143,80 @@ def to_stored_box(region: Box, size: tuple[int, int], orientation: int) -> Box:
 
 
 def upright_size(header: Image.Image) -> tuple[int, int]:
-    """Width and height of a picture as it is displayed, from its header alone."""
+    """Return width and height of a picture as displayed, from its header."""
     return header.size[::-1] if _orientation(header) in SIDEWAYS else header.size
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """The picture as 8-bit grey (1 channel) or RGB (3), from whatever mode it is in."""
-    if image.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip, not scale
+    """Return a picture of any mode as 8-bit grey (1 channel) or RGB (3 channels)."""
+    if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip, not scale
         values = np.asarray(image, dtype=np.float32)
         top = 65535 if image.mode.startswith("I") else max(float(values.max()), 1e-6)
         image = Image.fromarray(np.clip(values * (255 / top), 0, 255).astype(np.uint8))
     if image.mode in ("P", "LA", "PA"):
-        image = image.convert("RGBA")  # a palette's transparency has to survive until it is dropped
+        image = image.convert("RGBA")  # Pillow warns if transparency is lost on the way to RGB
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """The picture in RGB as its colour profile means it; without one, or with a broken one, as it
-    is commonly understood. Raises ImageError."""
+    """Return a picture in RGB. A CMYK picture is converted by its colour profile.
+
+    Without a profile, or with a broken one, it is converted as Pillow does. Raise ImageError if
+    the picture cannot be converted.
+    """
     profile = image.info.get("icc_profile")
-    if profile and image.mode == "CMYK":  # the one mode of which nobody guesses the colours right
+    if profile and image.mode == "CMYK":  # the one mode whose colours are wrong without it
         with suppress(ImageCms.PyCMSError, OSError):
-            space = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             srgb = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, space, srgb, outputMode="RGB")
-    with _broken():
+            converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+            if converted:  # None only if asked to convert in place
+                return converted
+    with _decoder_errors():
         return to_channels(image, 3)
 
 
 def save_image(image: Image.Image, path: Path, **options: object) -> None:
-    """Write a picture as a file that appears whole, in the format that its suffix names.
+    """Write a picture to a file that appears whole or not at all, in the format of its suffix.
 
-    A suffix that names none of FORMATS gets a JPEG; `options` are those of Pillow's encoder. Raises
-    ImageError for a picture that the format cannot hold, OSError where the disk is full.
+    The format is JPEG if the suffix names none of FORMATS. `options` go to Pillow's encoder. Raise
+    ImageError if the format cannot hold the picture, OSError if the disk is full.
     """
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    content = io.BytesIO()  # Pillow does not notice when a full disk takes a part of a piece
+    suffix_format = Image.registered_extensions().get(path.suffix.lower())
+    content = io.BytesIO()  # Pillow would not notice a write that a full disk cuts short
     try:
-        image.save(content, kind if kind in FORMATS else "JPEG", **options)
-    except Exception as error:  # an encoder can refuse a picture's shape with anything
+        image.save(content, suffix_format if suffix_format in FORMATS else "JPEG", **options)
+    except Exception as error:  # an encoder can refuse a picture's shape with any exception
         raise ImageError(f"{path} cannot be written: {error}") from None
     with atomic_file(path) as file:
         file.write(content.getbuffer())
 
 
 def _load(image: Image.Image) -> None:
+    """Decode the pixels. Raise ValueError for a mode that Pillow cannot convert."""
     image.load()
-    if not isinstance(image.info.get("icc_profile", b""), bytes):  # a TIFF can hold anything there
+    if not isinstance(image.info.get("icc_profile", b""), bytes):  # a TIFF can hold any type there
         del image.info["icc_profile"]
-    if image.mode == "LAB":  # the one mode that Pillow itself cannot turn into others
+    if image.mode == "LAB":  # the one mode that Pillow cannot convert
         raise ValueError("its colours are LAB, not RGB")
 
 
 def _orientation(image: Image.Image) -> int:
-    """As EXIF says; 1, upright, where there is none, or none that can be read."""
+    """Return the EXIF orientation; 1 (upright) if there is none, or none that can be read."""
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # hostile bytes again; the pixels may well be fine
+    except Exception:  # hostile bytes again; the pixels may be fine
         return 1
 
 
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
+def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
 @contextmanager
-def _broken() -> Iterator[None]:
-    """Whatever a decoder raises, on hostile bytes, is that the image is broken."""
+def _decoder_errors() -> Iterator[None]:
+    """Turn any exception into ImageError: on hostile bytes a decoder can raise anything."""
     try:
         yield
     except MemoryError:
@@ -218,7 +225,8 @@ def _broken() -> Iterator[None]:
         raise ImageError(f"broken image: {error or type(error).__name__}") from None
 
 
-def _what_it_is(source: Path | BinaryIO) -> str:
+def _describe_content(source: Path | BinaryIO) -> str:
+    """Return what a file that is not an image holds instead."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(512)

@@ -1,13 +1,15 @@
-"""The pictures of training and of testing."""
+"""Charts of training and testing: learning curves, confusion matrix, reliability diagram."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import unicodedata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,16 +21,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
+CELL_LETTERS = 8  # Latin letters that fit below a cell of the confusion matrix
+LETTER_WIDTH = 0.09  # inches of a Latin letter in a class name
+
 
 def draw_curves(history: list[dict[str, float]], best: dict[str, float], path: Path) -> None:
-    """Loss, accuracy and learning rate over the epochs, the best of them marked, as a PNG."""
+    """Save a PNG with loss, validation accuracy and learning rate over the epochs.
+
+    `history`: for each epoch `epoch`, `train_loss`, `val_loss`, `val_accuracy` in [0, 1] and `lr`.
+    `best`: the row of the best epoch, which is marked.
+    """
     figure = _figure(12, 4)
     from matplotlib.ticker import MaxNLocator
 
     loss, accuracy, rate = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in history]
 
-    def line(axes, key: str, label: str, scale: float = 1) -> None:
+    def line(axes: Any, key: str, label: str, scale: float = 1) -> None:
         axes.plot(epochs, [row[key] * scale for row in history], ".-", label=label)
 
     line(loss, "train_loss", "train")
@@ -41,6 +50,7 @@ def draw_curves(history: list[dict[str, float]], best: dict[str, float], path: P
         f"{100 * best['val_accuracy']:.2f}", (best["epoch"], 100 * best["val_accuracy"]),
         xytext=(0, -16), textcoords="offset points", ha="center",
     )  # fmt: skip
+    accuracy.margins(x=0.1, y=0.1)  # room for the figure of a best epoch at an edge
     accuracy.set_title("validation accuracy (%)")
     line(rate, "lr", "learning rate")
     rate.set_title("learning rate")
@@ -52,44 +62,51 @@ def draw_curves(history: list[dict[str, float]], best: dict[str, float], path: P
 
 
 def draw_confusion(scores: Scores, classes: list[str], path: Path) -> None:
-    """The table of true and predicted classes: the number in each cell, its share as the shade."""
+    """Save a PNG of the confusion matrix: counts as numbers, fractions of the row as shades."""
     n = len(classes)
-    figure = _figure(3.2 + 0.8 * n, 2.4 + 0.7 * n)
+    names = [display_name(name) for name in classes]
+    letters = max(map(_width_in_letters, names))
+    slanted = letters > CELL_LETTERS
+    figure = _figure(
+        2.9 + 0.8 * n + LETTER_WIDTH * max(0, letters - 4),
+        2.4 + 0.7 * n + (0.7 * LETTER_WIDTH * letters if slanted else 0),
+    )
     axes = figure.subplots()
-    shares = scores.confusion / np.maximum(scores.support, 1)[:, None]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    fractions = scores.confusion / np.maximum(scores.support, 1)[:, None]
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(scores.confusion):
-        share = shares[row, column]
-        colour = "white" if share > 0.5 else "black" if count else "0.75"
-        text = f"{count:,}\n{100 * share:.0f} %" if count else "0"
+        fraction = fractions[row, column]
+        colour = "white" if fraction > 0.5 else "black" if count else "0.75"
+        text = f"{count:,}\n{100 * fraction:.0f} %" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
-    names = [
-        display_name(name).replace("$", r"\$") for name in classes
-    ]  # else it would be mathematics
-    axes.set_xticks(range(n), names, font=_font(12))
-    axes.set_yticks(range(n), names, font=_font(12))
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true (per cent of its row)")
+    ticks = [name.replace("$", r"\$") for name in names]  # matplotlib's mark for mathematics
+    slant: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    )
+    axes.set_xticks(range(n), ticks, font=_font(12), **slant)
+    axes.set_yticks(range(n), ticks, font=_font(12))
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class (per cent of its row)")
     axes.set_title(f"accuracy {scores.accuracy:.2%} of {scores.total:,} images")
     _save(figure, path)
 
 
-def draw_reliability(before: Reliability, path: Path) -> None:
-    """How often answers are right, by how sure they are; above it how many there are of each."""
+def draw_reliability(reliability: Reliability, path: Path) -> None:
+    """Save a PNG with the accuracy in each bin of confidence, and above it the bin's images."""
     figure = _figure(6, 7)
-    many, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
-    width = 1 / len(before.count)
-    middles = (np.arange(len(before.count)) + 0.5) * width
-    there = before.count > 0
-    many.bar(middles, before.count, width, edgecolor="white")
-    many.set_ylabel("images")
-    axes.bar(middles[there], before.accuracy[there], width, edgecolor="white", label="right")
-    axes.plot(before.confidence[there], before.accuracy[there], "o", color="tab:red",
-              label="mean confidence")  # fmt: skip
-    axes.plot([0, 1], [0, 1], "--", color="0.4", label="as right as sure")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+    counts, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+    width = 1 / len(reliability.count)
+    centres = (np.arange(len(reliability.count)) + 0.5) * width
+    filled = reliability.count > 0
+    accuracy, confidence = reliability.accuracy[filled], reliability.confidence[filled]
+    counts.bar(centres, reliability.count, width, edgecolor="white")
+    counts.set_ylabel("images")
+    counts.set_title(f"expected calibration error {reliability.ece:.2%}")
+    axes.bar(centres[filled], accuracy, width, edgecolor="white", label="accuracy")
+    axes.plot(confidence, accuracy, "o", color="tab:red", label="mean confidence", clip_on=False)
+    axes.plot([0, 1], [0, 1], "--", color="0.4", label="perfect calibration")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     axes.legend(loc="upper left")
-    many.set_title(f"expected calibration error {before.ece:.2%}")
     _save(figure, path)
 
 
@@ -116,12 +133,19 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _font(size: int) -> FontProperties:
-    """A font that has Hangul, where the system has one."""
+    """Return a font with Hangul if the system has one, else matplotlib's own; `size` in points."""
     from matplotlib.font_manager import FontProperties
 
     return FontProperties(fname=hangul_font(), size=size)
 
 
+def _width_in_letters(name: str) -> int:
+    """Return the width of a name in Latin letters; a Hangul syllable is as wide as two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)
+
+
 def _save(figure: Figure, path: Path) -> None:
-    with atomic_file(path) as file:
+    with atomic_file(path) as file, warnings.catch_warnings():
+        # Without a Hangul font, `hangul_font` has said so; matplotlib would for every letter.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=100)

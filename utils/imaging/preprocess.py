@@ -1,4 +1,4 @@
-"""From a picture to what a network sees: the one way, for training, testing and prediction."""
+"""Turn a picture into a network's input, in the same way for training, testing and prediction."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SIDE = 4096  # pixels of a network's input
+# No flag sets bicubic; a model file may hold it.
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes a network's input. It is stored in the checkpoint, so that a model
-    is never shown anything but what it was trained on.
+    """The settings that turn a picture into a network's input.
+
+    They are stored in the model file, so that a model sees pictures as in its training.
     """
 
     image_size: int = 48  # pixels; pictures are resized to a square, whatever their shape
     image_channel: int = 1  # 1 grey, 3 RGB
-    resample: str = "bilinear"  # area-aware when shrinking, as PIL does it
+    resample: str = "bilinear"  # with antialiasing when shrinking, as Pillow does it
 
     def __post_init__(self) -> None:
-        """Raises ValueError for settings, from a file perhaps, that mean nothing."""
+        """Raise ValueError for an invalid setting; it may come from a model file."""
         size, channels = self.image_size, self.image_channel
         if type(size) is not int or not 1 <= size <= MAX_SIDE:
             raise ValueError("image_size")
@@ -40,19 +42,25 @@ class Preprocess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape of one image: (channels, size, size)."""
+        """Return the shape of one image: (channels, size, size)."""
         return self.image_channel, self.image_size, self.image_size
 
     def read(self, source: Path | BinaryIO) -> np.ndarray:
-        """An image file → uint8 array (channels, size, size). Raises ImageError."""
+        """Return the image in a file as uint8 (channels, size, size).
+
+        Raise ImageError if it cannot be decoded.
+        """
         return self(self.open(source))
 
     def open(self, source: Path | BinaryIO) -> Image.Image:
-        """The picture in a file, decoded no larger than is needed here. Raises ImageError."""
+        """Return the picture in a file, decoded no larger than `__call__` needs it.
+
+        Raise ImageError if it cannot be decoded.
+        """
         return open_image(source, self.image_size, self.image_channel)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """A picture of any size and mode → uint8 array (channels, size, size)."""
+        """Return a picture of any size and mode as uint8 (channels, size, size)."""
         size = (self.image_size, self.image_size)
         small = to_channels(image, self.image_channel)
         if small.size != size:
@@ -62,9 +70,9 @@ class Preprocess:
 
     @staticmethod
     def to_float(batch: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, C, S, S) → float32 in [0, 1], the same shape."""
+        """Return a uint8 batch (N, C, S, S) as float32 in [0, 1] of the same shape."""
         return batch.float() / 255
 
     def to_dict(self) -> dict[str, int | str]:
-        """Everything that defines it, as plain numbers and strings; `Preprocess(**it)` is back."""
+        """Return the settings as numbers and strings, the arguments of an equal Preprocess."""
         return asdict(self)
