@@ -1,4 +1,4 @@
-"""What the tests share: the scripts run as a user runs them, and a real server on 127.0.0.1."""
+"""What the tests share: the scripts run as a user runs them, tables, photos and faces."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import torch
@@ -209,61 +203,3 @@ def write_no_model(path: Path, kind: str, good: bytes = b"") -> None:
             "cut": good[: len(good) // 2],
         }
         path.write_bytes(contents[kind])
-
-
-class Server:
-    """Serves `files` (path → bytes, or a function that answers itself) and counts the requests."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes | Callable] = {}
-        self.asked: Counter[str] = Counter()
-        self.agents: set[str] = set()
-        self.delay = 0.0
-        self.connections = 0
-        self.at_once = self.most_at_once = 0  # requests that were being answered
-        lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                outer.connections += 1
-
-            def do_GET(self) -> None:
-                path = unquote(self.path)
-                outer.asked[path] += 1
-                outer.agents.add(self.headers["User-Agent"])
-                with lock:
-                    outer.at_once += 1
-                    outer.most_at_once = max(outer.most_at_once, outer.at_once)
-                time.sleep(outer.delay)
-                with lock:
-                    outer.at_once -= 1
-                content = outer.files.get(path)
-                if callable(content):
-                    content(self)
-                    return
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                self.wfile.write(content or b"")
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        class Listener(ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-            def handle_error(self, *args: object) -> None:
-                pass  # a client that was killed
-
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()

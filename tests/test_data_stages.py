@@ -60,7 +60,7 @@ def test_download_sorts_by_emotion_asked_for_and_is_done_once(tmp_path, server):
     assert all("facial-emotion-recognition" in agent for agent in server.agents)
     again = run("downloadImage.py", "--input", table, cwd=tmp_path)
     assert "0 downloaded, 3 already there, 0 failed" in again.stdout
-    assert sum(server.asked.values()) == 3
+    assert sum(server.requests.values()) == 3
     assert not (tmp_path / "download.error.log").exists()
 
 
@@ -157,10 +157,10 @@ def test_what_fails_is_logged_with_its_reason_and_tried_again(tmp_path, server):
 
     for cause in causes:
         server.files[f"/{cause}_여_20_기쁨_실내_2020.jpg"] = jpeg()
-    asked = server.asked[f"/{good}"]
+    asked = server.requests[f"/{good}"]
     done = run("downloadImage.py", "--input", log, "--timeout", 5, cwd=tmp_path)
     assert done.returncode == 1 and f"{len(causes)} downloaded" in done.stdout
-    assert len(reasons(log)) == 6 and server.asked[f"/{good}"] == asked
+    assert len(reasons(log)) == 6 and server.requests[f"/{good}"] == asked
 
 
 def test_a_server_that_compresses_is_understood(tmp_path, server):
@@ -268,7 +268,7 @@ def test_what_may_pass_is_tried_again(tmp_path, server):
     assert done.returncode == 0, (tmp_path / "download.error.log").read_text()
     good = {f"기쁨{path}": moody.content for path, moody in server.files.items()}
     assert tree(tmp_path / "original") == good
-    asked = {kind: server.asked[f"/{kind}_기쁨_.jpg"] for kind in moods}
+    asked = {kind: server.requests[f"/{kind}_기쁨_.jpg"] for kind in moods}
     assert asked == {kind: 1 + len(bad) for kind, bad in moods.items()}
     first, second = server.files["/later_기쁨_.jpg"].times
     assert second - first >= 1
@@ -325,7 +325,7 @@ def test_what_will_not_pass_is_tried_once(tmp_path, server):
         "headers": "not complete after 2 seconds: 0 bytes",
     }.items():
         assert why in told[f"{kind}_기쁨_.jpg"]
-    assert server.asked.pop("/loop_기쁨_.jpg") == 11 and set(server.asked.values()) == {1}
+    assert server.requests.pop("/loop_기쁨_.jpg") == 11 and set(server.requests.values()) == {1}
 
 
 def test_answers_that_make_no_sense_are_reasons_like_any_other(tmp_path, server):
@@ -395,7 +395,7 @@ def test_one_name_from_two_addresses_is_an_error(tmp_path, server):
     server.files = {"/a": jpeg(colour="red"), "/b": jpeg(colour="blue")}
     rows = [row(name, f"{server.url}/{path}") for path in ("a", "b", "a")]
     done = run("downloadImage.py", "--input", write_table(tmp_path / "t.tsv", rows), cwd=tmp_path)
-    assert done.returncode == 1 and "(1 rows were repeated)" in done.stdout
+    assert done.returncode == 1 and "(repeated rows skipped: 1)" in done.stdout
     assert "earlier row" in reasons(tmp_path / "download.error.log")[name]
     assert tree(tmp_path / "original") == {f"기쁨/{name}": server.files["/a"]}
 
@@ -747,7 +747,7 @@ def test_shards_are_parts_of_the_whole(tmp_path, server):
                 1,
             )
     assert sorted(tree(tmp_path / "crop")) == sorted(f"기쁨/{name}" for name in names)
-    assert server.asked.total() == 49
+    assert server.requests.total() == 49
     logs = [reasons(tmp_path / f"download.error.{i}-of-3.log") for i in (1, 2, 3)]
     assert sum(map(len, logs)) == 10 and len({name for log in logs for name in log}) == 10
     assert sum(bool(log) for log in logs) > 1

@@ -13,8 +13,6 @@ import torch
 from PIL import Image, ImageOps
 
 from tests.helpers import jpeg
-from utils.filenames import find_existing
-from utils.files import atomic_file, remove_stale_temp_files
 from utils.imaging.image_io import (
     ImageError,
     open_header,
@@ -147,40 +145,6 @@ def test_preprocess_shape_scale_and_settings(channels):
     for size, count in ((0, 1), (4097, 1), (48, 2)):
         with pytest.raises(ValueError, match="image_"):
             Preprocess(size, count)
-
-
-def test_atomic_file_gives_the_name_only_at_the_end(tmp_path):
-    path = tmp_path / "x"
-    path.write_bytes(b"old")
-    with atomic_file(path) as file:
-        file.write(b"new")
-        assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new"
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert [p.name for p in tmp_path.iterdir()] == ["x"] and path.read_bytes() == b"new"
-
-
-def test_leftovers_are_removed_and_files_in_use_are_not(tmp_path):
-    dead = tmp_path / ".part-0123456789abcdef.jpg"
-    dead.write_bytes(b"half")
-    (tmp_path / "photo.jpg").touch()
-    with atomic_file(tmp_path / "x.jpg") as file:
-        file.write(b"whole")
-        remove_stale_temp_files(tmp_path)
-        assert not dead.exists() and Path(file.name).exists()
-    assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", "x.jpg"}
-    remove_stale_temp_files(tmp_path / "none")
-
-
-def test_existing_finds_a_name_stored_decomposed(tmp_path):
-    import unicodedata
-
-    decomposed = tmp_path / unicodedata.normalize("NFD", "기쁨.jpg")
-    assert find_existing(tmp_path, "기쁨.jpg") is None
-    decomposed.touch()
-    assert find_existing(tmp_path, "기쁨.jpg").exists()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

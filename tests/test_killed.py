@@ -95,10 +95,10 @@ def test_download_asks_for_nothing_twice(tmp_path, server):
     kill_at(60, *stage, cwd=tmp_path)
     there = sum(1 for name in names if (tmp_path / "original/기쁨" / name).exists())
     assert 0 < there < 30
-    before = sum(server.asked.values())
+    before = sum(server.requests.values())
     done = run(*stage, cwd=tmp_path)
     assert f"{30 - there} downloaded, {there} already there" in done.stdout
-    assert sum(server.asked.values()) == before + 30 - there
+    assert sum(server.requests.values()) == before + 30 - there
 
 
 def test_download_interrupted_keeps_its_log(tmp_path, server):

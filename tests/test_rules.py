@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 from collections import Counter
 from fractions import Fraction
 
@@ -13,49 +12,7 @@ from tests.helpers import box_cell
 from utils.data.boxes import consensus, parse_boxes
 from utils.data.image_folder import SPLITS
 from utils.data.split import SplitItem, assign_splits, group_by_subject
-from utils.emotions import EMOTIONS, find_emotion, majority_vote, posed_emotion
-from utils.filenames import FileNameError, safe_name
 from utils.imaging.geometry import Box, BoxError, to_pixels
-
-
-def test_class_index_is_the_sorted_order():
-    assert " ".join(EMOTIONS) == "기쁨 당황 분노 불안 상처 슬픔 중립"
-    assert list(EMOTIONS) == sorted(EMOTIONS)
-
-
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-@pytest.mark.parametrize("text", ["슬픔", " 슬픔 ", "emotion: 슬픔(강함)", "슬픔, 슬픔"])
-def test_emotion_is_found_in_a_cell(text, form):
-    assert find_emotion(unicodedata.normalize(form, text)) == "슬픔"
-
-
-@pytest.mark.parametrize("text", ["", "모름", "슬픔/기쁨", "sadness"])
-def test_no_emotion_or_several_is_none(text):
-    assert find_emotion(text) is None
-
-
-def test_emotion_asked_for_is_the_part_of_the_name_that_is_one():
-    assert posed_emotion("a1_여_20_상처_실내_2020.jpg") == "상처"
-    assert posed_emotion("a1_여_20_상처_불안한 곳_2020.jpg") == "상처"
-    assert posed_emotion(unicodedata.normalize("NFD", "a1_여_20_중립_실내_2020.jpg")) == "중립"
-    assert posed_emotion("my 기쁨 photo.jpg") == "기쁨"
-    assert posed_emotion("a1_상처_기쁨_.jpg") is None
-    assert posed_emotion("photo.jpg") is None
-
-
-@pytest.mark.parametrize(
-    ("answers", "expected"),
-    [
-        ("기쁨 기쁨 기쁨", "기쁨"),
-        ("기쁨 슬픔 기쁨", "기쁨"),
-        ("슬픔 기쁨 기쁨", "기쁨"),
-        ("기쁨 기쁨 중립", "기쁨"),
-        ("기쁨 슬픔 중립", "UNKNOWN"),
-    ],
-)
-def test_majority(answers, expected):
-    assert majority_vote(answers.split()) == expected
-
 
 BOX = '"minX": 1, "minY": 2.5, "maxX": 30, "maxY": 40'
 
@@ -130,25 +87,6 @@ def test_nothing_left_is_an_error(box):
 
 def test_box_cell_helper_reads_back():
     assert parse_boxes(box_cell(1, 2, 3, 4)) == [Box(1, 2, 3, 4)]
-
-
-def test_safe_name_is_kept_but_for_nfc():
-    name = "a1_여_20_기쁨_교통 및 이동수단(택시)&_2020.JPG"
-    assert safe_name(name) == name
-    assert safe_name(unicodedata.normalize("NFD", name)) == name
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "", ".", "..", "../x.jpg", "../../x.jpg", "/etc/x.jpg", "a/b.jpg", "a\\b.jpg", "C:x.jpg",
-        "\\\\server\\x.jpg", "a\0.jpg", "a\n.jpg", "a\u202egpj.jpg", ".hidden.jpg", "con.jpg",
-        "nul .jpg", "x.exe", "x", "기" * 84 + ".jpg",
-    ],
-)  # fmt: skip
-def test_unsafe_names_are_refused(name):
-    with pytest.raises(FileNameError):
-        safe_name(name)
 
 
 RATIO = [Fraction(80), Fraction(10), Fraction(10)]

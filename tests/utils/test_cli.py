@@ -1,0 +1,151 @@
+"""Flags, and how a script ends."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import ROOT
+from utils import cli
+
+
+def make_parser() -> cli.Parser:
+    parser = cli.Parser("docs")
+    parser.device_flags()
+    parser.switch("--detect_face", "find faces", False)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("words", "gpu"),
+    [
+        ("", True), ("--gpu", True), ("--gpu True", True), ("--gpu=1", True), ("--gpu yes", True),
+        ("--gpu False", False), ("--gpu false", False), ("--gpu=0", False), ("--no-gpu", False),
+        ("--no_gpu", False), ("--no-gpu --gpu", True),
+    ],
+)  # fmt: skip
+def test_switch_takes_every_spelling(words, gpu):
+    assert make_parser().parse_args(words.split()).gpu is gpu
+
+
+@pytest.mark.parametrize("words", ["--no-detect-face", "--no_detect_face", "--detect_face False"])
+def test_switch_of_two_words(words):
+    assert make_parser().parse_args(["--detect_face", *words.split()]).detect_face is False
+
+
+@pytest.mark.parametrize(
+    "words", ["--gpu maybe", "--cuda_idx -1", "--cuda", "--detect", "stray", "--no-gpu 1"]
+)
+def test_parser_error_is_one_line_with_status_2(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        make_parser().parse_args([*words.split()])
+    assert exit_.value.code == cli.COULD_NOT_RUN
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and ": error: " in line and line.endswith("(see --help)\n")
+
+
+def test_parser_help_shows_sections_and_defaults(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    parser = cli.Parser("What it does.")
+    parser.section("the section")
+    parser.flag("--ratio", "parts in %%", [80, 10], int, nargs=2, metavar=("A", "B"))
+    parser.flag("--name", "no default", None, str)
+    parser.reference_size_flag(64)
+    parser.log_dir_flag()
+    text = parser.format_help()
+    assert text.index("What it does.") < text.index("the section:") < text.index("  --ratio A B")
+    assert "parts in % (80 10)" in text and "no default\n" in text
+    args = parser.parse_args(["--image_size", "64"])
+    assert args.image_size == 64 and args.ratio == [80, 10]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--image_size", "65"])
+
+
+@pytest.mark.parametrize(
+    ("type_", "good", "bad"),
+    [
+        (cli.positive_int, "1 3", "0 -1 1.5 x nan 1000000001"),
+        (cli.non_negative_int, "0 3", "-1 0.5 x"),
+        (cli.percent, "1 100", "0 101 x"),
+        (cli.positive_float, "0.1 1e3", "0 -0.1 nan inf x"),
+        (cli.non_negative_float, "0 0.5", "-0.1 nan inf x"),
+        (cli.fraction, "0 0.5 1", "-0.1 1.01 nan x"),
+        (cli.fraction_below_one, "0 0.99", "1 -0.1 nan x"),
+        (cli.int_between(2, 4), "2 4", "1 5 x"),
+    ],
+)
+def test_number_types_refuse_what_is_out_of_range(type_, good, bad):
+    for text in good.split():
+        assert type_(text) == float(text)
+    for text in [*bad.split(), ""]:
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a"):
+            type_(text)
+
+
+@pytest.mark.parametrize(
+    ("type_", "description"),
+    [(cli.positive_int, "whole number of 1 or more"), (cli.positive_float, "number above 0")],
+)
+def test_number_types_name_their_range(type_, description):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'0' is not a {description}"):
+        type_("0")
+
+
+RUN_MAIN = """
+import sys
+from utils import cli
+from utils.errors import StageError
+
+def main():
+    print("some output")
+    {}
+
+sys.argv[0] = "folder/stage.py"
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "errors"),
+    [
+        ("return 0", 0, ""),
+        ("return 1", 1, ""),
+        ("raise StageError('no table\\nhere')", 2, "stage.py: error: no table\\nhere\n"),
+        ("open('/none/x')", 2, "stage.py: error: /none/x: No such file or directory\n"),
+        ("raise KeyboardInterrupt", 130, "stage.py: interrupted; run it again to finish\n"),
+        ("raise KeyboardInterrupt('go on')", 130, "stage.py: interrupted; go on\n"),
+    ],
+)
+def test_run_ends_with_a_status_and_one_line(body, status, errors):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_MAIN.format(body)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "some output\n", errors)
+
+
+def test_run_does_not_wait_for_threads_after_an_error():
+    body = "import threading; threading.Thread(target=sys.stdin.read).start(); raise StageError(1)"
+    words = [sys.executable, "-c", RUN_MAIN.format(body)]
+    with subprocess.Popen(words, cwd=ROOT, stdin=-1, stdout=-1, stderr=-1) as script:
+        assert script.wait(60) == 2
+
+
+def test_run_names_the_rank_in_an_error(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    words = [sys.executable, "-c", RUN_MAIN.format("raise StageError('no table')")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "stage.py (rank 1): error: no table\n"
+
+
+def test_run_ignores_a_reader_that_leaves_early():
+    body = "sys.stdin.read(1); print('x' * 100_000); return 0"
+    words = [sys.executable, "-c", RUN_MAIN.format(body)]
+    with subprocess.Popen(words, cwd=ROOT, stdin=-1, stdout=-1, stderr=-1) as script:
+        script.stdout.close()
+        script.stdin.write(b"x")
+        script.stdin.flush()
+        assert script.stderr.read() == b""
+        assert script.wait(60) == 1
