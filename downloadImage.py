@@ -1,14 +1,14 @@
 """Download the photos of an annotation table: stage 1 of 5.
 
-Each photo goes to <output>/<posed emotion>/<name>. Existing files are skipped. Rows that fail go to
-download.error.log with the reason and the time. The log is itself a table: give it as --input to
-retry only those rows.
+Each photo goes to <output>/<posed emotion>/<name>. Existing files are skipped, so the script can be
+interrupted and run again. Rows that fail go to download.error.log with the reason and the time. The
+log is an annotation table too: give it as --input to retry only those rows.
 
-  python downloadImage.py                                  # metadata/emotions.tsv -> original/
-  python downloadImage.py --input download.error.log       # only the rows that failed
+  python downloadImage.py                                # metadata/emotions.tsv -> original/
+  python downloadImage.py --input download.error.log     # retry the rows that failed
   python downloadImage.py --input my.tsv --output photos --per_host 8
-  python downloadImage.py --shard 3/16                     # part 3 of 16; other machines do the rest
-  python downloadImage.py --ray auto                       # on all machines of a Ray cluster
+  python downloadImage.py --shard 3/16                   # part 3 of 16, on one of 16 machines
+  python downloadImage.py --ray auto                     # on all machines of a Ray cluster
 
 Next: python cropImages.py
 """
@@ -33,32 +33,34 @@ from utils.imaging.image_io import verify
 
 OUTPUT = Path("original")
 AHEAD = 64  # rows planned per worker, so that a slow host does not hold up the others
-CORES_PER_DOWNLOAD = 0.25  # of a Ray cluster, where each download is a process
+CORES_PER_DOWNLOAD = 0.25  # in a Ray cluster, where each download is a process
 
 
 def make_parser() -> cli.Parser:
+    """Return the parser of this script's flags."""
     parser = cli.Parser(__doc__)
     flag = parser.flag
+    parser.section("files")
     table = Path("metadata/emotions.tsv")
-    flag("--input", "annotation table, or an error log of this script", table, Path, metavar="TSV")
+    flag("--input", "annotation table, or download.error.log", table, Path, metavar="TSV")
     flag("--output", "folder for the photos", OUTPUT, Path, metavar="DIR")
-    flag(
-        "--workers", "downloads at the same time (without --ray)", 64, cli.positive_int, metavar="N"
-    )
-    flag(
-        "--per_host", "downloads at the same time from one host", 32, cli.positive_int, metavar="N"
-    )
-    flag("--retries", "retries after a transient error", 3, cli.non_negative_int, metavar="N")
-    seconds = "seconds to wait for a connection and for each next part of the answer"
-    flag("--timeout", seconds, 30.0, cli.positive_float, metavar="SECONDS")
-    flag("--deadline", "seconds for one photo in all", 300.0, cli.positive_float, metavar="SECONDS")
-    flag("--max_mb", "maximum size of a photo in megabytes", 64.0, cli.positive_float, metavar="MB")
     parser.log_dir_flag()
+    parser.section("download")
+    workers = "simultaneous downloads; ignored with --ray"
+    flag("--workers", workers, 64, cli.positive_int, metavar="N")
+    flag("--per_host", "simultaneous downloads per host", 32, cli.positive_int, metavar="N")
+    flag("--retries", "retries after a transient error", 3, cli.non_negative_int, metavar="N")
+    timeout = "time to wait for a connection, and for each next part of the answer"
+    flag("--timeout", timeout, 30.0, cli.positive_float, metavar="SECONDS")
+    deadline = "time for one photo in all, retries and pauses included"
+    flag("--deadline", deadline, 300.0, cli.positive_float, metavar="SECONDS")
+    flag("--max_mb", "maximum size of a photo", 64.0, cli.positive_float, metavar="MB")
     add_distribution_flags(parser)
     return parser
 
 
 def main() -> int:
+    """Download the missing photos. Return the exit status."""
     args = make_parser().parse_args()
     table = Table(args.input, required=("name", "url"))
     allow_open_files(1024 + 4 * args.workers)
@@ -82,7 +84,7 @@ def main() -> int:
 
 
 def plan(row: Row, output: Path, limits: DownloadLimits) -> Job:
-    """Return the download that a row asks for. Raise RowError if the row is invalid."""
+    """Return the download of a row's photo. Raise RowError if the row is invalid."""
     url = row["url"]
     try:
         host = host_of(url)
@@ -95,7 +97,10 @@ def plan(row: Row, output: Path, limits: DownloadLimits) -> Job:
 
 
 def download_photo(url: str, target: Path, limits: DownloadLimits) -> None:
-    """Download a photo to `target` and check that it is a complete image. Raise DownloadError."""
+    """Download a photo to `target`, and check that it is a complete image.
+
+    Raise DownloadError if it cannot be downloaded, and OSError if the disk is full.
+    """
     try:
         with atomic_file(target) as file:
             download(url, file, limits, verify)

@@ -63,9 +63,9 @@ class Shard(NamedTuple):
 def add_distribution_flags(parser: Parser) -> None:
     """Add --shard and --ray, which share a stage's work among machines."""
     parser.section("several machines with shared folders")
-    shard = "process only part K of N parts of the table; give each machine another K"
+    shard = "process only part K of N; give each machine another K"
     parser.flag("--shard", shard, Shard(1, 1), Shard.parse, metavar="K/N")
-    ray = "run on a Ray cluster: host:port of its head, or auto for a cluster on this machine"
+    ray = "run on a Ray cluster: host:port of its head, or auto if this machine is part of it"
     parser.flag("--ray", ray, None, str, metavar="ADDRESS")
 
 
