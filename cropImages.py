@@ -1,16 +1,17 @@
 """Crop the faces out of the downloaded photos: stage 2 of 5.
 
-The face region is the consensus of the three annotators' boxes, the class their majority vote:
-<output>/<majority>/<name>, or <output>/UNKNOWN/<name> if all three differ. Existing crops are
-skipped. Rows that are invalid go to parse.error.log, photos that cannot be cropped go to
-crop.error.log. Either log is itself a table: give it as --input to retry only those rows.
+The face region is the consensus of the three annotators' boxes, and the class is their majority
+vote. The face goes to <output>/<majority>/<name>; if all three differ, <majority> is UNKNOWN.
+Existing crops are skipped. Invalid rows go to parse.error.log, and rows whose photo cannot be
+cropped to crop.error.log. Both logs are annotation tables too: give one as --input to retry only
+its rows.
 
-  python cropImages.py                                     # original/ -> crop/
-  python cropImages.py --input crop.error.log              # only the rows that failed
+  python cropImages.py                                # original/ -> crop/
+  python cropImages.py --input crop.error.log         # retry the photos that failed
   python cropImages.py --original photos --output faces --workers 4
-  python cropImages.py --contact_sheet faces.jpg           # also draw some faces of each class
-  python cropImages.py --shard 3/16                        # part 3 of 16; other machines do the rest
-  python cropImages.py --ray auto                          # on all machines of a Ray cluster
+  python cropImages.py --contact_sheet faces.jpg      # also draw some faces of each class
+  python cropImages.py --shard 3/16                   # part 3 of 16, on one of 16 machines
+  python cropImages.py --ray auto                     # on all machines of a Ray cluster
 
 Next: python dataPreparation.py
 """
@@ -41,36 +42,41 @@ from utils.imaging.image_io import ImageError, open_region, save_image, to_srgb
 from utils.parallel import ProcessPool, WorkerKilledError, cores
 
 LABELS = (*EMOTIONS, UNKNOWN)
-AHEAD = 16  # photos planned per process, so that none waits for the next one
+AHEAD = 16  # photos planned per process, so that no process waits for its next one
 SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
 FACES_PER_CLASS = 12  # on the contact sheet
 
 
 @dataclass(frozen=True, slots=True)
 class CropJob(Job):
-    """A face to crop, with what the annotators said about it."""
+    """A face to crop, with the annotators' answers and boxes."""
 
     answers: tuple[str, ...] = ()
     boxes: tuple[list[Box], ...] = ()
 
 
 def make_parser() -> cli.Parser:
+    """Return the parser of this script's flags."""
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    table = Path("metadata/emotions.tsv")
-    flag("--input", "annotation table, or an error log of this script", table, Path, metavar="TSV")
-    flag("--original", "folder with the downloaded photos", Path("original"), Path, metavar="DIR")
+    parser.section("files")
+    table = "annotation table, or parse.error.log or crop.error.log"
+    flag("--input", table, Path("metadata/emotions.tsv"), Path, metavar="TSV")
+    flag("--original", "folder of the downloaded photos", Path("original"), Path, metavar="DIR")
     flag("--output", "folder for the faces", Path("crop"), Path, metavar="DIR")
-    flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.percent, metavar="Q")
-    flag("--workers", "processes (without --ray)", cores(), cli.positive_int, metavar="N")
-    sheet = "also draw some faces of each class into this picture"
+    sheet = "also draw up to 12 faces of each class into this .jpg or .png"
     flag("--contact_sheet", sheet, None, Path, metavar="FILE")
     parser.log_dir_flag()
+    parser.section("crop")
+    flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.percent, metavar="Q")
+    workers = "worker processes; ignored with --ray (default: one per core)"
+    flag("--workers", workers, None, cli.positive_int, metavar="N")
     add_distribution_flags(parser)
     return parser
 
 
 def main() -> int:
+    """Crop the missing faces. Return the exit status."""
     args = make_parser().parse_args()
     columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
     table = Table(args.input, required=("name", *columns))
@@ -84,7 +90,7 @@ def main() -> int:
     with row_log, photo_log, ProgressBar(None, "crop") as bar:
         stage = TableStage(table, args.shard, bar, row_log, photo_log)
         jobs = measure_agreement(stage.plan_jobs(partial(plan, args=args)), agreement)
-        workers = start_workers(args.ray, 1, ProcessPool, args.workers)
+        workers = start_workers(args.ray, 1, ProcessPool, args.workers or cores())
         failures = (ImageError, BoxError, WorkerKilledError)
         stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=remove_other_labels)
 
@@ -97,7 +103,7 @@ def main() -> int:
         print(f"{workers.killed} workers were killed, perhaps for lack of memory, and replaced")
     for log in (row_log, photo_log):
         if log.failures:
-            print(f"{log.failures} rows with their reasons: {log.path}")
+            print(f"{log.failures} rows failed, with their reasons: {log.path}")
     if args.contact_sheet:
         draw_sheet(args.output, args.contact_sheet)
         print(f"faces of each class: {args.contact_sheet}")
@@ -105,11 +111,11 @@ def main() -> int:
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Raise StageError if the folders or the contact sheet's name cannot be used."""
+    """Raise StageError if the folders or the contact sheet's path cannot be used."""
     if not args.original.is_dir():
         raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
     if args.original.resolve() == args.output.resolve():
-        raise StageError("--original and --output are the same folder")
+        raise StageError("--original and --output are the same folder: name another --output")
     if args.contact_sheet:
         if args.contact_sheet.suffix.lower() not in SHEET_SUFFIXES:
             raise StageError(
@@ -119,11 +125,11 @@ def check_folders(args: argparse.Namespace) -> None:
 
 
 def plan(row: Row, args: argparse.Namespace) -> CropJob:
-    """Return the face that a row asks for. Raise RowError if the row is invalid."""
+    """Return the crop of a row's face. Raise RowError if the row is invalid."""
     name, answers, boxes = row.photo_name(), row.answers(), row.boxes()
     label, box = majority_vote(answers), consensus(boxes)
-    posed = args.original / row.posed_emotion()
-    source = find_existing(posed, name) or posed / name
+    photos = args.original / row.posed_emotion()
+    source = find_existing(photos, name) or photos / name
     existing = find_existing(args.output / label, name)
     target = existing or args.output / label / name
     arguments = (source, target, box, args.quality)
@@ -134,14 +140,14 @@ def plan(row: Row, args: argparse.Namespace) -> CropJob:
 
 
 def measure_agreement(jobs: Iterable[CropJob], agreement: Agreement) -> Iterator[CropJob]:
-    """Pass the jobs on, and count how far their annotators agree."""
+    """Yield the jobs, and count how well their annotators agree."""
     for job in jobs:
         agreement.add(job.answers, job.boxes)
         yield job
 
 
 def remove_other_labels(job: CropJob) -> None:
-    """Remove a face's crops of other classes, which an earlier version of its row asked for."""
+    """Remove a face's crops in other classes, which were made before its row changed."""
     for other in LABELS:
         if other != job.label:
             for path in unicode_variants(job.target.parent.parent / other, nfc(job.target.name)):
@@ -149,15 +155,15 @@ def remove_other_labels(job: CropJob) -> None:
 
 
 def crop(source: Path, target: Path, box: Box, quality: int) -> None:
-    """Crop a box out of a photo as displayed, into a file without metadata.
+    """Crop the box out of the photo as displayed, into a file without metadata.
 
-    Raise ImageError or BoxError for a photo that cannot be cropped.
+    Raise ImageError or BoxError if the photo cannot be cropped, and OSError if the disk is full.
     """
     try:
         face = open_region(source, partial(to_pixels, box))
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
-    # Keep the colour profile, which belongs to the pixels; drop the place and time of the photo.
+    # Keep the colour profile, which belongs to the pixels. Drop the photo's place and time.
     profile = face.info.get("icc_profile")
     if face.mode not in ("L", "RGB"):
         face, profile = to_srgb(face), None
@@ -171,13 +177,13 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
 
 
 def draw_sheet(crops: Path, path: Path) -> None:
-    """Draw a few faces of each class, the same ones as long as the crops are the same."""
-    from utils.imaging.grids import draw_contact_sheet  # draws with fonts, slow to import
+    """Draw a few faces of each class, always the same ones of the same crops."""
+    from utils.imaging.grids import draw_contact_sheet  # slow to import, because it draws text
 
     faces = {}
     for label in LABELS:
-        found = sorted(entry.path for entry in os.scandir(crops / label))
-        chosen = random.Random(0).sample(found, min(FACES_PER_CLASS, len(found)))
+        paths = sorted(entry.path for entry in os.scandir(crops / label))
+        chosen = random.Random(0).sample(paths, min(FACES_PER_CLASS, len(paths)))
         faces[label] = [Path(face) for face in chosen]
     draw_contact_sheet(faces, path)
 
