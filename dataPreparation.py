@@ -1,15 +1,15 @@
 """Split the faces into train, validation and test: stage 3 of 5.
 
-Each class is split by itself: validation and test get the given share of its n photos, rounded
-down, and train the rest. Photos of UNKNOWN are left out. <output>/split.tsv says which photo is in
-which set. Run again with another seed or ratio, photos are moved, so that none is ever in two sets.
+Each class is split by itself: validation and test get their part of its photos, rounded down, and
+train gets the rest. Photos of UNKNOWN are left out. <output>/split.tsv lists the set of every
+photo. If you run it again with another seed or ratio, the photos move: none is ever in two sets.
 
-Photos with the same bytes always go into one set; <output>/copies.tsv lists them. With --group
-subject so do all photos of one person (the first token of `<person>_….jpg`), which is what an
-honest figure for new faces needs: a network that knows a face from training does better on it.
+Duplicates (photos with the same bytes) always go into the same set; <output>/copies.tsv lists them.
+With --group subject, so do all photos of one person (the first part of <person>_….jpg): the test
+accuracy then holds for people whom the network has never seen. Otherwise it is too high for them.
 
-  python dataPreparation.py                                # crop/ -> data/
-  python dataPreparation.py --group subject                # nobody is in two sets
+  python dataPreparation.py                        # crop/ -> data/
+  python dataPreparation.py --group subject        # each person in one set only
   python dataPreparation.py --ratio 70 15 15 --seed 1
   python dataPreparation.py --input my_faces --output my_data --mode copy
 
@@ -22,9 +22,11 @@ import argparse
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from utils import cli
 from utils.console import ProgressBar
@@ -38,34 +40,39 @@ from utils.files import atomic_file, file_lock, make_folder, remove_stale_temp_f
 
 MANIFEST, COPIES = "split.tsv", "copies.tsv"
 
-# A file's place below the output folder, `train/기쁨/x.jpg`, as (set, class, name).
-Place = tuple[str, str, str]
+
+class Target(NamedTuple):
+    """Where a photo goes below the output folder, as in `train/기쁨/x.jpg`."""
+
+    split: str
+    label: str
+    name: str
 
 
 def make_parser() -> cli.Parser:
+    """Return the parser of this script's flags."""
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--input", "the faces, a folder for each class", Path("crop"), Path, metavar="DIR")
-    flag("--output", "where the three sets are made", Path("data"), Path, metavar="DIR")
-    parser.add_argument(
-        "--ratio",
-        help="shares of the three sets, in any unit (80 10 10)",
-        default=[Fraction(80), Fraction(10), Fraction(10)],
-        type=share,
-        nargs=3,
-        metavar=("TRAIN", "VALIDATION", "TEST"),
-    )
-    flag("--seed", "another seed, another split", 0, int, metavar="N")
-    whole = "what is never divided: a photo, or all photos of a subject"
-    flag("--group", whole, "photo", str, choices=("photo", "subject"))
-    modes = "hard links (copies where there are none), copies, or symbolic links"
-    flag("--mode", modes, "link", str, choices=("link", "copy", "symlink"))
+    parser.section("files")
+    flag("--input", "folder with a folder of faces per class", Path("crop"), Path, metavar="DIR")
+    flag("--output", "folder for the three sets", Path("data"), Path, metavar="DIR")
+    mode = "how files get into the sets; link: hard links, or copies where the disk has none"
+    flag("--mode", mode, "link", str, choices=("link", "copy", "symlink"))
     parser.log_dir_flag()
+    parser.section("split")
+    ratio = "sizes of the three sets, as parts in any unit"
+    flag(
+        "--ratio", ratio, [Fraction(80), Fraction(10), Fraction(10)], part, nargs=3,
+        metavar=("TRAIN", "VALIDATION", "TEST"),
+    )  # fmt: skip
+    flag("--seed", "random seed of the split", 0, int, metavar="N")
+    group = "what stays together in one set: a photo, or all photos of a subject"
+    flag("--group", group, "photo", str, choices=("photo", "subject"))
     return parser
 
 
-def share(text: str) -> Fraction:
-    """A part of the whole, exactly: ten per cent of 70 photos are 7, not 6.999…"""
+def part(text: str) -> Fraction:
+    """Return the exact number: a tenth of 70 photos are 7, not 6.999… An argparse type."""
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -76,136 +83,160 @@ def share(text: str) -> Fraction:
 
 
 def main() -> int:
+    """Split the photos. Return the exit status."""
     args = make_parser().parse_args()
-    if not sum(args.ratio):
-        raise StageError("--ratio 0 0 0 leaves no photo anywhere")
-    images = scan_class_folders(args.input)
-    if not images:
-        raise StageError(f"{args.input} has no class folders with images in them")
-    if args.input.resolve().is_relative_to(args.output.resolve()):
-        raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
-
-    paths = [path for found in images.values() for path in found]
-    if odd := next((path for path in paths if not is_printable(str(path))), None):
-        raise StageError(f"{odd}: a name with a tab, line break or control character; rename it")
-    photos = [SplitItem(label, nfc(path.name)) for label, found in images.items() for path in found]
-
-    copies = find_duplicates(paths)
+    photos = find_photos(args)
+    duplicates = find_duplicates([photo.path for photo in photos])
     subjects = group_by_subject(photos)
-    together = [*copies, *subjects.values()] if args.group == "subject" else copies
+    groups = duplicates
     if args.group == "subject":
         check_subjects(subjects, photos, args.ratio)
-    sets = assign_splits(photos, together, args.ratio, args.seed)
-    plan = {(name, *photo): path for name, photo, path in zip(sets, photos, paths, strict=True)}
+        groups = [*duplicates, *subjects.values()]
+    splits = assign_splits(photos, groups, args.ratio, args.seed)
+    photos = [photo._replace(split=split) for photo, split in zip(photos, splits, strict=True)]
+    duplicate_photos = [[photos[i] for i in group] for group in duplicates]
 
     make_folder(args.log_dir)
     make_folder(args.output)
-    with file_lock(args.output, f"another split into {args.output} is being made: waiting"):
-        removed = remove_all_but(plan, args.output)
-        write_manifest(photos, sets, args.output)
-        write_copies(copies, photos, sets, args.output)
-        failures = place_all(plan, args.output, args.mode)
+    with file_lock(args.output, f"another split into {args.output} is being made: waiting for it"):
+        removed = remove_stale(photos, args.output)
+        write_manifest(photos, args.output)
+        write_copies(duplicate_photos, args.output)
+        failures = place_files(photos, args.output, args.mode)
 
     log_path = args.log_dir / "preparation.error.log"
     write_file_errors(log_path, failures)
-    print_table(plan, list(images))
-    print(f"{len(plan) - len(failures)} photos -> {args.output}, {removed} moved or taken out")
-    print_copies(copies, photos, args.output)
-    if subjects and not too_large(subjects, photos, args.ratio):
-        print_subjects(subjects, sets)
+    print_table(photos)
+    print(f"{len(photos) - len(failures)} photos -> {args.output}, {removed} moved or removed")
+    print_duplicates(duplicate_photos, args.output)
+    if subjects and not dominant_subject(subjects, photos, args.ratio):
+        print_subjects([[photos[i] for i in group] for group in subjects.values()])
     if failures:
         print(f"{len(failures)} failed, with their reasons: {log_path}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
-def check_subjects(
-    subjects: dict[str, list[int]], photos: list[SplitItem], ratio: list[Fraction]
-) -> None:
-    """Raise StageError where whole subjects cannot make up the sets."""
-    if not subjects:
-        raise StageError("--group subject: no name begins as <subject>_…, as it has to")
-    if name := too_large(subjects, photos, ratio):
-        raise StageError(
-            f"--group subject: {len(subjects[name])} of {len(photos)} photos have the subject "
-            f"{name!r}, the first token of their names; that is more than any set may hold"
-        )
+def find_photos(args: argparse.Namespace) -> list[SplitItem]:
+    """Return the photos below --input, sorted by class and name.
 
-
-def too_large(
-    subjects: dict[str, list[int]], photos: list[SplitItem], ratio: list[Fraction]
-) -> str | None:
-    """The subject with more photos than any set may hold; such names hardly tell people apart."""
-    name = max(subjects, key=lambda subject: len(subjects[subject]))
-    return name if len(subjects[name]) > len(photos) * max(ratio) / sum(ratio) else None
-
-
-def remove_all_but(plan: dict[Place, Path], output: Path) -> int:
-    """Take every photo of an earlier split out of the place where it no longer belongs.
-
-    This comes before any photo is placed, so that at no moment one is in two sets. Only what the
-    manifest names is touched. Raises StageError where there are other images in a set.
+    Raise StageError if there are none, or the flags or a file's name cannot be used.
     """
-    there: dict[Place, Path] = {}
-    for name in SPLITS:
-        if (output / name).is_dir():
-            for label, paths in scan_class_folders(output / name).items():
-                remove_stale_temp_files(output / name / label)
-                there |= {(name, label, nfc(path.name)): path for path in paths}
-    ours = read_manifest(output)
-    if foreign := there.keys() - ours:
+    if not sum(args.ratio):
+        raise StageError("--ratio 0 0 0 leaves no photo anywhere: give at least one part above 0")
+    images = scan_class_folders(args.input)
+    if not images:
+        raise StageError(f"{args.input} has no class folders with images in them")
+    if args.input.resolve().is_relative_to(args.output.resolve()):
+        raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
+    photos = [
+        SplitItem(label, nfc(path.name), path) for label, paths in images.items() for path in paths
+    ]
+    for photo in photos:
+        if not is_printable(str(photo.path)):
+            raise StageError(
+                f"{photo.path}: a name with a tab, line break or control character; rename it"
+            )
+    return photos
+
+
+def check_subjects(
+    subjects: dict[str, list[int]], photos: Sequence[SplitItem], ratio: Sequence[Fraction]
+) -> None:
+    """Raise StageError if the photos cannot be split by subject."""
+    if not subjects:
+        raise StageError("--group subject: no file name begins with <subject>_; leave --group out")
+    if subject := dominant_subject(subjects, photos, ratio):
         raise StageError(
-            f"{there[min(foreign)]} and {len(foreign) - 1} more were not put there by this script "
-            f"and would be mixed into the split: name another --output, or move them away"
+            f"--group subject: {len(subjects[subject])} of {len(photos)} photos have the subject "
+            f"{subject!r}, the first part of their names; that is more than any set may hold"
         )
+
+
+def dominant_subject(
+    subjects: dict[str, list[int]], photos: Sequence[SplitItem], ratio: Sequence[Fraction]
+) -> str | None:
+    """Return the subject with more photos than any split may hold, or None.
+
+    Names that have one (such as IMG_0001.jpg) do not begin with a person.
+    """
+    largest = max(subjects, key=lambda subject: len(subjects[subject]))
+    limit = len(photos) * max(ratio) / sum(ratio)
+    return largest if len(subjects[largest]) > limit else None
+
+
+def target_of(photo: SplitItem) -> Target:
+    """Return where a photo goes."""
+    return Target(photo.split, photo.label, photo.name)
+
+
+def remove_stale(photos: Sequence[SplitItem], output: Path) -> int:
+    """Remove the photos of an earlier split that are no longer at their target. Count them.
+
+    This comes before any photo is placed, so that none is in two splits at any moment. Only files
+    that the manifest lists are removed. Raise StageError if a split holds other images.
+    """
+    existing: dict[Target, Path] = {}
+    for split in SPLITS:
+        if (output / split).is_dir():
+            for label, paths in scan_class_folders(output / split).items():
+                remove_stale_temp_files(output / split / label)
+                existing |= {Target(split, label, nfc(path.name)): path for path in paths}
+    listed = read_manifest(output)
+    if foreign := existing.keys() - listed:
+        raise StageError(
+            f"{existing[min(foreign)]} and {len(foreign) - 1} more were not put there by this "
+            f"script and would be mixed into the split: name another --output, or move them away"
+        )
+    wanted = {target_of(photo) for photo in photos}
     removed = 0
-    for place in ours:
-        path = output.joinpath(*place)
-        found = there.get(place, path)  # stored decomposed, perhaps
-        if place not in plan or found != path:
-            for each in {path, found}:
+    for target in listed:
+        path = output.joinpath(*target)
+        stored_path = existing.get(target, path)  # a Mac may have decomposed the name
+        if target not in wanted or stored_path != path:
+            for each in {path, stored_path}:
                 with suppress(FileNotFoundError):
                     each.unlink()
                     removed += 1
     return removed
 
 
-def place_all(plan: dict[Place, Path], output: Path, mode: str) -> list[tuple[Path, str]]:
-    """Put every photo into its place; what is there already stays. Returns the failures."""
-    for folder in sorted({place[:2] for place in plan}):
-        make_folder(output.joinpath(*folder))
-    put = {"link": put_link, "copy": put_copy, "symlink": put_symlink}[mode]
+def place_files(photos: Sequence[SplitItem], output: Path, mode: str) -> list[tuple[Path, str]]:
+    """Put every photo into its split, unless it is there already. Return files with reasons."""
+    for split, label in sorted({(photo.split, photo.label) for photo in photos}):
+        make_folder(output / split / label)
+    place = {"link": place_hardlink, "copy": place_copy, "symlink": place_symlink}[mode]
     failures = []
-    with ProgressBar(len(plan), "split") as bar:
-        for place, source in plan.items():
+    with ProgressBar(len(photos), "split") as bar:
+        for photo in photos:
             try:
-                put(source, output.joinpath(*place))
+                place(photo.path, output.joinpath(*target_of(photo)))
             except OSError as error:
                 if is_fatal_os_error(error):
                     raise
-                failures.append((source, describe_os_error(error)))
-                bar.fail(source, describe_os_error(error))
+                failures.append((photo.path, describe_os_error(error)))
+                bar.fail(photo.path, describe_os_error(error))
             bar.update()
     return failures
 
 
-def put_link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or, across file systems, a copy of it."""
+def place_hardlink(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy if the file systems do not allow one."""
     try:
         # Linux would link a symbolic link itself, which leads nowhere from another folder.
         target.hardlink_to(source.resolve() if source.is_symlink() else source)
     except FileExistsError:
-        there = target.lstat()
-        if not (os.path.samestat(source.stat(), there) or is_copy(source, there)):
-            target.unlink()  # what the source was before it was made anew, or a symbolic link
-            put_link(source, target)
+        existing = target.lstat()
+        if not (os.path.samestat(source.stat(), existing) or is_copy(source, existing)):
+            target.unlink()  # of an earlier version of the source, or a symbolic link
+            place_hardlink(source, target)
     except FileNotFoundError:
         raise
     except OSError:  # another file system, or one without hard links
-        put_copy(source, target)
+        place_copy(source, target)
 
 
-def put_copy(source: Path, target: Path) -> None:
-    """Make `target` a file of its own with the bytes and the time of `source`."""
+def place_copy(source: Path, target: Path) -> None:
+    """Make `target` an independent copy of `source`, with its time."""
     with suppress(FileNotFoundError):
         if is_copy(source, target.lstat()):
             return
@@ -215,25 +246,31 @@ def put_copy(source: Path, target: Path) -> None:
         shutil.copystat(source, file.name)
 
 
-def put_symlink(source: Path, target: Path) -> None:
-    """Make `target` a symbolic link to `source`, from folder to folder, so that both can move."""
-    way = os.path.relpath(source.resolve(), target.parent.resolve())
-    if target.is_symlink() and os.fspath(target.readlink()) == way:
+def place_symlink(source: Path, target: Path) -> None:
+    """Make `target` a relative symbolic link to `source`, so that both can move together."""
+    path = os.path.relpath(source.resolve(), target.parent.resolve())
+    if target.is_symlink() and os.fspath(target.readlink()) == path:
         return
     target.unlink(missing_ok=True)
-    target.symlink_to(way)
+    target.symlink_to(path)
 
 
-def is_copy(source: Path, there: os.stat_result) -> bool:
-    """Whether the file `there` is one of its own, with the size and time of the source."""
-    wanted = source.stat()
-    stamp = (wanted.st_mode, wanted.st_size, wanted.st_mtime_ns)
-    same = stamp == (there.st_mode, there.st_size, there.st_mtime_ns)
-    return same and not os.path.samestat(wanted, there)
+def is_copy(source: Path, existing: os.stat_result) -> bool:
+    """Return whether the existing file is another one with the size and time of the source."""
+    state = source.stat()
+    same_stamp = (state.st_mode, state.st_size, state.st_mtime_ns) == (
+        existing.st_mode,
+        existing.st_size,
+        existing.st_mtime_ns,
+    )
+    return same_stamp and not os.path.samestat(state, existing)
 
 
-def read_manifest(output: Path) -> set[Place]:
-    """What an earlier run put into the output folder."""
+def read_manifest(output: Path) -> set[Target]:
+    """Return the targets that an earlier run filled.
+
+    Raise StageError if the manifest was not written by this script: its files are removed.
+    """
     path = output / MANIFEST
     if not path.exists():
         return set()
@@ -241,76 +278,75 @@ def read_manifest(output: Path) -> set[Place]:
     try:
         columns = [lines[0].split("\t").index(column) for column in ("set", "class", "file")]
         rows = [line.split("\t") for line in lines[1:]]
-        places = {tuple(row[column] for column in columns) for row in rows}
+        targets = {Target(*(row[column] for column in columns)) for row in rows}
     except (IndexError, ValueError):
-        places = {("", "", "")}
-    if any(
-        name not in SPLITS or not is_name(label) or not is_name(file)
-        for name, label, file in places
-    ):
-        raise StageError(f"{path} is not a list of this script's making: move it away")
-    return places
+        targets = {Target("", "", "")}
+    if not all(is_safe(target) for target in targets):
+        raise StageError(f"{path} is not a list that this script wrote: move it away")
+    return targets
 
 
-def is_name(text: str) -> bool:
-    """Whether the text names something in a folder, and nothing outside of it."""
-    return text not in ("", ".", "..") and not set(text) & {"/", os.sep, "\0"}
-
-
-def write_manifest(photos: list[SplitItem], sets: list[str], output: Path) -> None:
-    rows = sorted(
-        (photo.name, photo.label, photo.subject or "", name)
-        for photo, name in zip(photos, sets, strict=True)
+def is_safe(target: Target) -> bool:
+    """Return whether the target lies in a class folder of a split, and nowhere else."""
+    names = (target.label, target.name)
+    return target.split in SPLITS and all(
+        name not in ("", ".", "..") and not set(name) & {"/", os.sep, "\0"} for name in names
     )
+
+
+def write_manifest(photos: Sequence[SplitItem], output: Path) -> None:
+    """List the split of every photo."""
+    rows = sorted((photo.name, photo.label, photo.subject or "", photo.split) for photo in photos)
     write_tsv(output / MANIFEST, [("file", "class", "subject", "set"), *rows])
 
 
-def write_copies(
-    copies: list[list[int]], photos: list[SplitItem], sets: list[str], output: Path
-) -> None:
-    """List the photos with the same bytes, each such group by a number. None, no file."""
-    if not copies:
+def write_copies(duplicates: Sequence[Sequence[SplitItem]], output: Path) -> None:
+    """List the duplicates, with a number for each group. Without any, remove the list."""
+    if not duplicates:
         (output / COPIES).unlink(missing_ok=True)
         return
     rows = [
-        (str(number), photos[i].label, photos[i].name, sets[i])
-        for number, group in enumerate(copies, 1)
-        for i in group
+        (str(number), photo.label, photo.name, photo.split)
+        for number, group in enumerate(duplicates, 1)
+        for photo in group
     ]
     write_tsv(output / COPIES, [("same", "class", "file", "set"), *rows])
 
 
-def print_table(plan: dict[Place, Path], labels: list[str]) -> None:
-    counts = Counter(place[:2] for place in plan)
+def print_table(photos: Sequence[SplitItem]) -> None:
+    """Print the number of photos in each split, by class and in all."""
+    counts = Counter((photo.split, photo.label) for photo in photos)
+    totals = Counter(photo.split for photo in photos)
     print("\t".join(["", *SPLITS]))
-    for label in labels:
-        print("\t".join([label, *(str(counts[name, label]) for name in SPLITS)]))
-    totals = (sum(counts[name, label] for label in labels) for name in SPLITS)
-    print("\t".join(["all", *map(str, totals)]))
+    for label in sorted({photo.label for photo in photos}):
+        print("\t".join([label, *(str(counts[split, label]) for split in SPLITS)]))
+    print("\t".join(["all", *(str(totals[split]) for split in SPLITS)]))
 
 
-def print_copies(copies: list[list[int]], photos: list[SplitItem], output: Path) -> None:
-    if not copies:
+def print_duplicates(duplicates: Sequence[Sequence[SplitItem]], output: Path) -> None:
+    """Print how many photos are duplicates, and how many of them have conflicting labels."""
+    if not duplicates:
         return
-    torn = [group for group in copies if len({photos[i].label for i in group}) > 1]
-    more = sum(map(len, copies)) - len(copies)
-    print(f"{more} photos are copies of others; copies are in one set: {output / COPIES}")
-    if torn:
-        first = photos[torn[0][0]]
-        other = next(photos[i] for i in torn[0] if photos[i].label != first.label)
+    copies = sum(map(len, duplicates)) - len(duplicates)
+    print(f"{copies} photos are duplicates of others and in the same set: {output / COPIES}")
+    conflicts = [group for group in duplicates if len({photo.label for photo in group}) > 1]
+    if conflicts:
+        first = conflicts[0][0]
+        other = next(photo for photo in conflicts[0] if photo.label != first.label)
         print(
-            f"{len(torn)} photos are there under more than one class, {first.label}/{first.name} "
-            f"and {other.label}/{other.name} for one: correct them"
+            f"{len(conflicts)} groups of duplicates have conflicting labels, for example "
+            f"{first.label}/{first.name} and {other.label}/{other.name}: correct them"
         )
 
 
-def print_subjects(subjects: dict[str, list[int]], sets: list[str]) -> None:
-    """Say how many people are in more than one set, where the names tell who is on a photo."""
-    shared = sum(len({sets[i] for i in photos}) > 1 for photos in subjects.values())
+def print_subjects(subjects: Sequence[Sequence[SplitItem]]) -> None:
+    """Print how many people are in more than one split."""
+    shared = sum(len({photo.split for photo in photos}) > 1 for photos in subjects)
     if shared:
         print(
-            f"{shared} of {len(subjects)} subjects are in more than one set: a network knows their "
-            f"faces from training, and its figures on them flatter it; --group subject parts them"
+            f"{shared} of {len(subjects)} subjects are in more than one set: the network knows "
+            f"their faces from training, so the test accuracy is too high for new people; "
+            f"--group subject keeps each person in one set"
         )
     elif len(subjects) > 1:
         print(f"none of {len(subjects)} subjects is in more than one set")

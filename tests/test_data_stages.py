@@ -590,7 +590,7 @@ def test_a_killed_worker_costs_no_photo_but_the_one_that_kills(tmp_path):
     assert done.returncode == 1 and "21 cropped, 0 already there, 1 failed" in done.stdout
     assert "3 workers were killed" in done.stdout
     told = reasons(tmp_path / "crop.error.log")
-    assert list(told) == [names[21]] and "killed, twice" in told[names[21]]
+    assert list(told) == [names[21]] and "killed twice" in told[names[21]]
 
 
 def test_the_summary_says_how_annotators_agree(tmp_path):
@@ -887,9 +887,10 @@ def test_copies_of_a_photo_stay_in_one_set_and_contradictions_are_told(tmp_path)
         shutil.copy(crop / f"x/{i:04d}.png", crop / f"y/other{i}.png")
     done = run("dataPreparation.py", cwd=tmp_path)
     assert done.returncode == 0
-    assert "22 photos are copies of others" in done.stdout
+    assert "22 photos are duplicates of others" in done.stdout
     assert (
-        "2 photos are there under more than one class, x/0000.png and y/other0.png" in done.stdout
+        "2 groups of duplicates have conflicting labels, for example x/0000.png and y/other0.png"
+        in done.stdout
     )
     found = sets_of(tmp_path / "data")
     for i in range(10):
@@ -925,7 +926,7 @@ def test_no_subject_is_in_two_sets_if_they_are_not_to_be(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("IMG_{}.png", "'IMG'"), ("{}.png", "no name begins as <subject>_")]
+    ("name", "word"), [("IMG_{}.png", "'IMG'"), ("{}.png", "no file name begins with <subject>_")]
 )
 def test_names_that_tell_no_subjects_cannot_be_grouped(tmp_path, name, word):
     make_faces(tmp_path / "crop", ["x", "y"], 10)
@@ -944,7 +945,7 @@ def test_a_manifest_can_have_nothing_removed_elsewhere(tmp_path, line):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/split.tsv").write_text(f"file\tclass\tsubject\tset\n{line}\n")
     before = tree(tmp_path)
-    one_line_error(run("dataPreparation.py", cwd=tmp_path), "not a list of this script's making")
+    one_line_error(run("dataPreparation.py", cwd=tmp_path), "not a list that this script wrote")
     assert tree(tmp_path) == before
 
 
