@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
 def test_train_tells_of_every_epoch_and_keeps_the_best(trained):
     lines = (trained / "train.out").read_text(encoding="utf-8").splitlines()
     assert "4,738,121 parameters" in lines[0] and "adam with lr 0.0003" in lines[0]
-    assert "72 images to learn from, 18 to validate on" in lines[1]
+    assert "72 training images, 18 validation images" in lines[1]
     assert lines[1].endswith("기쁨 분노 중립")
     figures = [
         re.fullmatch(
@@ -188,7 +188,9 @@ def test_bad_arguments_are_one_clear_line(tmp_path, script, args, words):
 @pytest.mark.parametrize("character", ["\0", "\ud800"])
 def test_a_config_with_what_no_path_can_hold(tmp_path, character):
     (tmp_path / "c.json").write_text(json.dumps({"epochs": 1, "log_dir": f"a{character}b"}))
-    one_line_error(run("train.py", "--config", "c.json", cwd=tmp_path), "c.json: log_dir holds")
+    one_line_error(
+        run("train.py", "--config", "c.json", cwd=tmp_path), "c.json: log_dir has a character"
+    )
     assert {p.name for p in tmp_path.iterdir()} == {"c.json"}
 
 
@@ -225,7 +227,7 @@ def test_prediction_sees_what_training_saw(trained, tmp_path):
     face = trained / "data/test/중립/0003.png"
     with torch.inference_mode():
         pixels = torch.from_numpy(np.array(how(Image.open(face))))[None]
-        probs = network(how.scale(pixels)).softmax(1)[0] * 100
+        probs = network(how.to_float(pixels)).softmax(1)[0] * 100
     done = run("emotion.py", "--img", face, "--model_path", trained / "model.pt", cwd=tmp_path)
     assert json.loads(done.stdout)[0]["probs"] == pytest.approx(probs.tolist(), abs=0.006)
 

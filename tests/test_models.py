@@ -32,7 +32,7 @@ def test_emotionnet_is_the_original_with_fewer_layers():
 
 def test_emotionnet_takes_any_channels_and_classes_and_48_pixels():
     assert models.create("emotionnet", 3, 3, 48)(torch.rand(2, 3, 48, 48)).shape == (2, 3)
-    with pytest.raises(StageError, match="48 pixels, not 64"):
+    with pytest.raises(models.NetworkError, match="48 pixels, not 64"):
         models.create("emotionnet", 7, 1, 64)
 
 
@@ -54,7 +54,9 @@ def test_every_other_network_is_the_original_size_and_learns(name, parameters, s
     torch.log_softmax(model(torch.rand(2, 1, size, size)), 1)[:, 0].sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert models.create(name, 3, 3, size).eval()(torch.rand(2, 3, size, size)).shape == (2, 3)
-    with pytest.raises(StageError, match=f"{name} takes images of .* pixels, not {refused}"):
+    with pytest.raises(
+        models.NetworkError, match=f"{name} takes images of .* pixels, not {refused}"
+    ):
         models.create(name, 7, 1, refused)
 
 
@@ -75,7 +77,7 @@ def test_names_and_aliases():
     for alias, name in {"CNN": "emotionnet", "resnet": "resnet18", "vgg19": "vgg19"}.items():
         assert models.full_name(alias) == name
     assert models.full_name("efficientnet") == "efficientnet-b4"
-    with pytest.raises(StageError, match="emotionnet"):
+    with pytest.raises(models.NetworkError, match="emotionnet"):
         models.full_name("resnet1000")
 
 
@@ -154,7 +156,7 @@ def test_augment_turns_and_mirrors_within_bounds():
     images = torch.zeros(200, 1, 48, 48)
     images[:, :, 20:28, 4:8] = 1  # a mark at the left edge, halfway down
     augment = Augment()
-    varied = augment(images, augment.draw(200, 48, torch.Generator().manual_seed(0)))
+    varied = augment(images, augment.sample(200, 48, torch.Generator().manual_seed(0)))
     assert varied.shape == images.shape and varied.min() >= 0 and varied.max() <= 1.0001
     rows, columns = torch.arange(48.0).view(48, 1), torch.arange(48.0)
     mass = varied.sum((1, 2, 3))
@@ -163,7 +165,7 @@ def test_augment_turns_and_mirrors_within_bounds():
     assert 0.4 < (x > 0).float().mean() < 0.6
     angle = torch.rad2deg(torch.atan2(y, x.abs())).abs()
     assert 5 < angle.max() < 6.3 and angle.std() > 1
-    again = augment(images, augment.draw(200, 48, torch.Generator().manual_seed(0)))
+    again = augment(images, augment.sample(200, 48, torch.Generator().manual_seed(0)))
     assert torch.equal(varied, again)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -21,8 +23,8 @@ def test_it_is_the_one_that_was_measured():
     content = BUNDLED_MODEL.read_bytes()
     assert hashlib.sha256(content).hexdigest() == SHA256
     assert len(content) < 25 << 20
-    for readme in ("README.md", "README.ko.md"):
-        assert SHA256 in (ROOT / readme).read_text(encoding="utf-8")
+    for page in ("docs/models.md", "docs/ko/models.md"):
+        assert SHA256 in (ROOT / page).read_text(encoding="utf-8")
     model = Checkpoint.load(BUNDLED_MODEL)
     assert " ".join(model.classes) == CLASSES
     assert {weight.dtype for weight in model.weights.values()} == {torch.float32}
@@ -40,9 +42,8 @@ def smile(tmp_path):
 def test_a_photo_is_answered_without_any_model(smile):
     done = run("emotion.py", "--img", "smile.png", "--detect_face", cwd=smile)
     assert done.returncode == 0
-    assert (
-        done.stderr == "note: there is no model.pt here; using pretrained/emotionnet-fer2013.pt\n"
-    )
+    expected = "note: model.pt does not exist here; using pretrained/emotionnet-fer2013.pt\n"
+    assert done.stderr == expected
     [face] = json.loads(done.stdout)
     assert face["label"] == "기쁨" and len(face["probs"]) == 7
 
@@ -66,11 +67,16 @@ def test_halving_keeps_the_answers_and_renames_the_classes(tmp_path):
     model = Checkpoint.load(BUNDLED_MODEL)
     model.save(tmp_path / "whole.pt")
     names = [f"{name}!" for name in model.classes]
-    make = ("pretrained/make.py", "whole.pt", "--output", "half.pt", "--classes")
-    assert run(*make, *names, cwd=tmp_path).returncode == 0
+    half, make = tmp_path / "half.pt", [sys.executable, "-m", "pretrained.make"]
+    make += [str(tmp_path / "whole.pt"), "--output", str(half), "--classes"]
+
+    def run_make(names: list[str]) -> subprocess.CompletedProcess:
+        return subprocess.run([*make, *names], cwd=ROOT, capture_output=True, encoding="utf-8")
+
+    assert run_make(names).returncode == 0
     half = Checkpoint.load(tmp_path / "half.pt")
     assert half.classes == names
     assert all(torch.equal(half.weights[key], model.weights[key]) for key in model.weights)
     for names in (["one"], [*"abcdefg", "g"]):
-        one_line_error(run(*make, *names, cwd=tmp_path), "7 different names")
+        one_line_error(run_make(names), "7 different names")
     assert Checkpoint.load(tmp_path / "half.pt").classes == half.classes

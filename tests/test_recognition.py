@@ -26,7 +26,7 @@ from utils import metrics
 from utils.data.dataset import load_dataset
 from utils.data.image_folder import make_samples, scan_class_folders
 from utils.errors import StageError
-from utils.imaging.geometry import add_margin, iou
+from utils.imaging.geometry import Box, add_margin, iou
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.predict import predict_log_probs, tta_views
 from utils.recognition.face_detection import detect_faces
@@ -207,7 +207,7 @@ def test_the_same_face_is_the_same_everywhere(trained, here):
         stored = load_dataset(samples, how, "train", here / "store")
         seen = {"store": stored.images, "test": load_dataset(samples, how, "test", None).images}
         [source], _ = expand_inputs([str(folder / f"x.{suffix}")])
-        photo = read_photo(source, how, False, 0.1, 0, False)
+        photo = read_photo(source, how, None, False)
         seen["emotion"] = torch.from_numpy(photo.faces[0].copy())[None]
         model = Checkpoint.load(here / "model.pt").build()
         probs = {name: predict_log_probs(model, [images]).exp() for name, images in seen.items()}
@@ -215,7 +215,7 @@ def test_the_same_face_is_the_same_everywhere(trained, here):
             torch.testing.assert_close(found, probs["store"], rtol=0, atol=1e-5, msg=name)
     # Of a photo: cut out by emotion.py, and by video.py, which has the pixels blue first.
     frame = np.ascontiguousarray(ASTRONAUT[:, :, ::-1])
-    track = Track(1, (170, 60, 110, 130))
+    track = Track(1, Box.from_xywh(*FACE))
     video.judge(frame, [track], recognize, 0.5)
     face = how(Image.fromarray(ASTRONAUT).crop((170, 60, 280, 190)))
     assert track.probs == pytest.approx(recognize.probabilities([face])[0], abs=1e-5)
@@ -304,7 +304,7 @@ def test_faces_of_a_large_photo_in_its_own_pixels_and_marked(here):
     small_rects, large_rects = ([numbers(face["rect"]) for face in faces] for faces in (a, b))
     assert len(small_rects) == len(large_rects) == 2
     for s, big in zip(small_rects, large_rects, strict=True):
-        assert iou(tuple(4 * v for v in s), big) > 0.7
+        assert iou(Box.from_xywh(*(4 * v for v in s)), Box.from_xywh(*big)) > 0.7
     assert small_rects[0][2] > small_rects[1][2]
     with Image.open(here / "marked/큰.jpg") as marked:
         assert marked.size == (6000, 3600)
@@ -312,7 +312,7 @@ def test_faces_of_a_large_photo_in_its_own_pixels_and_marked(here):
         green = np.asarray(marked)[y : y + 6, x + w // 2].mean(0)
     assert green[1] > 150 > green[0]
     done = run("emotion.py", "--img", "p", "--save", "p", cwd=here)
-    assert done.returncode == 2 and "would write over the photo" in done.stderr
+    assert done.returncode == 2 and "would overwrite the photo" in done.stderr
     done = run("emotion.py", "--img", "p/큰.jpg", "--detect_face", cwd=here)
     assert json.loads(done.stdout) == b  # --save changes no answer
 
@@ -343,7 +343,7 @@ def test_smallest_face_and_margin(here):
     assert numbers(wide["rect"]) == pytest.approx(
         (x - 0.2 * w, y - 0.2 * h, 1.4 * w, 1.4 * h), abs=2
     )
-    assert add_margin((0, 0, 10, 10), 0.5, 12, 100) == (0, 0, 12, 15)
+    assert add_margin(Box(0, 0, 10, 10), 0.5, 12, 100) == Box(0, 0, 12, 15)
 
 
 @pytest.mark.parametrize("script", ["train.py", "test.py", "emotion.py", "video.py"])
@@ -361,7 +361,7 @@ def test_saving_never_writes_over_a_photo_or_another_result(here):
         Image.new("RGB", (40, 40), (len(name), 90, 90)).save(here / name)
     before = (here / "a/x.png").read_bytes()
     done = run("emotion.py", "--img", "b/x.png", "a/x.png", "--save", "a", cwd=here)
-    one_line_error(done, "would write over the photo")
+    one_line_error(done, "would overwrite the photo")
     assert (here / "a/x.png").read_bytes() == before
     done = run("emotion.py", "--img", "a/x.png", "b/x.png", "c/x-2.png", "--save", "s", cwd=here)
     assert done.returncode == 0 and len(list((here / "s").iterdir())) == 3
@@ -507,17 +507,17 @@ def test_faces_are_followed_and_lost_and_found():
     frame = np.full((540, 960, 3), 100, np.uint8)
     frame[20:220, 40:250] = ASTRONAUT[20:220, 120:330, ::-1]
     empty = np.full((540, 960, 3), 100, np.uint8)
-    tracker = Tracker(every=1, smallest=0.1)
+    tracker = Tracker(detect_every=1, min_face=0.1)
     assert [track.number for track in tracker.update(frame)] == [1]
     assert tracker.update(empty) == []
     assert [track.number for track in tracker.update(frame)] == [1]  # back soon enough
     assert [tracker.update(empty) for _ in range(3)] == [[], [], []]
     assert [track.number for track in tracker.update(frame)] == [2]
     # Between two searches a face is followed.
-    tracker = Tracker(every=100, smallest=0.1)
-    [x, y, *_], *_ = (track.rect for track in tracker.update(frame))
+    tracker = Tracker(detect_every=100, min_face=0.1)
+    [x, y, *_], *_ = (track.box.xywh for track in tracker.update(frame))
     [track] = tracker.update(np.roll(frame, (14, 22), (0, 1)))
-    assert track.rect[:2] == pytest.approx((x + 22, y + 14), abs=2)
+    assert track.box.xywh[:2] == pytest.approx((x + 22, y + 14), abs=2)
 
 
 def test_probabilities_are_smoothed_over_time():
@@ -525,7 +525,7 @@ def test_probabilities_are_smoothed_over_time():
     recognize = SimpleNamespace(
         preprocess=np.asarray, probabilities=lambda faces: np.array(next(answers))
     )
-    track, frame = Track(1, (5, 5, 20, 20)), np.zeros((48, 64, 3), np.uint8)
+    track, frame = Track(1, Box.from_xywh(5, 5, 20, 20)), np.zeros((48, 64, 3), np.uint8)
     seen = []
     for _ in range(3):
         video.judge(frame, [track], recognize, 0.7)
@@ -565,9 +565,10 @@ def test_a_frames_time_never_goes_back(tmp_path, monkeypatch):
 
 
 def test_overlap_of_rectangles():
-    assert iou((0, 0, 10, 10), (0, 0, 10, 10)) == 1
-    assert iou((0, 0, 10, 10), (5, 0, 10, 10)) == pytest.approx(1 / 3)
-    assert iou((0, 0, 10, 10), (10, 0, 10, 10)) == 0
+    box = Box(0, 0, 10, 10)
+    assert iou(box, box) == 1
+    assert iou(box, Box(5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert iou(box, Box(10, 0, 20, 10)) == 0
 
 
 def test_a_stream_that_dies_is_told_and_what_was_recorded_stays(here, server):
@@ -604,11 +605,11 @@ def test_words_are_expanded_in_order(tmp_path, monkeypatch):
     sources, plain = expand_inputs(["."])
     expected = [str(Path(name)) for name in ("a.JPG", "b.jpg", "d/e.png")]
     assert [os.path.normpath(source.name) for source in sources] == expected
-    assert [source.relative for source in sources] == expected and not plain
+    assert [source.output_name for source in sources] == expected and not plain
     assert expand_inputs(["b.jpg"])[1] and not expand_inputs(["b.jpg", "b.jpg"])[1]
     [source], plain = expand_inputs(["http://x.org/a/../photo.jpg?size=3"])
-    assert source.relative == "photo.jpg" and plain
-    assert [source.relative for source in expand_inputs(["b.jpg", ".", "b.jpg"])[0]] == [
+    assert source.output_name == "photo.jpg" and plain
+    assert [source.output_name for source in expand_inputs(["b.jpg", ".", "b.jpg"])[0]] == [
         "b.jpg", "a.JPG", "b-2.jpg", str(Path("d/e.png")), "b-3.jpg",
     ]  # fmt: skip
     with pytest.raises(StageError):
