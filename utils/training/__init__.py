@@ -1,1 +1,1 @@
-"""Training: batches, optimizers, the engine, run folders, checkpoints, many processes."""
+"""Training: batches, augmentation, the trainer, run folders, checkpoints, several processes."""

@@ -1,4 +1,4 @@
-"""Reduced precision where it pays: fewer bits in convolutions and products, weights in float32."""
+"""Automatic mixed precision: convolutions and matrix products in 16 bits, weights in float32."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MIN_SPEEDUP = 1.2  # times as fast as float32 is what bf16 must be on a CPU to be chosen
-PROBE = 8, 0.3  # images that are timed first; seconds that a step is to take of those timed next
+MIN_SPEEDUP = 1.2  # of bf16 over float32 on a CPU; below it float32 is chosen
+PROBE_IMAGES = 8  # in the first timed step, by which the batch of the others is chosen
+PROBE_SECONDS = 0.3  # longest step to time; a larger batch is cut to it
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, amp: str) -> AbstractContextManager:
-    """The context in which a forward pass runs with `amp`: bf16, fp16 or off."""
+    """Return the context in which a forward pass runs in `amp`: bf16, fp16 or off."""
     return torch.autocast(device.type, DTYPES.get(amp), enabled=amp != "off")
 
 
 def resolve_amp(amp: str, model: nn.Module, batch: tuple[int, ...], device: torch.device) -> str:
-    """What `auto` stands for: bf16, fp16 or off. Any other `amp` stands for itself.
+    """Return the precision that `amp` stands for: bf16, fp16 or off. Only `auto` needs a choice.
 
-    On a GPU bf16 if it has it in hardware, else fp16. On a CPU bf16 if it has it in hardware and
-    training steps of this model on batches of shape (N, C, S, S), or on as much of one as takes
-    0.3 seconds, are measured to be at least 1.2 times as fast with it.
+    A GPU gets bf16 if its hardware has it, else fp16. A CPU gets bf16 if its hardware has it and
+    timed training steps of this model are at least MIN_SPEEDUP times as fast with it. The steps are
+    timed on a batch of shape (N, C, S, S), or on as many of its images as take PROBE_SECONDS.
     """
     if amp != "auto":
         return amp
@@ -34,11 +35,12 @@ def resolve_amp(amp: str, model: nn.Module, batch: tuple[int, ...], device: torc
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     if not _cpu_has_bf16():
         return "off"
-    few, wanted = PROBE
-    seconds = _seconds(model, (few, *batch[1:]), "off")
-    batch = (max(few, min(batch[0], int(few * wanted / seconds))), *batch[1:])
-    gain = _seconds(model, batch, "off") / _seconds(model, batch, "bf16")
-    return "bf16" if gain >= MIN_SPEEDUP else "off"
+    rows, *image_shape = batch
+    seconds = _step_seconds(model, (PROBE_IMAGES, *image_shape), "off")
+    rows = max(PROBE_IMAGES, min(rows, int(PROBE_IMAGES * PROBE_SECONDS / seconds)))
+    batch = (rows, *image_shape)
+    speedup = _step_seconds(model, batch, "off") / _step_seconds(model, batch, "bf16")
+    return "bf16" if speedup >= MIN_SPEEDUP else "off"
 
 
 def _cpu_has_bf16() -> bool:
@@ -46,8 +48,11 @@ def _cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
-def _seconds(model: nn.Module, batch: tuple[int, ...], amp: str) -> float:
-    """The best of three training steps of a copy, without a trace in the random numbers."""
+def _step_seconds(model: nn.Module, batch: tuple[int, ...], amp: str) -> float:
+    """Time three training steps of a copy of the model, and return the shortest, in seconds.
+
+    Leave the model and torch's random state as they were.
+    """
     times = []
     with torch.random.fork_rng(devices=[]):
         model = copy.deepcopy(model).train().to(memory_format=torch.channels_last)

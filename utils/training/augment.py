@@ -1,4 +1,4 @@
-"""Augmentation: random changes of training images, on whole batches, on any device."""
+"""Augmentation: random changes of training images, in whole batches, on any device."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ ERASE_ASPECT = (0.3, 1 / 0.3)  # height to width
 
 
 class AugmentParams(NamedTuple):
-    """The changes of each of n images: float32 on the CPU, one row per image."""
+    """The changes of n images: float32 on the CPU, one row per image."""
 
-    affine: torch.Tensor  # (n, 2, 3): where each pixel comes from, in coordinates from -1 to 1
+    affine: torch.Tensor  # (n, 2, 3): from a pixel to its source, in coordinates from -1 to 1
     erase_box: torch.Tensor  # (n, 4): top, bottom, left and right of the black box, in pixels
-    brightness: torch.Tensor  # (n,): the factor of the brightness
+    brightness: torch.Tensor  # (n,): factor
 
-    def __getitem__(self, rows: torch.Tensor) -> AugmentParams:  # type: ignore[override]
-        """Return the changes of some of the images, in the order of `rows`."""
+    def select(self, rows: torch.Tensor) -> AugmentParams:
+        """Return the changes of the images at positions `rows`, int64 (m,), in that order."""
         return AugmentParams(self.affine[rows], self.erase_box[rows], self.brightness[rows])
 
 
 @dataclass(frozen=True)
 class Augment:
-    """The range of the changes. By default, those of the reference implementation."""
+    """The ranges of the changes. The defaults are those of the reference implementation."""
 
     flip: bool = True  # mirror half of the images
     rotation: float = 6.0  # degrees to either side
-    crop: int = 0  # pixels of the largest shift to each side, as a padded crop makes it
+    crop: int = 0  # pixels; largest shift to each side, like a random crop of a padded image
     erase: float = 0.0  # fraction of images with a black box
     brightness: float = 0.0  # 0.2: brightness times 0.8 to 1.2
     zoom: float = 0.0  # 0.2: size times 0.8 to 1.2
@@ -39,8 +39,8 @@ class Augment:
     def sample(self, n: int, size: int, generator: torch.Generator) -> AugmentParams:
         """Draw the changes of n images of size × size pixels.
 
-        Draw on the CPU, so that they are the same on every device. Draw every kind, used or not,
-        so that turning one on or off leaves the others as they were.
+        Draw on the CPU, so that the changes are the same on every device. Draw every kind, used or
+        not, so that turning one on or off leaves the others as they were.
         """
 
         def uniform(low: float, high: float) -> torch.Tensor:
@@ -66,9 +66,12 @@ class Augment:
         return AugmentParams(affine.view(n, 2, 3), erase_box, brightness)
 
     def __call__(self, images: torch.Tensor, params: AugmentParams) -> torch.Tensor:
-        """Change float images (n, C, S, S) in [0, 1]. Pixels from outside an image are black."""
+        """Return the images with their changes: float (n, C, S, S) in [0, 1].
+
+        Pixels that come from outside an image are black.
+        """
         affine, erase_box, brightness = (
-            part.to(images.device, non_blocking=True) for part in params
+            values.to(images.device, non_blocking=True) for values in params
         )
         if self.flip or self.rotation or self.crop or self.zoom:
             grid = F.affine_grid(affine, list(images.shape), align_corners=False)

@@ -1,7 +1,7 @@
-"""Batches and their random numbers: every one follows from the seed, the epoch and the batch.
+"""The order of the batches and their random numbers, which follow from seed, epoch and batch.
 
-That is why a training can resume from any step as if it had never stopped, and why several
-processes that share a batch do what a single process would do.
+Therefore a training resumes from any step as if it had never stopped, and several processes that
+share a batch do what a single process would do.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class BatchPlan(NamedTuple):
 
     number: int  # of the batch in its epoch, from 0
     indices: torch.Tensor  # positions in the dataset of the images that this process needs
-    params: AugmentParams  # of these images
+    params: AugmentParams  # of the images at `indices`
     rows: torch.Tensor  # positions in `indices` of this process's rows of the batch
     mix_rows: torch.Tensor  # positions in `indices` of the images that the rows are mixed with
-    mix_weight: float  # of a row in its mix; 1: not mixed
+    mix_weight: float  # of a row in its mix, in [0, 1]; 1: not mixed
     batch_rows: int  # of the whole batch, over all processes
-    step: int  # of the optimizer in the epoch, from 0
+    step: int  # number of the optimizer step in the epoch, from 0
     step_rows: int  # of all batches that the step accumulates
     starts_step: bool
     ends_step: bool
@@ -42,7 +42,7 @@ class BatchPlanner:
     image_size: int
     batch_size: int
     accumulate: int  # batches per optimizer step
-    mixup: float
+    mixup: float  # parameter of the Beta distribution of the mix; 0: no mixing
     augment: Augment
     seed: int
     distributed: Distributed
@@ -78,7 +78,7 @@ class BatchPlanner:
         return BatchPlan(
             number=number,
             indices=batch[needed],
-            params=params[needed],
+            params=params.select(needed),
             rows=positions[: len(rows)],
             mix_rows=positions[len(rows) :],
             mix_weight=mix_weight,
@@ -87,13 +87,13 @@ class BatchPlanner:
             step_rows=sum(map(len, batches[start : start + self.accumulate])),
             starts_step=number == start,
             ends_step=number + 1 == min(start + self.accumulate, len(batches)),
-            # Apart from what the augmentation draws, which uses the same three numbers.
+            # The fourth number keeps it apart from the generator of the augmentation.
             dropout_seed=seed_for(self.seed, epoch, number, 1),
         )
 
 
 def seed_for(*position: int) -> int:
-    """Return a seed for a position in a training; equal numbers give equal seeds."""
+    """Return a seed of 63 bits for a position in a training; equal positions give equal seeds."""
     return random.Random("/".join(map(str, position))).getrandbits(63)
 
 

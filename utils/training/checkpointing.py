@@ -1,4 +1,4 @@
-"""Saving a training while it runs: the best model, the newest state, the table of results."""
+"""Saving a training while it runs: best model, newest state, results; and when it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.inference.checkpoint import Checkpoint, same_model
 from utils.training.run_folder import Run
 from utils.training.trainer import Trainer
 
-DRAW_EVERY = 60  # seconds
+DRAW_EVERY = 60  # seconds between drawings of the curves
 
 # What a resumed run cannot change: the keys of `training["fixed"]` in last.pt, and their names in
 # messages.
@@ -27,7 +27,7 @@ FIXED_SETTINGS = {
     "ema": "use of --ema",
     "order": "order of images (--seed, --batch_size, --accumulate)",
 }
-# The keys in a last.pt of version 0.1.0, where they differ.
+# The keys in files of version 0.1.0, where they differ.
 OLD_FIXED_KEYS = {
     "data": "set of images",
     "ema": "use of --ema",
@@ -45,25 +45,30 @@ class SaveOptions:
 
 
 class CheckpointSaver:
-    """Saves a training after each epoch and within long ones, and decides when it ends."""
+    """Saves a training after each epoch and within long epochs, and decides when it ends."""
 
     def __init__(
         self, run: Run, trainer: Trainer, template: Checkpoint, options: SaveOptions
     ) -> None:
-        """`template`: the checkpoint to save, with its weights and figures still missing."""
+        """Prepare to save. A single process also handles SIGINT and SIGTERM from now on.
+
+        `template`: the checkpoint to save, still without weights and results.
+        """
         self.run, self.trainer = run, trainer
         self.history: list[dict[str, float]] = []  # a row of results.csv per epoch
-        self._template, self._options = template, options
+        self._options = options
+        self._template = replace(template, training=None)
+        self._constants = template.training or {}  # of `training` in every last.pt
         self._saved = self._drawn = time.monotonic()
         self._stop = False
-        if trainer.distributed.world_size == 1:  # several processes would stop at different steps
+        if trainer.distributed.world_size == 1:  # several would stop at different steps
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._request_stop)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue from a run's last.pt. Raise StageError if it is not of this training."""
+        """Continue from a run's last.pt. Raise StageError if it belongs to another training."""
         state, template = checkpoint.training or {}, self._template
-        fixed, expected = state.get("fixed", {}), (template.training or {})["fixed"]
+        fixed, expected = state.get("fixed", {}), self._constants["fixed"]
         for name, before, now in (
             ("network", checkpoint.network, template.network),
             ("list of classes", checkpoint.classes, template.classes),
@@ -76,27 +81,30 @@ class CheckpointSaver:
             if before != now:
                 raise StageError(
                     f"the {name} is not that of {self.run.folder}, which cannot resume with "
-                    f"another: start a new training, with --init {self.run.last} from its weights"
+                    f"another: start a new training from its weights with --init {self.run.last}"
                 )
         self.trainer.load_state(checkpoint.weights, state)
         self.history = state["history"]
-        if not state["batch"]:  # the run may have been killed before it kept this epoch
+        if not state["batch"]:  # the run may have been killed before it saved this epoch's model
             self._save_best()
 
     @property
     def best(self) -> dict[str, float]:
-        """The results of the best epoch so far, the first of equals. There must be one."""
+        """The results of the best epoch so far, the first of equals.
+
+        Only defined after the first epoch.
+        """
         return max(self.history, key=lambda row: row["val_accuracy"])
 
     def should_continue(self) -> bool:
-        """Return whether there is another epoch to train."""
+        """Return whether to train another epoch."""
         done, patience = len(self.history), self._options.patience
         if patience and done and done - self.best["epoch"] >= patience:
             return False
         return done < self.trainer.recipe.epochs
 
     def after_step(self) -> None:
-        """Save if it is time, or if the user wants to stop."""
+        """Save if it is time. Save and raise KeyboardInterrupt if a signal asked to stop."""
         if self._stop:
             self.save_last()
             self._draw()
@@ -107,7 +115,10 @@ class CheckpointSaver:
             self.save_last()
 
     def after_epoch(self, results: dict[str, float]) -> None:
-        """Keep an epoch's results: `epoch`, `val_accuracy` and the other columns of results.csv."""
+        """Save after an epoch with these results, by column of results.csv.
+
+        `epoch` (from 1) and `val_accuracy` (in [0, 1]) must be among them.
+        """
         self.history.append(results)
         self.save_last()
         self._save_best()
@@ -117,10 +128,10 @@ class CheckpointSaver:
                 self._draw()
 
     def finish(self) -> None:
-        """Write the whole table, the curves and the best model.
+        """Write the results, the curves and the best model at the end of the training.
 
-        A resumed run may have been killed between its last save and the table. It may also have
-        another --model_path, or have found no better epoch since another run replaced its model.
+        A run that only resumes its last save may lack them: it may have been killed right after
+        that save, or have another --model_path, or another run may have replaced its model since.
         """
         if self.trainer.distributed.is_primary:
             self.run.write_results(self.history)
@@ -131,26 +142,25 @@ class CheckpointSaver:
         """Save the state from which the training resumes."""
         self._saved = time.monotonic()
         if self.trainer.distributed.is_primary:
-            training = self._template.training or {}
-            state = training | self.trainer.state() | {"history": self.history}
+            state = self._constants | self.trainer.state() | {"history": self.history}
             self._checkpoint(state).save(self.run.last)
 
     def _save_best(self) -> None:
-        """Keep the model of the epoch that has just ended, if it is the best so far."""
+        """Save the model of the epoch that has just ended, if it is the best so far."""
         is_best = self.history and self.best is self.history[-1]
         if self.trainer.distributed.is_primary and is_best:
             self._checkpoint(None).save(self.run.best)
             self._publish()
 
     def _publish(self) -> None:
-        """Copy the best model to --model_path, unless it is there, perhaps calibrated."""
+        """Copy the best model to --model_path, unless the same model is there, maybe calibrated."""
         path = self._options.model_path
         if not (path.exists() and same_model(path, self.run.best)):
             with atomic_file(path) as file:
                 file.write(self.run.best.read_bytes())
 
     def _checkpoint(self, training: dict[str, Any] | None) -> Checkpoint:
-        """Return the present weights with the results of the last complete epoch."""
+        """Return the current weights with the results of the last complete epoch."""
         weights = {k: v.cpu() for k, v in self.trainer.best_model.state_dict().items()}
         last = self.history[-1] if self.history else {"epoch": 0, "val_accuracy": 0.0}
         epoch, accuracy = int(last["epoch"]), last["val_accuracy"]
@@ -163,7 +173,8 @@ class CheckpointSaver:
         if self.history:
             draw_curves(self.history, self.best, self.run.folder / "curves.png")
 
-    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+    def _request_stop(self, number: int, _frame: FrameType | None) -> None:
+        """Ask `after_step` to save and stop; let a second signal of this kind stop at once."""
         signal.signal(number, signal.default_int_handler)
         self._stop = True
         info(

@@ -1,4 +1,4 @@
-"""Knowledge distillation: learn from a trained model's answers beside the labels."""
+"""Knowledge distillation: learn from a trained model's predictions beside the labels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Teacher:
     """A trained model whose probabilities are soft targets (Hinton et al. 2015, arXiv 1503.02531).
 
     It sees each image as the student does, augmented and mixed, so that the student learns the
-    function and not a fixed list of answers (Beyer et al. 2022, arXiv 2106.05237).
+    function and not a fixed list of predictions (Beyer et al. 2022, arXiv 2106.05237).
     """
 
     def __init__(
         self, path: Path, classes: list[str], preprocess: Preprocess, weight: float
     ) -> None:
-        """Load the teacher. `weight`, in [0, 1], is that of its answers; labels get the rest.
+        """Load the teacher. `weight`, in [0, 1], is that of its predictions; labels get the rest.
 
         Raise StageError if the file is not a model, or one for other classes or another input.
         """
@@ -38,9 +38,9 @@ class Teacher:
 
     @torch.no_grad()
     def soften(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean of the targets and the teacher's answers, float32 (n, classes).
+        """Return the weighted mean of targets and teacher's predictions, float32 (n, classes).
 
-        `images`: (n, C, S, S) in [0, 1]; `targets`: what the labels say, (n, classes).
+        `images`: float (n, C, S, S) in [0, 1]; `targets`: the labels' probabilities, (n, classes).
         """
         outputs = self.model(images)[:, self._columns].float()
         return torch.lerp(targets, (outputs / self._temperature).softmax(1), self.weight)

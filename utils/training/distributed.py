@@ -1,4 +1,4 @@
-"""The processes that train one model together: one, or as many as torchrun starts."""
+"""Training with several processes: who processes which rows, and what they exchange."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Distributed:
-    """This process's rank among all. Rank 0 is primary: it alone writes files and draws bars."""
+    """This process's device, and its rank among all processes that train the model."""
 
     device: torch.device
     rank: int = 0
@@ -28,15 +28,15 @@ class Distributed:
 
     @property
     def is_primary(self) -> bool:
-        """Whether this process writes files and draws bars."""
+        """Whether this process is rank 0, which alone writes files and prints."""
         return self.rank == 0
 
     def slice(self, total: int) -> tuple[int, int]:
-        """Return the half-open range of the `total` rows that this rank processes."""
+        """Return the half-open range of the `total` rows that this process has."""
         return total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size
 
     def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
-        """Replace the values by their sum over all processes, in place."""
+        """Replace the values by their sum over all processes, in place, and return them."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
@@ -57,7 +57,7 @@ class Distributed:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def sync_batch_norm(self, model: nn.Module) -> nn.Module:
-        """Have batch norm use the whole batch, not this process's rows of it."""
+        """Return the model with batch norm over the whole batch, not only this process's rows."""
         if self.world_size == 1:
             return model
         if self.device.type == "cuda":
@@ -68,7 +68,7 @@ class Distributed:
         return model
 
     def set_dropout_rows(self, model: nn.Module, total: int) -> None:
-        """Tell the dropout layers which rows of a batch of `total` this process has."""
+        """Set in the dropout layers which rows of a batch of `total` this process has."""
         if self.world_size > 1:
             for module in model.modules():
                 if isinstance(module, Dropout):
@@ -91,13 +91,15 @@ class AllReduceSum(torch.autograd.Function):
     """The sum of a tensor over all processes, with gradients flowing back to all of them."""
 
     @staticmethod
-    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+    def forward(_ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all processes, the same shape."""
         values = values.clone()
         dist.all_reduce(values)
         return values
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(_ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the gradients of all processes, the same shape."""
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient
@@ -107,7 +109,7 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
     """Batch norm over the rows of all processes on the CPU, where torch has none."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (n, C, H, W) by the mean and variance over all processes' rows."""
+        """Normalize float (n, C, H, W) by mean and variance over the rows of all processes."""
         if not self.training:
             return super().forward(x)
         x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
@@ -127,8 +129,8 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
 def init_distributed(gpu: bool, cuda_idx: int) -> Distributed:
     """Join the process group that torchrun's variables (RANK, WORLD_SIZE, …) describe.
 
-    Without them this process is the only one. Raise StageError if a variable is missing, or if the
-    machine has fewer GPUs than processes.
+    Without them this process is the only one. Raise StageError if a variable is missing, if the
+    machine has fewer GPUs than processes, or if it has no GPU `cuda_idx`.
     """
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if world_size == 1:
@@ -136,20 +138,21 @@ def init_distributed(gpu: bool, cuda_idx: int) -> Distributed:
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise StageError(
-                f"WORLD_SIZE is {world_size}, but {name} is not set: start it with torchrun"
+                f"WORLD_SIZE is {world_size}, but {name} is not set: start train.py with torchrun"
             )
     local_rank = int(os.environ["LOCAL_RANK"])
     device = torch.device("cpu")
     if gpu and torch.cuda.is_available():
         if local_rank >= torch.cuda.device_count():
+            local_world_size = os.environ.get("LOCAL_WORLD_SIZE", world_size)
             raise StageError(
-                f"{torch.cuda.device_count()} GPU(s) for {os.environ['LOCAL_WORLD_SIZE']} "
-                f"processes: lower --nproc_per_node, or train on the CPU with --no-gpu"
+                f"{torch.cuda.device_count()} GPU(s) for {local_world_size} processes: lower "
+                f"--nproc_per_node, or train on the CPU with --no-gpu"
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    # After a restart the store may still hold the addresses of dead processes, so that each
-    # attempt gets its own keys.
+    # After a restart the store may still hold the addresses of dead processes: every attempt gets
+    # its own keys.
     store, rank, world_size = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "nccl" if device.type == "cuda" else "gloo"

@@ -16,13 +16,14 @@ class Ema:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
+        """Start the average at the model's weights. `decay`: in [0, 1]."""
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights that the model has after a step."""
+        """Move the average towards the weights that the model has after an optimizer step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages, weights = list(self.model.parameters()), list(model.parameters())

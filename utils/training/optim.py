@@ -1,4 +1,4 @@
-"""How weights move: the optimizers, the learning rate over time, and the average of the weights."""
+"""Optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import math
 import torch
 from torch import nn
 
-# What the original used (adamw is ours); 0.1 is right for Adadelta and would wreck Adam.
+# Those of the reference implementation, which has no adamw. A rate of 0.1 suits Adadelta alone.
 LEARNING_RATES = {"adadelta": 0.1, "adam": 0.001, "adamw": 0.001, "sgd": 0.01}
 WEIGHT_DECAYS = {"adadelta": 0.0, "adam": 0.0, "adamw": 0.01, "sgd": 5e-4}
-ONECYCLE = (1 / 25, 0.3, 1e-4)  # first rate, share of the training that rises, last rate
+# Of the one-cycle schedule: first and last factor of the rate, and the fraction of the steps in
+# which it rises.
+ONECYCLE_FIRST, ONECYCLE_LAST, ONECYCLE_RISE = 1 / 25, 1e-4, 0.3
 
 
 def make_optimizer(
     name: str, model: nn.Module, lr: float, weight_decay: float, momentum: float
 ) -> torch.optim.Optimizer:
-    """The optimizer, otherwise with the original's settings. `momentum` is sgd's alone."""
+    """Return the optimizer called `name`; only sgd uses `momentum`.
+
+    All other settings are those of the reference implementation.
+    """
     parameters = model.parameters()
     if name == "adadelta":
         return torch.optim.Adadelta(
@@ -30,19 +35,18 @@ def make_optimizer(
 
 
 def lr_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
-    """What the learning rate is multiplied by in step `step` (from 0) of `steps`.
+    """Return the factor of the learning rate in step `step` (from 0) of `steps`.
 
-    The first `warmup` steps rise in a line. After them: `none` stays at 1; `cosine` falls to 0
-    (Loshchilov and Hutter 2017, arXiv 1608.03983); `onecycle` rises from 1/25 to 1 in the warm-up,
-    or where there is none in 30 % of the steps, and falls to 1/10,000, both as a half cosine
-    (Smith and Topin 2017, arXiv 1708.07120, its momentum left alone).
+    It rises linearly in the first `warmup` steps. After them `none` stays at 1, and `cosine` falls
+    to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983). `onecycle` rises from 1/25 to 1 in the
+    warm-up, or without one in 30 % of the steps, and falls to 1/10,000, both as a half cosine
+    (Smith and Topin 2017, arXiv 1708.07120, with constant momentum).
     """
     if schedule == "onecycle":
-        first, share, last = ONECYCLE
-        rising = warmup or max(1, round(share * steps))
-        if step < rising:
-            return _half_cosine(first, 1, step / rising)
-        return _half_cosine(1, last, (step - rising) / max(1, steps - rising))
+        rise = warmup or max(1, round(ONECYCLE_RISE * steps))
+        if step < rise:
+            return _half_cosine(ONECYCLE_FIRST, 1, step / rise)
+        return _half_cosine(1, ONECYCLE_LAST, (step - rise) / max(1, steps - rise))
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if schedule == "cosine":
@@ -51,4 +55,5 @@ def lr_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
 
 
 def _half_cosine(start: float, end: float, done: float) -> float:
+    """Return the value between `start` and `end` after the fraction `done` of the way."""
     return end + (start - end) * (1 + math.cos(math.pi * min(done, 1))) / 2

@@ -1,6 +1,6 @@
 """The flags of a training: from the command line, a config, a run to resume or a model.
 
-Nothing here imports torch, so that a wrong flag is reported at once.
+This module imports no torch, so that train.py reports a wrong flag at once.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
     finder.add_argument("--init", type=Path)
     finder.add_argument("--resume", nargs="?", const="newest")
     finder.add_argument("--runs_path", type=Path, default=Path("runs"))
-    found, _ = finder.parse_known_args(argv)
-    config = to_argv(read_options(found.config)) if found.config else []
-    found, _ = finder.parse_known_args(config + argv)
-    if found.resume and found.resume != "auto":
-        run = find_run(found.resume, found.runs_path)
+    args, _ = finder.parse_known_args(argv)
+    config = to_argv(read_options(args.config)) if args.config else []
+    args, _ = finder.parse_known_args(config + argv)
+    if args.resume and args.resume != "auto":
+        run = find_run(args.resume, args.runs_path)
         return to_argv(read_options(run.folder / OPTIONS)) + config + argv, None
-    if found.init:
+    if args.init:
         from utils.inference.checkpoint import Checkpoint  # imports torch
 
-        initial = Checkpoint.load(found.init)
+        initial = Checkpoint.load(args.init)
         return to_argv(model_flags(initial)) + config + argv, initial
     return config + argv, None
 
 
 def model_flags(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the flags that build the network of a model that is to be trained further."""
+    """Return the flags that build the network of a model, to train it further."""
     preprocess = checkpoint.preprocessing()
     return {
-        "model": checkpoint.network.removesuffix("-original"),  # the weights fit our form as well
+        # The weights of resnet18-original fit resnet18, which pools the whole face.
+        "model": checkpoint.network.removesuffix("-original"),
         "image_size": preprocess.image_size,
         "image_channel": preprocess.image_channel,
     }

@@ -1,11 +1,11 @@
-"""The folder of a training run: what it was told, what came of it, and where it can go on.
+"""The folder of a training run: its flags, its results, its models and its newest state.
 
-runs/003-vgg19/options.json     every flag; train.py --config takes it
-               results.csv      a line an epoch
+runs/003-vgg19/options.json     every flag; train.py --config reads it
+               results.csv      a row per epoch
                curves.png, first_batch.png
-               best.pt          the epoch with the best validation accuracy
-               last.pt          the newest state; train.py --resume goes on from it
-               replaced.pt      the model that stood where the new one went, if no run has it
+               best.pt          the model of the epoch with the best validation accuracy
+               last.pt          the newest state, from which train.py --resume continues
+               replaced.pt      the model that was at --model_path before, if no run has it
 """
 
 from __future__ import annotations
@@ -36,19 +36,22 @@ class Run:
 
     @classmethod
     def new(cls, runs: Path, name: str) -> Run:
-        """A folder that no run has had, with the next number: no result is ever overwritten."""
+        """Make a folder with the next free number below `runs`: no result is ever overwritten."""
         runs.mkdir(parents=True, exist_ok=True)
         number = max((_number(folder) for folder in runs.iterdir()), default=0)
         while True:
             number += 1
             try:
                 (runs / f"{number:03d}-{name}").mkdir()
-            except FileExistsError:  # another run has started at the same moment
+            except FileExistsError:  # another run started at the same moment
                 continue
             return cls(runs / f"{number:03d}-{name}")
 
     def lock(self) -> None:
-        """Be the one process that trains in it, until this ends. Raises StageError if one does."""
+        """Keep other processes from training in this folder until this process ends.
+
+        Raise StageError if another process trains in it.
+        """
         if not try_lock(self.folder):
             raise StageError(
                 f"{self.folder} is being trained by another process: wait for it, or stop it first"
@@ -56,44 +59,48 @@ class Run:
 
     @classmethod
     def newest(cls, runs: Path) -> Run:
-        """The run with the highest number that can go on. Raises StageError where there is none."""
-        found = [run for run in _all(runs) if run.last.exists()]
-        if not found:
-            raise StageError(f"--resume: {runs} holds no run; start one without --resume")
-        return found[-1]
+        """Return the run with the highest number that has a state to resume from.
+
+        Raise StageError if there is none.
+        """
+        resumable = [run for run in _list_runs(runs) if run.last.exists()]
+        if not resumable:
+            raise StageError(f"--resume: {runs} holds no run to resume; start one without --resume")
+        return resumable[-1]
 
     @classmethod
     def at(cls, path: Path) -> Run:
-        """The run of that folder, or of a file in it. Raises StageError where there is none."""
+        """Return the run of a folder, or of a file in it. Raise StageError if it is not a run's."""
         folder = path.parent if path.is_file() else path
         if not (folder / OPTIONS).is_file():
-            raise StageError(f"--resume {path} is no run's folder: it has no {OPTIONS}")
+            raise StageError(f"--resume {path} is not the folder of a run: it has no {OPTIONS}")
         return cls(folder)
 
     @classmethod
     def find_matching(cls, runs: Path, options: dict[str, Any]) -> Run | None:
-        """The newest run that was told just these options and has something to go on from."""
-        for run in reversed(_all(runs)):
-            with suppress(StageError):  # another run's broken options are no concern of this one
+        """Return the newest run with exactly these options that can be resumed, or None."""
+        for run in reversed(_list_runs(runs)):
+            with suppress(StageError):  # a run whose options cannot be read does not match
                 if run.last.exists() and read_options(run.folder / OPTIONS) == options:
                     return run
         return None
 
     def backup_replaced(self, model_path: Path) -> None:
-        """Copy the model that this run's will take the place of, unless some run has it."""
-        bests = (run.best for run in _all(self.folder.parent) if run.best.exists())
+        """Copy the model that this run will replace to `replaced.pt`, unless a run has it."""
+        bests = (run.best for run in _list_runs(self.folder.parent) if run.best.exists())
         if not any(filecmp.cmp(model_path, best, shallow=False) for best in bests):
             with atomic_file(self.replaced) as file:
                 file.write(model_path.read_bytes())
 
     def write_options(self, options: dict[str, Any]) -> None:
+        """Write `options.json`, and remove temporary files that a killed process left."""
         remove_stale_temp_files(self.folder)
         with atomic_file(self.folder / OPTIONS) as file:
             text = json.dumps(options, ensure_ascii=False, indent=2) + "\n"
-            file.write(text.encode(errors="surrogateescape"))  # a path need not be UTF-8
+            file.write(text.encode(errors="surrogateescape"))  # a path may not be UTF-8
 
     def write_results(self, history: list[dict[str, float]]) -> None:
-        """The whole table, each time: a line is never there twice, or half."""
+        """Write all rows of `results.csv` again, so that none can be repeated or incomplete."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(history[0]))
         writer.writeheader()
@@ -103,7 +110,10 @@ class Run:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """The options in a file that `write_options` wrote, or one like it. Raises StageError."""
+    """Read options from JSON, as `write_options` or a user wrote it.
+
+    Raise StageError if the file cannot be read, or if no command line can hold its values.
+    """
     try:
         options = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
@@ -112,30 +122,31 @@ def read_options(path: Path) -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise StageError(f'{path} is not JSON like {{"model": "vgg19", "epochs": 30}}')
-    wrong = [name for name, value in options.items() if not _is_word(str(value))]
-    if wrong:
-        raise StageError(f"{path}: {wrong[0]} holds a character that no path or name can have")
+    invalid = [name for name, value in options.items() if not _is_word(str(value))]
+    if invalid:
+        raise StageError(f"{path}: {invalid[0]} has a character that no path or name can hold")
     return options
 
 
 def to_argv(options: dict[str, Any]) -> list[str]:
-    """Options as the words of a command line; those that are null are left out."""
+    """Return options as the words of a command line, without those that are null."""
     return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
 def _is_word(text: str) -> bool:
-    """False for what JSON can hold and a command line cannot: NUL, and half a character."""
+    """Return False for text that no command line can hold: with NUL, or half a character."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
 
 
-def _all(runs: Path) -> list[Run]:
+def _list_runs(runs: Path) -> list[Run]:
+    """Return the runs below a folder, the newest last."""
     folders = [folder.parent for folder in runs.glob(f"*/{OPTIONS}")]
     return [Run(folder) for folder in sorted(folders, key=lambda f: (_number(f), f.name))]
 
 
 def _number(folder: Path) -> int:
-    found = re.match(r"\d+", folder.name)
-    return int(found[0]) if found else 0
+    digits = re.match(r"\d+", folder.name)
+    return int(digits[0]) if digits else 0

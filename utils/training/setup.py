@@ -1,4 +1,4 @@
-"""From flags to objects: the samples, the model, the datasets, the run and the trainer."""
+"""From flags to objects: samples, run, model, teacher, datasets, recipe and checkpoint template."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from utils.training.run_folder import Run
 from utils.training.targets import class_weights, one_hot, vote_targets
 from utils.training.trainer import Recipe, Trainer, TrainingSet
 
-CACHE = ".store"  # in the data folder: the decoded images
+CACHE = ".store"  # folder for the decoded images, in the data folder
 
 
 def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
@@ -43,8 +43,8 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     validation_images = scan_class_folders(data_path / "validation")
     classes = list(train_images)
     if len(classes) < 2:
-        found = f"only the class {classes[0]}" if classes else "no class folder with images"
-        raise StageError(f"{data_path / 'train'} has {found}; a model needs two classes or more")
+        content = f"only the class {classes[0]}" if classes else "no class folder with images"
+        raise StageError(f"{data_path / 'train'} has {content}; a model needs two classes or more")
     unknown = [name for name in validation_images if name not in classes]
     if unknown:
         raise StageError(
@@ -55,7 +55,7 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     if missing:
         note(
             f"no validation image of {' '.join(missing)}: the best epoch is chosen without; "
-            f"python dataPreparation.py with a larger share of validation gives it some"
+            f"python dataPreparation.py with more validation in --ratio adds some"
         )
     return (
         classes,
@@ -71,7 +71,7 @@ def run_to_resume(
 
     Raise StageError if the run cannot be resumed.
     """
-    # torchrun restarts all processes after one was killed: they resume.
+    # torchrun restarts all processes if one is killed: they resume their run.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     run = None
     if distributed.is_primary and args.resume and args.resume != "auto":
@@ -87,24 +87,24 @@ def run_to_resume(
         raise StageError(f"{run.folder} ended before its first save: start a new run")
     checkpoint = Checkpoint.load(run.last)
     if checkpoint.training is None:
-        raise StageError(f"{run.last} is not the state of a training")
+        raise StageError(f"{run.last} is not the state of a training: start a new run")
     return run, checkpoint
 
 
 def new_run(args: argparse.Namespace, distributed: Distributed) -> Run:
     """Make the folder of a new run, and lock it."""
-    run = Run.new(args.runs_path, args.model) if distributed.is_primary else None
-    run = distributed.broadcast(run)
-    assert run, "rank 0 makes the folder"
+    folder = Path()
     if distributed.is_primary:
+        run = Run.new(args.runs_path, args.model)
         run.lock()
-    return run
+        folder = run.folder
+    return Run(distributed.broadcast(folder))
 
 
 def make_model(
     args: argparse.Namespace, classes: list[str], initial: Checkpoint | None, is_new: bool
 ) -> nn.Module:
-    """Build the network. In a new run, load the weights that --init or --pretrained names.
+    """Build the network. In a new run, load the weights of --init or --pretrained.
 
     Raise StageError for flags that do not fit the network.
     """
@@ -119,13 +119,13 @@ def make_model(
         if initial and is_new:
             _load_initial_weights(model, initial, args, classes)
     if args.dropout is not None and not set_dropout(model, args.dropout):
-        raise StageError(f"--dropout: {args.model} has no dropout; leave the flag out")
+        raise StageError(f"--dropout: {args.model} has no dropout layer; leave the flag out")
     return model
 
 
 def _pretrained_model(args: argparse.Namespace, classes: list[str]) -> nn.Module:
     if args.init or not args.model.startswith("efficientnet"):
-        raise StageError("--pretrained works with the EfficientNets only, and not beside --init")
+        raise StageError("--pretrained needs --model efficientnet-b4 or -b5, and no --init")
     try:
         return models.pretrained(args.model, len(classes), args.image_channel)
     except models.WeightsError as error:
@@ -135,24 +135,30 @@ def _pretrained_model(args: argparse.Namespace, classes: list[str]) -> nn.Module
 def _load_initial_weights(
     model: nn.Module, initial: Checkpoint, args: argparse.Namespace, classes: list[str]
 ) -> None:
-    own = {**model_flags(initial), "image_size": args.image_size}
-    if own | {"model": args.model, "image_channel": args.image_channel} != own:
+    """Load the weights of --init. Raise StageError if --model or --image_channel contradict it."""
+    needed = model_flags(initial)
+    name, channels = needed["model"], needed["image_channel"]
+    if (args.model, args.image_channel) != (name, channels):
         raise StageError(
-            f"--init {args.init} is a {own['model']} of {own['image_channel']} channel(s): "
+            f"--init {args.init} is a {name} of {channels} channel(s): "
             f"leave --model and --image_channel out"
         )
     unknown = initial.transfer_to(model, classes)
     if unknown:
-        note(f"{args.init} does not know {' '.join(unknown)}: its last layer is initialized afresh")
+        note(
+            f"{args.init} does not know the classes {' '.join(unknown)}: the last layer starts "
+            f"from random weights"
+        )
 
 
 def load_teacher(args: argparse.Namespace, classes: list[str]) -> Teacher | None:
-    """Load the model that --teacher names. Raise StageError if it does not fit."""
+    """Load the model of --teacher. Raise StageError if it does not fit the training."""
     if not args.teacher:
         return None
     if args.teacher.resolve() == args.model_path.resolve():
         raise StageError(
-            f"--teacher {args.teacher} is where the new model is written: name another --model_path"
+            f"--teacher {args.teacher} would be overwritten by the new model: name another "
+            f"--model_path"
         )
     preprocess = Preprocess(args.image_size, args.image_channel)
     return Teacher(args.teacher, classes, preprocess, args.teacher_share)
@@ -189,16 +195,19 @@ def make_training_set(
     args: argparse.Namespace, distributed: Distributed, data: Dataset, classes: list[str]
 ) -> TrainingSet:
     """Return the images with their targets and class weights. Raise StageError for bad flags."""
-    least = 2 * distributed.world_size
-    if args.batch_size < least:
-        raise StageError(f"--batch_size {args.batch_size}: the minimum is {least} images")
+    minimum = 2 * distributed.world_size
+    if args.batch_size < minimum:
+        raise StageError(f"--batch_size {args.batch_size}: the minimum here is {minimum} images")
     targets = one_hot(data.samples, classes)
     if args.annotations:
-        targets, found = vote_targets(args.annotations, data.samples, classes)
-        if not found:
-            raise StageError(f"{args.annotations} has no row for any image of {args.data_path}")
+        targets, count = vote_targets(args.annotations, data.samples, classes)
+        if not count:
+            raise StageError(
+                f"{args.annotations} has no row for any image of {args.data_path}: check that both "
+                f"are of the same dataset"
+            )
         if distributed.is_primary:
-            print(f"{found} of {len(data)} images have three annotators' votes")
+            print(f"{count} of {len(data)} images have three annotators' votes")
     weights = class_weights(targets, args.class_weights)
     return TrainingSet(data.to_device(distributed.device), targets, weights)
 
@@ -210,7 +219,7 @@ def make_recipe(
     data: Dataset,
     resumed: Checkpoint | None,
 ) -> Recipe:
-    """Return the training's settings, with the precision that --amp auto stands for here."""
+    """Return the training's settings, with `--amp auto` and the optimizer's defaults resolved."""
     decay = WEIGHT_DECAYS[args.optimizer] if args.weight_decay is None else args.weight_decay
     return Recipe(
         epochs=args.epochs,
@@ -244,11 +253,11 @@ def _choose_amp(
 ) -> str:
     if args.amp != "auto":
         return args.amp
-    # A resumed run keeps its first choice, so that it does what it would have done.
+    # A resumed run keeps its first choice, so that its results do not depend on the interruption.
     if resumed and resumed.training:
         return resumed.training["amp"]
     if args.deterministic:
-        return "off"  # a measurement may decide either way
+        return "off"  # a measurement of speed may decide either way
     batch = (args.batch_size // distributed.world_size, *data.preprocess.shape)
     return distributed.broadcast(resolve_amp("auto", model, batch, distributed.device))
 
@@ -256,7 +265,7 @@ def _choose_amp(
 def checkpoint_template(
     args: argparse.Namespace, trainer: Trainer, classes: list[str], validation_set: Dataset
 ) -> Checkpoint:
-    """Return the checkpoint that the training fills: all that is known before the first epoch.
+    """Return the checkpoint that the training fills: it lacks the weights and the results.
 
     `training["fixed"]` holds what a resumed run cannot change (see checkpointing.FIXED_SETTINGS).
     """
@@ -273,7 +282,7 @@ def checkpoint_template(
 
 
 def set_determinism(deterministic: bool) -> None:
-    """Forbid operations that differ from run to run, or let cuDNN choose its fastest."""
+    """Forbid operations that differ from run to run, or let cuDNN choose the fastest ones."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -287,7 +296,7 @@ def explain_errors(args: argparse.Namespace, run: Run) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = f"; free some space, then python train.py --resume {run.folder}"
+        advice = f"; free some space, then run python train.py --resume {run.folder}"
         raise StageError(describe_os_error(error) + advice * is_fatal_os_error(error)) from None
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
@@ -295,10 +304,10 @@ def explain_errors(args: argparse.Namespace, run: Run) -> Iterator[None]:
             half = max(1, args.batch_size // 2)
             raise StageError(
                 f"out of memory with --batch_size {args.batch_size}: use --batch_size {half} "
-                f"--accumulate {2 * args.accumulate}, which makes the same steps"
+                f"--accumulate {2 * args.accumulate}, for similar steps with less memory"
             ) from None
         if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise StageError(f"--compile does not work here ({reason}): leave it out") from None
+            raise StageError(f"--compile does not work here ({reason}); leave it out") from None
         if args.deterministic and "deterministic" in reason:
-            raise StageError(f"--deterministic: {reason}") from None
+            raise StageError(f"--deterministic: leave it out, or add --no-gpu ({reason})") from None
         raise

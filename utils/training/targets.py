@@ -1,4 +1,4 @@
-"""What a network is to answer for each training image, and how much each image counts."""
+"""The targets of training images, from labels or annotators' votes, and the class weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from utils.data.image_folder import Sample
 from utils.emotions import majority_vote
 from utils.filenames import nfc
 
-BETA = 0.999  # of the effective number of images
+BETA = 0.999  # of the effective number of images (Cui et al. 2019, arXiv 1901.05555)
 
 
 def one_hot(samples: list[Sample], classes: list[str]) -> torch.Tensor:
-    """Float32 (N, classes): 1 for the sample's class."""
+    """Return float32 (N, classes): 1 at the sample's class, else 0."""
     labels = torch.tensor([sample.label for sample in samples])
     return F.one_hot(labels, len(classes)).float()
 
@@ -25,49 +25,52 @@ def one_hot(samples: list[Sample], classes: list[str]) -> torch.Tensor:
 def vote_targets(
     table: Path, samples: list[Sample], classes: list[str]
 ) -> tuple[torch.Tensor, int]:
-    """Float32 (N, classes): the share of the three annotators that saw each class; and how many
-    samples have such shares, from the row of their name in the annotation table.
+    """Return the votes of the annotation table as targets, and how many samples have votes.
 
-    Where the table does not say, or not what the sample's folder does (somebody has sorted the
-    image anew), the folder's class alone counts. Raises StageError for what is no table.
+    The targets are float32 (N, classes): the fraction of the three annotators who saw each class.
+    A sample gets them from the row with its file name. It gets its label alone (`one_hot`) if there
+    is no such row, or if the majority is not its class: then somebody has relabelled the image.
+
+    Raise StageError if `table` is not an annotation table.
     """
     targets = one_hot(samples, classes)
-    places: dict[str, list[int]] = {}
+    waiting: dict[str, list[int]] = {}  # file name → positions of the samples without a row so far
     for i, sample in enumerate(samples):
-        places.setdefault(nfc(sample.path.name), []).append(i)
+        waiting.setdefault(nfc(sample.path.name), []).append(i)
     rows = Table(table, ("name", *(f"{who}_emotion" for who in ANNOTATORS)))
-    found = 0
+    count = 0
     with ProgressBar(rows.count(), "annotations", "row") as bar:
         for row in rows:
             bar.update()
             try:
-                here = places.get(row.photo_name(), ())
-                answers = row.answers() if here else []
-                places.pop(
-                    row.photo_name(), None
-                )  # a name's first good row counts, as for cropImages.py
-            except RowError:  # the data stages have logged it
+                name = row.photo_name()
+                answers = row.answers() if name in waiting else []
+            except RowError:  # the data stages log it
                 continue
+            # The first valid row of a name counts, as in cropImages.py.
+            positions = waiting.pop(name, [])
             if not set(answers) <= set(classes):
                 continue
-            for i in here:
+            for i in positions:
                 if classes[samples[i].label] == majority_vote(answers):
-                    shares = [answers.count(name) / len(answers) for name in classes]
-                    targets[i] = torch.tensor(shares)
-                    found += 1
-    return targets, found
+                    votes = [answers.count(label) / len(answers) for label in classes]
+                    targets[i] = torch.tensor(votes)
+                    count += 1
+    return targets, count
 
 
-def class_weights(targets: torch.Tensor, how: str) -> torch.Tensor | None:
-    """Float32 (classes,): how much an image of each class counts, 1 on the average of the images.
+def class_weights(targets: torch.Tensor, scheme: str) -> torch.Tensor | None:
+    """Return how much an image of each class counts, float32 (classes,); its mean over images is 1.
 
-    `inverse`: 1 / n, all classes count the same in total. `effective`: (1 - β) / (1 - β^n) with
-    β = 0.999, the same for small classes, and large ones are held back less (Cui et al. 2019, arXiv
-    1901.05555). n is the sum of the class's targets. `none`: None.
+    With n the sum of a class's targets, the weights are proportional to
+    `inverse`: 1 / n. All classes count the same in total.
+    `effective`: (1 - β) / (1 - β^n) with β = BETA. Small classes get the same weights as with
+    `inverse`, large ones keep more of theirs (Cui et al. 2019, arXiv 1901.05555).
+    `none`: no weights, return None.
     """
-    if how == "none":
+    if scheme == "none":
         return None
     n = targets.double().sum(0)
-    weights = 1 / n if how == "inverse" else (1 - BETA) / (1 - BETA**n)
+    weights = 1 / n if scheme == "inverse" else (1 - BETA) / (1 - BETA**n)
     weights = torch.where(n > 0, weights, 0.0)
     return (weights * n.sum() / (weights * n).sum()).float()

@@ -1,4 +1,4 @@
-"""The training engine: steps and epochs, and the state from which a training resumes."""
+"""The trainer: optimizer steps, epochs, and the state from which a training resumes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from utils.training.distributed import Distributed, keep_gradients_local
 from utils.training.ema import Ema
 from utils.training.optim import lr_factor, make_optimizer
 
-OPTIMIZER_SETTINGS = {"weight_decay", "momentum"}  # beside the rate, which every step sets
-CHECK_EVERY = 50  # steps between checks of the loss; on a GPU a check waits for all its work
+OPTIMIZER_SETTINGS = {"weight_decay", "momentum"}  # beside the learning rate, set in every step
+CHECK_EVERY = 50  # steps between checks of the loss; a check waits for all of the GPU's work
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training, except the network's."""
+    """The settings of a training, except those of the network."""
 
     epochs: int
     batch_size: int
@@ -42,9 +42,9 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "none"
     warmup: float = 0.0  # epochs
-    accumulate: int = 1  # batches per step
+    accumulate: int = 1  # batches per optimizer step
     clip: float = 0.0  # maximum norm of the gradient; 0: no limit
-    ema: float = 0.0  # decay of the average of the weights; 0: no average
+    ema: float = 0.0  # decay of the moving average of the weights; 0: no average
     label_smoothing: float = 0.0
     mixup: float = 0.0  # parameter of the Beta distribution of the mix; 0: no mixing
     amp: str = "off"  # bf16, fp16 or off
@@ -55,7 +55,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The images to learn from, and what to learn of each."""
+    """The images to learn from, with their targets."""
 
     images: Dataset
     targets: torch.Tensor  # probabilities float32 (N, classes)
@@ -64,14 +64,14 @@ class TrainingSet:
 
 @dataclass
 class Progress:
-    """How far a training has come. Plain numbers, which a checkpoint can hold."""
+    """How far a training is, in plain numbers, which a checkpoint can hold."""
 
     epoch: int = 1  # the epoch in training, or the next one
     batch: int = 0  # the next batch of that epoch
 
 
 class Trainer:
-    """A network in training."""
+    """A network in training, with its optimizer and its data."""
 
     def __init__(
         self,
@@ -81,6 +81,10 @@ class Trainer:
         distributed: Distributed,
         teacher: Teacher | None = None,
     ) -> None:
+        """Prepare a training from its first step; `load_state` continues another one.
+
+        `model` gets changed: it moves to the device, in the memory format channels_last.
+        """
         self.recipe, self.distributed, self.data = recipe, distributed, data
         device = distributed.device
         # channels_last was never slower in measurements, and often faster.
@@ -97,7 +101,7 @@ class Trainer:
             recipe.accumulate, recipe.mixup, recipe.augment, recipe.seed, distributed,
         )  # fmt: skip
         self.progress = Progress()
-        # Summed over the epoch's images so far, in nats; on the device, so that no step waits.
+        # Sum over the epoch's images so far, in nats; on the device, so that no step waits for it.
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._targets = data.targets.to(device)
         self._class_weights = None if data.class_weights is None else data.class_weights.to(device)
@@ -114,14 +118,14 @@ class Trainer:
 
     @property
     def best_model(self) -> nn.Module:
-        """The model to validate and keep: the average of the weights if there is one."""
+        """The model to validate and save: the one with averaged weights if --ema is on."""
         return self.ema.model if self.ema else self.model
 
     def train_epoch(self, after_step: Callable[[], None], description: str) -> tuple[float, float]:
         """Train to the end of the current epoch.
 
-        Call `after_step` after each step, when the state is consistent and may be saved. Return
-        the mean loss (nats) over the epoch's images, and the images per second of this call.
+        Call `after_step` after each optimizer step, when the state may be saved. Return the mean
+        loss (nats) over the epoch's images, and the images per second of this call.
 
         Raise StageError if the loss is not finite.
         """
@@ -148,13 +152,16 @@ class Trainer:
         return loss, remaining / (time.perf_counter() - started)
 
     def first_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the first batch as the network sees it: images in [0, 1], and their targets."""
+        """Return the first batch as the network sees it.
+
+        Images float32 (n, C, S, S) in [0, 1], and targets float32 (n, classes).
+        """
         plan = self.planner.plan(1, self.planner.batches(1), 0)
         images = next(self.data.images.batches([plan.indices], self.distributed.device))
         return self._prepare_batch(plan, images)
 
     def state(self) -> dict[str, Any]:
-        """Return all that `load_state` needs beside the weights of `best_model`."""
+        """Return what `load_state` needs beside the weights of `best_model`."""
         state: dict[str, Any] = {
             "epoch": self.progress.epoch,
             "batch": self.progress.batch,
@@ -168,7 +175,10 @@ class Trainer:
         return state
 
     def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Load the weights of `best_model`, and a state that `state()` returned."""
+        """Load the weights of `best_model`, and a state that `state()` returned.
+
+        Keep this training's OPTIMIZER_SETTINGS: a run may resume with others than it began with.
+        """
         self.best_model.load_state_dict(weights)
         if self.ema:
             self.model.load_state_dict(state["model"])
@@ -178,9 +188,8 @@ class Trainer:
             for group in self.optimizer.param_groups
         ]
         self.optimizer.load_state_dict(state["optimizer"])
-        # A run may resume with other settings than it began with.
-        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(own)
+        for group, values in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(values)
         if state["scaler"]:  # empty if the run was not in fp16
             self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(state["epoch"], state["batch"])
@@ -189,7 +198,7 @@ class Trainer:
     def _load_batches(
         self, batches: list[torch.Tensor]
     ) -> Iterator[tuple[BatchPlan, torch.Tensor]]:
-        """Yield the epoch's remaining batches: their plans, and their images, uint8."""
+        """Return an iterator over the epoch's remaining batches: plan, and images uint8."""
         epoch, first = self.progress.epoch, self.progress.batch
         plans, ahead = itertools.tee(
             self.planner.plan(epoch, batches, number) for number in range(first, len(batches))
@@ -201,7 +210,7 @@ class Trainer:
     def _prepare_batch(
         self, plan: BatchPlan, images: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augment and mix the images of a plan, uint8. Return its rows: inputs and targets."""
+        """Augment and mix the images of a plan, uint8. Return its rows: inputs, and targets."""
         images = self.recipe.augment(Preprocess.to_float(images), plan.params)
         targets = self._targets[plan.indices.to(self._targets.device)]
         if self.recipe.mixup:
@@ -215,7 +224,10 @@ class Trainer:
         return images, targets
 
     def _train_batch(self, plan: BatchPlan, images: torch.Tensor) -> torch.Tensor:
-        """Run a batch forward and backward, and the step that it ends. Return its summed loss."""
+        """Run a batch forward and backward, and the optimizer step if it ends one.
+
+        Return the sum of the loss over the batch, float64, of all processes.
+        """
         recipe = self.recipe
         torch.manual_seed(plan.dropout_seed)
         inputs, targets = self._prepare_batch(plan, images)
@@ -244,6 +256,7 @@ class Trainer:
         return self.distributed.all_reduce(loss.detach().double())
 
     def _set_lr(self, plan: BatchPlan) -> None:
+        """Set the learning rate of the step that the batch starts."""
         recipe, per_epoch = self.recipe, self.planner.steps_per_epoch
         step = (self.progress.epoch - 1) * per_epoch + plan.step
         warmup = round(recipe.warmup * per_epoch)
@@ -252,6 +265,7 @@ class Trainer:
             group["lr"] = recipe.lr * factor
 
     def _check_loss(self) -> None:
+        """Raise StageError if the loss of the epoch so far is not finite."""
         loss = self._loss_sum.item()
         if not math.isfinite(loss):
             raise StageError(

@@ -1,4 +1,4 @@
-"""Validation: the loss and the accuracy by which a training judges its epochs."""
+"""Validation: the loss and the accuracy by which a training compares its epochs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def validate(
 ) -> tuple[float, float]:
     """Return the mean cross-entropy (nats) and the accuracy (in [0, 1]) over a dataset.
 
-    Each process takes its rows, and the sums are added, so that the figures do not depend on the
-    number of processes.
+    Each process predicts its rows and the sums are added, so that the figures do not depend on the
+    number of processes. Raise StageError if the model's outputs are NaN.
     """
     first, end = distributed.slice(len(data))
     sums = torch.zeros(2, dtype=torch.float64)
     if first < end:
-        order = torch.arange(first, end)
-        batches = data.batches(order.split(batch_size), distributed.device)
-        log_probs = predict_log_probs(model, batches, len(order), "validate")
+        indices = torch.arange(first, end)
+        batches = data.batches(indices.split(batch_size), distributed.device)
+        log_probs = predict_log_probs(model, batches, len(indices), "validate")
         labels = data.labels[first:end]
         loss = F.nll_loss(log_probs.double(), labels, reduction="sum")
         sums = torch.stack([loss, (log_probs.argmax(1) == labels).double().sum()])
