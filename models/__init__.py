@@ -1,7 +1,7 @@
 """The networks, by the names that `--model` takes.
 
 A network takes float images (N, image_channel, image_size, image_size) in [0, 1] and returns
-(N, num_classes): logits, or log-probabilities, of which softmax makes the same probabilities.
+(N, num_classes): logits or log-probabilities. Softmax makes probabilities of either.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NetworkError(ValueError):
-    """A name that is not a network's, or an image size that a network cannot take."""
+    """A name that no network has, or an image size that a network cannot take."""
 
 
 class WeightsError(RuntimeError):
@@ -22,25 +22,25 @@ class WeightsError(RuntimeError):
 
 
 class Network(NamedTuple):
-    """Where a network is built, and the image sizes that it takes."""
+    """How a network is built, and the image sizes that it takes."""
 
     builder: str  # "module:function" in this package; called with (num_classes, image_channel)
-    smallest: int  # pixels
-    largest: int | None = None
+    min_size: int  # pixels, both included
+    max_size: int | None = None  # None: no limit
 
     def takes(self, image_size: int) -> bool:
         """Return whether the network takes images of this size."""
-        return self.smallest <= image_size <= (self.largest or image_size)
+        return self.min_size <= image_size <= (self.max_size or image_size)
 
     def sizes(self) -> str:
-        """Return the sizes in words, for a message."""
-        if self.largest is None:
-            return f"{self.smallest} or more"
-        return " to ".join(map(str, dict.fromkeys((self.smallest, self.largest))))
+        """Return the image sizes in words, for a message."""
+        if self.max_size is None:
+            return f"{self.min_size} or more"
+        return " to ".join(map(str, dict.fromkeys((self.min_size, self.max_size))))
 
     def build(self, num_classes: int, image_channel: int) -> nn.Module:
-        """Build the network with fresh weights."""
-        # Import it now and not before: torch takes seconds, and --help must not.
+        """Build the network with random weights."""
+        # A network imports torch, which takes seconds: --help must not wait for it.
         module, function = self.builder.split(":")
         return getattr(import_module(f"models.{module}"), function)(num_classes, image_channel)
 
@@ -49,7 +49,8 @@ NETWORKS = {
     "emotionnet": Network("emotionnet:EmotionNet", 48, 48),
     "resemotionnet": Network("resemotionnet:ResEmotionNet", 1),
     "resnet18": Network("resnet:ResNet18", 8),
-    "resnet18-original": Network("resnet:OriginalResNet18", 32, 56),
+    # For checkpoints of the reference implementation. The name is in users' model files.
+    "resnet18-original": Network("resnet:ReferenceResNet18", 32, 56),
     "vgg19": Network("vgg:VGG19", 32, 63),
     "vgg22": Network("vgg:VGG22", 32, 63),
     "vgg24": Network("vgg:VGG24", 64, 127),
@@ -74,7 +75,7 @@ def full_name(name: str) -> str:
 
 
 def create(name: str, num_classes: int, image_channel: int, image_size: int) -> nn.Module:
-    """Build a network, freshly initialized from torch's random state.
+    """Build a network, its weights drawn from torch's random state.
 
     Raise NetworkError for an image size that the network cannot take.
     """
@@ -92,7 +93,10 @@ def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
 
 
 def shapes(name: str, num_classes: int, image_channel: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor in the network's state_dict, without building it."""
+    """Return the shape of every tensor in the network's state_dict, by key.
+
+    The network is built on torch's meta device, which allocates no memory.
+    """
     import torch
 
     with torch.device("meta"):

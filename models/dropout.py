@@ -1,4 +1,4 @@
-"""Dropout that several processes can share."""
+"""Dropout that gives the same result in one process and in several."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from torch import nn
 
 
 class Dropout(nn.Module):
-    """Sets a share `p` of its inputs to zero in training and scales up the rest, any shape (N, …).
+    """Dropout with probability `p` in training: zero an input, or scale it by 1 / (1 - p).
 
-    It draws for the whole batch even where this process has only some rows of it, so that many
-    processes with the same random state drop what one alone would have dropped.
+    It draws random numbers for the whole batch, even if this process has only some of its rows, so
+    that several processes with the same random state drop what a single one would drop.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.rows: tuple[int, int] | None = None  # the first of ours, of how many; None: all of it
+        # Position of this process's first row in the batch, and rows of the batch; None: all rows.
+        self.rows: tuple[int, int] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Drop out inputs of any shape (n, …), float; return the same shape."""
         if not self.training:
             return x
         first, total = self.rows or (0, len(x))
-        drawn = torch.rand(total, *x.shape[1:], device=x.device)[first : first + len(x)]
-        return x * (drawn >= self.p) / (1 - self.p)
+        draws = torch.rand(total, *x.shape[1:], device=x.device)[first : first + len(x)]
+        return x * (draws >= self.p) / (1 - self.p)
 
     def extra_repr(self) -> str:
+        """Return the probability, for the printed network."""
         return f"p={self.p}"
 
 
 def set_dropout(model: nn.Module, p: float) -> int:
-    """Have each Dropout of a network set another share `p` to zero; returns how many it has."""
+    """Set the probability of every Dropout in a network. Return how many there are."""
     layers = [module for module in model.modules() if isinstance(module, Dropout)]
     for layer in layers:
         layer.p = p

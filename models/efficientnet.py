@@ -1,4 +1,4 @@
-"""EfficientNet (Tan and Le 2019, arXiv 1905.11946), as efficientnet-pytorch builds it."""
+"""EfficientNet (Tan and Le 2019, arXiv 1905.11946), built by efficientnet-pytorch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from models.dropout import Dropout
 
 
 def efficientnet_b4(num_classes: int, image_channel: int) -> nn.Module:
-    """17,560,303 parameters for 1 channel, 7 classes.
+    """Build EfficientNet-B4: 17,560,303 parameters for 1 channel, 7 classes.
 
     Float images (N, image_channel, S, S) in [0, 1], S of 32 or more → logits (N, num_classes).
     """
-    return _shared(_build("efficientnet-b4", num_classes, image_channel))
+    return _with_shared_dropout(_build("efficientnet-b4", num_classes, image_channel))
 
 
 def efficientnet_b5(num_classes: int, image_channel: int) -> nn.Module:
-    """28,354,263 parameters for 1 channel, 7 classes; shapes as for b4."""
-    return _shared(_build("efficientnet-b5", num_classes, image_channel))
+    """Build EfficientNet-B5: 28,354,263 parameters for 1 channel, 7 classes; shapes as for B4."""
+    return _with_shared_dropout(_build("efficientnet-b5", num_classes, image_channel))
 
 
 def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
-    """The network with the weights that the library's authors trained on ImageNet.
+    """Build a network with the weights that the library's authors trained on ImageNet.
 
-    They are fetched from the internet, once, into torch's cache. For 1 channel the first layer's
-    are summed over the colours: it sees grey as it saw a grey picture. The last layer is new.
-    Raise WeightsError if they cannot be fetched, or are not those weights.
+    They are downloaded once, into torch's cache. For 1 channel the weights of the first layer are
+    summed over the colours, which gives what a grey picture in colours gave. The last layer has
+    random weights. Raise WeightsError if the download fails, or if its checksum is wrong.
     """
-    # Not the library's own `from_pretrained`: it would run whatever a file says.
+    # The library's own `from_pretrained` would run code from the file.
     try:
         weights = torch.hub.load_state_dict_from_url(
             url_map[name],
@@ -45,7 +45,7 @@ def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
         )
     except (OSError, RuntimeError, UnpicklingError) as error:
         raise WeightsError(
-            f"the weights of {name} cannot be fetched ({error}); it needs the internet once"
+            f"the weights of {name} cannot be fetched ({error}): connect to the internet once"
         ) from None
     model = _build(name, num_classes, image_channel)
     if image_channel == 1:
@@ -53,13 +53,14 @@ def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
     for key in ("_fc.weight", "_fc.bias"):
         weights[key] = model.state_dict()[key]
     model.load_state_dict(weights)
-    return _shared(model)
+    return _with_shared_dropout(model)
 
 
 def _build(name: str, num_classes: int, image_channel: int) -> EfficientNet:
     return EfficientNet.from_name(name, in_channels=image_channel, num_classes=num_classes)
 
 
-def _shared(model: EfficientNet) -> EfficientNet:
+def _with_shared_dropout(model: EfficientNet) -> EfficientNet:
+    """Replace the library's dropout by one that several processes can share."""
     model._dropout = Dropout(model._dropout.p)
     return model

@@ -1,4 +1,4 @@
-"""EmotionNet: the seed's small convolutional network for 48×48 faces."""
+"""EmotionNet: the reference implementation's small convolutional network for 48×48 faces."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from models.prelu import PReLU
 class EmotionNet(nn.Module):
     """Five convolutions and three linear layers: 4,742,221 parameters for 1 channel, 7 classes.
 
-    Float images (N, image_channel, 48, 48) in [0, 1] → log-probabilities (N, num_classes). Module
-    names and positions are those of the original's checkpoints.
+    Float images (N, image_channel, 48, 48) in [0, 1] → log-probabilities (N, num_classes). Names
+    and positions of the modules are those in reference checkpoints.
     """
 
     def __init__(self, num_classes: int, image_channel: int) -> None:
@@ -24,9 +24,9 @@ class EmotionNet(nn.Module):
             nn.ZeroPad2d(2),
             nn.MaxPool2d(5, stride=2),
         )
-        # The original pads in layers of their own; here the next layer pads, which gives the same
-        # numbers faster, and an Identity keeps each place. (Not before the max-pool: its own
-        # padding would be -inf, not 0.)
+        # The reference implementation pads in separate layers. Here the next layer pads, which
+        # gives the same numbers faster, and an Identity keeps the position. Only the max-pool needs
+        # a separate layer: it would pad with -inf, not with 0.
         self.layer2 = nn.Sequential(
             nn.Identity(), nn.Conv2d(64, 64, 3, padding=1), PReLU(), nn.Identity()
         )
@@ -46,13 +46,14 @@ class EmotionNet(nn.Module):
         self.dropout = Dropout(0.2)
         self.fc2 = nn.Linear(1024, 1024)
         self.fc3 = nn.Linear(1024, num_classes)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
-        """He et al. 2015 (arXiv 1502.01852), for PReLU's slope of 0.25; Glorot for the last layer.
+    def _initialize(self) -> None:
+        """Initialize by He et al. 2015 (arXiv 1502.01852) for PReLU's slope of 0.25.
 
-        With PyTorch's own defaults the signal shrinks from layer to layer, and training stands
-        still at the loss of guessing for the first epochs, on a small set for dozens.
+        The last layer gets Glorot's initialization. With PyTorch's defaults the signal shrinks from
+        layer to layer, and the loss stays at that of guessing for the first epochs, on a small
+        dataset for dozens.
         """
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -61,6 +62,7 @@ class EmotionNet(nn.Module):
         nn.init.xavier_uniform_(self.fc3.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify float images (N, image_channel, 48, 48): log-probabilities (N, num_classes)."""
         x = self.layer5(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
         x = self.dropout(self.prelu(self.fc1(x.flatten(1))))
         x = self.dropout(self.prelu(self.fc2(x)))

@@ -1,6 +1,7 @@
-"""The original's checkpoints: `{'model': state_dict, 'optimizer': …}`, and no word on what it is.
+"""Checkpoints of the reference implementation: `{'model': state_dict, 'optimizer': …}`.
 
-The network is the registered one whose tensors have these names and shapes.
+The file does not name its network. It is the registered one whose tensors have these names and
+shapes.
 """
 
 from __future__ import annotations
@@ -11,31 +12,41 @@ import torch
 
 import models
 
-CLASSES = 7  # of the original; its EfficientNets have 1000 outputs, of which the first 7 count
-USUAL_SIZE, LARGER_SIZE = 48, 96  # pixels; the second for vgg24, which the first is too small for
+NUM_CLASSES = 7  # its EfficientNets have 1000 outputs, of which only the first 7 were trained
+# Pixels. The reference implementation trained at 96 only what 48 is too small for: vgg24.
+DEFAULT_IMAGE_SIZE, LARGER_IMAGE_SIZE = 48, 96
 
 
 def identify(
     tensors: Mapping[str, torch.Tensor],
 ) -> tuple[str, int, dict[str, torch.Tensor]] | None:
-    """The network, its input channels, and its weights for seven classes, or None."""
-    # What was trained on several GPUs carries the wrapper's name.
+    """Find the network of a state_dict.
+
+    Return its registered name, its input channels (1 or 3) and its weights for NUM_CLASSES classes,
+    or None if no network has such tensors.
+    """
+    # A network that was trained on several GPUs has the prefix of its wrapper.
     tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-    first = next((tensor for tensor in tensors.values() if tensor.ndim == 4), None)
-    if first is None or first.shape[1] not in (1, 3):
+    first_kernel = next((tensor for tensor in tensors.values() if tensor.ndim == 4), None)
+    if first_kernel is None or first_kernel.shape[1] not in (1, 3):
         return None
-    # ResNet18 in our own form has the same tensors; the original's is the one that pools 4×4.
+    image_channel = first_kernel.shape[1]
+    # resnet18 has the same tensors as resnet18-original, the one that reference checkpoints hold.
     for name in ("resnet18-original", *models.NETWORKS):
-        shapes = models.shapes(name, CLASSES, first.shape[1])
+        shapes = models.shapes(name, NUM_CLASSES, image_channel)
         if shapes.keys() != tensors.keys():
             continue
         head = {key: tensors[key] for key in models.head(name)}
-        weights = tensors | {key: tensor[:CLASSES] for key, tensor in head.items() if tensor.ndim}
+        weights = tensors | {
+            key: tensor[:NUM_CLASSES] for key, tensor in head.items() if tensor.ndim
+        }
         if {key: tuple(tensor.shape) for key, tensor in weights.items()} == shapes:
-            return name, first.shape[1], weights
+            return name, image_channel, weights
     return None
 
 
 def default_image_size(name: str) -> int:
-    """The image size at which the original trained a network, where it is not told otherwise."""
-    return USUAL_SIZE if models.NETWORKS[name].takes(USUAL_SIZE) else LARGER_SIZE
+    """Return the image size, in pixels, at which the reference implementation trained a network."""
+    if models.NETWORKS[name].takes(DEFAULT_IMAGE_SIZE):
+        return DEFAULT_IMAGE_SIZE
+    return LARGER_IMAGE_SIZE

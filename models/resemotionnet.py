@@ -1,4 +1,4 @@
-"""ResEmotionNet: the seed's residual network without any down-sampling."""
+"""ResEmotionNet: the reference implementation's residual network without down-sampling."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Transform a feature map, float (N, inputs, H, W) → (N, outputs, H, W)."""
         y = torch.relu(self.bn1(self.conv1(x)))
         y = torch.relu(self.bn2(self.conv2(y)))
         return torch.relu(self.bn3(self.conv3(y)) + self._downsample(x))
@@ -32,7 +33,7 @@ class ResEmotionNet(nn.Module):
     """Three residual units at full resolution: 1,977,287 parameters for 1 channel, 7 classes.
 
     Float images (N, image_channel, S, S) in [0, 1], S of 1 or more → logits (N, num_classes).
-    Nothing shrinks the image before the last pooling, hence 4.52 GMACs at 48 pixels.
+    Only the last pooling makes the image smaller, hence 4.52 GMACs at 48 pixels.
     """
 
     def __init__(self, num_classes: int, image_channel: int) -> None:
@@ -45,6 +46,7 @@ class ResEmotionNet(nn.Module):
         self.fc = nn.Linear(1024, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify float images (N, image_channel, S, S): logits (N, num_classes)."""
         x = torch.relu(self.bn1(self.conv1(x)))
         x = self.residual_3(self.residual_2(self.residual_1(x)))
         return self.fc(x.mean((2, 3)))

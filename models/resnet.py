@@ -1,4 +1,4 @@
-"""ResNet18 in the form that CIFAR's small images made common (He et al. 2015, arXiv 1512.03385)."""
+"""ResNet18 for small images: no pooling at its entry (He et al. 2015, arXiv 1512.03385)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models.dropout import Dropout
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut, which is projected where the shape changes."""
+    """Two 3×3 convolutions beside a shortcut, which is projected if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -24,6 +24,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Transform a feature map, float (N, inputs, H, W) → (N, outputs, H/stride, W/stride)."""
         y = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
@@ -46,19 +47,22 @@ class ResNet18(nn.Module):
         self.linear = nn.Linear(512, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify float images (N, image_channel, S, S): logits (N, num_classes)."""
         x = torch.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(self.dropout(self.pool(x)))
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """Average a feature map over its positions, (N, C, H, W) → (N, C)."""
         return x.mean((2, 3))
 
 
-class OriginalResNet18(ResNet18):
-    """ResNet18 as the original pools it: of its 6×6 map, for 48 pixels, the top-left 4×4 alone.
+class ReferenceResNet18(ResNet18):
+    """ResNet18 for reference checkpoints: it pools only the top-left 4×4 of the last feature map.
 
-    For the original's checkpoints, which were trained so; ResNet18 sees the whole face.
+    They were trained like that. At 48 pixels the map is 6×6; ResNet18 pools all of it.
     """
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """Average a feature map over its top-left 4×4 positions, (N, C, H, W) → (N, C)."""
         return super().pool(x[:, :, :4, :4])

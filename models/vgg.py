@@ -1,4 +1,7 @@
-"""The seed's VGG networks (Simonyan and Zisserman 2014, arXiv 1409.1556) with batch norm."""
+"""The reference implementation's VGG networks, with batch norm.
+
+Simonyan and Zisserman 2014, arXiv 1409.1556.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from models.dropout import Dropout
 
 
 class VGG(nn.Module):
-    """3×3 convolutions in `LAYERS`' numbers of channels, 0 a max-pool that halves the image.
+    """3×3 convolutions and max-pools, then one linear layer.
 
-    Float images (N, image_channel, S, S) in [0, 1] → logits (N, num_classes), for the sizes S that
-    the pools bring down to 1×1.
+    Float images (N, image_channel, S, S) in [0, 1] → logits (N, num_classes). The pools must bring
+    the size S down to 1×1.
     """
 
-    LAYERS: tuple[int, ...]
+    LAYERS: tuple[int, ...]  # output channels of the convolutions; 0: a pool that halves the image
 
     def __init__(self, num_classes: int, image_channel: int) -> None:
         super().__init__()
@@ -33,23 +36,24 @@ class VGG(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify float images (N, image_channel, S, S): logits (N, num_classes)."""
         return self.classifier(self.dropout(self.features(x).flatten(1)))
 
 
 class VGG19(VGG):
-    """20,037,831 parameters for 1 channel, 7 classes."""
+    """16 convolutions: 20,037,831 parameters for 1 channel, 7 classes."""
 
     LAYERS = (*[64] * 2, 0, *[128] * 2, 0, *[256] * 4, 0, *[512] * 4, 0, *[512] * 4, 0)
 
 
 class VGG22(VGG):
-    """Wide: 24,907,335 parameters for 1 channel, 7 classes."""
+    """19 convolutions: 24,907,335 parameters for 1 channel, 7 classes."""
 
     LAYERS = (*[64] * 2, 0, *[128] * 3, 0, *[256] * 4, 0, *[512] * 5, 0, *[512] * 5, 0)
 
 
 class VGG24(VGG):
-    """Deep and wide, six pools: 53,231,687 parameters for 1 channel, 7 classes."""
+    """21 convolutions, six pools: 53,231,687 parameters for 1 channel, 7 classes."""
 
     LAYERS = (
         *(*[64] * 2, 0, *[128] * 3, 0, *[256] * 4, 0),
