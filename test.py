@@ -226,7 +226,7 @@ def calibrate(
 
     On single views, whatever --tta says: so the model answers in emotion.py and video.py.
     """
-    if checkpoint.is_original:
+    if checkpoint.is_reference:
         raise StageError(f"--calibrate: {path} is of the original, which has no place for it")
     plain = replace(checkpoint, temperature=None)
     root = find_root(args, "validation")
@@ -354,7 +354,7 @@ def print_side_by_side(results: list[Result]) -> None:
     for result in results:
         scores, checkpoint = result.scores, result.checkpoint
         low, high = wilson(scores.right, scores.total)
-        validation = "" if checkpoint.is_original else f"{100 * checkpoint.val_accuracy:.3f}"
+        validation = "" if checkpoint.is_reference else f"{100 * checkpoint.val_accuracy:.3f}"
         print(
             f"| {checkpoint.network} | {validation} | {100 * scores.accuracy:.3f} "
             f"| {100 * low:.1f}–{100 * high:.1f} | {scores.macro_f1:.3f} "

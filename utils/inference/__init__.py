@@ -1,1 +1,1 @@
-"""A trained model: its file, the device it runs on, and its predictions."""
+"""Inference: the file of a trained model, the device it runs on, and its predictions."""

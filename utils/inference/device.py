@@ -1,4 +1,4 @@
-"""Where a network runs."""
+"""The device that a network runs on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from utils.errors import StageError
 
 
 def choose_device(gpu: bool, cuda_idx: int) -> torch.device:
-    """The GPU of that index, where the system has GPUs and one is wanted; else the CPU.
+    """Return GPU `cuda_idx` if `gpu` is set and the system has GPUs, else the CPU.
 
-    Raises StageError for an index that no GPU has.
+    Raise StageError if the system has GPUs but none of this index.
     """
     if not gpu or not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
     if cuda_idx >= count:
-        raise StageError(f"--cuda_idx {cuda_idx}: this system's {count} GPU(s) count from 0")
+        raise StageError(f"--cuda_idx {cuda_idx}: this system has {count} GPU(s), numbered from 0")
     return torch.device("cuda", cuda_idx)

@@ -1,4 +1,4 @@
-"""Running a network over images: the one way to predict."""
+"""Predictions of a network, the same way in validation, testing and recognition."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.console import ProgressBar
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 
-TENCROP_FRACTION = 7 / 8  # of an image's side are the crops of tencrop
+TENCROP_FRACTION = 7 / 8  # side of a crop of tencrop, as a fraction of the image's side
 
 
 @torch.inference_mode()
@@ -24,13 +24,13 @@ def predict_log_probs(
     description: str = "",
     tta: str = "none",
 ) -> torch.Tensor:
-    """Log-probabilities float32 (N, classes), on the CPU, for batches of uint8 images (n, C, S, S).
+    """Return log-probabilities float32 (N, classes), on the CPU, for batches uint8 (n, C, S, S).
 
-    The model is used as in prediction, without dropout, on the device that it is on. With `tta` the
-    probabilities are the mean over several views of each image. A bar up to `total` images is shown
-    where there is a description for it.
+    The model predicts on its device, in evaluation mode. With `tta`, average the probabilities over
+    several views of each image (see `tta_views`). Show a progress bar up to `total` images if there
+    is a `description` for it.
 
-    Raises StageError where the model answers with what is no number.
+    Raise StageError if an output is NaN.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -38,34 +38,35 @@ def predict_log_probs(
     with ProgressBar(total, description, "image", leave=False) as bar:
         for batch in batches:
             images = Preprocess.to_float(batch.to(device))
-            seen = torch.stack([_log_probs(model, view) for view in tta_views(images, tta)])
-            log_probs.append((seen.logsumexp(0) - math.log(len(seen))).cpu())
+            views = torch.stack([_log_probs(model, view) for view in tta_views(images, tta)])
+            log_probs.append((views.logsumexp(0) - math.log(len(views))).cpu())
             bar.update(len(batch))
-    found = torch.cat(log_probs)
-    if found.isnan().any():
+    result = torch.cat(log_probs)
+    if result.isnan().any():
         raise StageError(
-            "the model's answers are no numbers: its training has gone wrong; try a lower --lr"
+            "the model's outputs are NaN: its training has diverged; train it with a lower --lr"
         )
-    return found
+    return result
 
 
 def tta_views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
-    """What is shown to the network of images (n, C, S, S): a list of the same shape.
+    """Return the views of test-time augmentation, each of the images' shape, float (n, C, S, S).
 
-    none: the images. flip: they and their mirror images. tencrop: the four corners and the middle,
-    7/8 of the side each, brought back to size, and their mirror images.
+    `none`: the images. `flip`: the images and their mirror images. `tencrop`: the four corners and
+    the centre, TENCROP_FRACTION of the side, resized to S, and their mirror images.
     """
     if tta == "none":
         return [images]
     if tta == "tencrop":
-        side, part = images.shape[-1], math.ceil(TENCROP_FRACTION * images.shape[-1])
-        end, middle = side - part, (side - part) // 2
+        side = images.shape[-1]
+        crop_side = math.ceil(TENCROP_FRACTION * side)
+        end, middle = side - crop_side, (side - crop_side) // 2
         corners = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
-        crops = [images[:, :, y : y + part, x : x + part] for y, x in corners]
-        chosen = [F.interpolate(crop, side, mode="bilinear") for crop in crops]
+        crops = [images[:, :, y : y + crop_side, x : x + crop_side] for y, x in corners]
+        views = [F.interpolate(crop, side, mode="bilinear") for crop in crops]
     else:
-        chosen = [images]
-    return [view for crop in chosen for view in (crop, crop.flip(3))]
+        views = [images]
+    return [flipped for view in views for flipped in (view, view.flip(3))]
 
 
 def _log_probs(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
