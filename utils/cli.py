@@ -19,13 +19,22 @@ MAX_NUMBER = 1e9  # in any flag; a larger number would overflow somewhere
 Number = TypeVar("Number", int, float)
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows a switch as `--flip, --no-flip`."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.type is boolean:
+            return ", ".join(switch_forms(action.option_strings[0]))
+        return super()._format_action_invocation(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser with the script's docstring as its description and one-line errors."""
 
     def __init__(self, docstring: str | None) -> None:
         super().__init__(
             description=docstring,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
         self._group: argparse._ActionsContainer = self
@@ -49,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         """Add a yes/no flag that takes every usual spelling: --x, --x False, --x=0, --no-x."""
         self.flag(name, help, default, boolean, nargs="?", const=True, metavar="BOOL")
         word = name.removeprefix("--")
-        for negative in dict.fromkeys((f"--no-{word.replace('_', '-')}", f"--no_{word}")):
+        for negative in dict.fromkeys((_negative(name), f"--no_{word}")):
             self._group.add_argument(
                 negative, dest=word, action="store_false", help=argparse.SUPPRESS
             )
@@ -69,10 +78,21 @@ class Parser(argparse.ArgumentParser):
         self.flag("--log_dir", "folder for the error logs", Path(), Path, metavar="DIR")
 
 
+def switch_forms(name: str) -> list[str]:
+    """Return the two forms of a switch to show: --flip and --no-flip. --no_display has only one."""
+    return [name] if name.startswith("--no_") else [name, _negative(name)]
+
+
+def _negative(name: str) -> str:
+    return f"--no-{name.removeprefix('--').replace('_', '-')}"
+
+
 def default_note(default: object) -> str:
     """Return the default in parentheses, as it ends a help text; an empty text for None."""
     if default is None:
         return ""
+    if isinstance(default, float):
+        return f" ({default:g})"
     text = " ".join(map(str, default)) if isinstance(default, list) else default
     return f" ({text})"
 
