@@ -54,9 +54,9 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     parser.section("files")
-    flag("--input", "folder with a folder of faces per class", Path("crop"), Path, metavar="DIR")
+    flag("--input", "folder with one folder of faces per class", Path("crop"), Path, metavar="DIR")
     flag("--output", "folder for the three sets", Path("data"), Path, metavar="DIR")
-    mode = "how files get into the sets; link: hard links, or copies where the disk has none"
+    mode = "make hard links (copies where the disk has none), copies, or symbolic links"
     flag("--mode", mode, "link", str, choices=("link", "copy", "symlink"))
     parser.log_dir_flag()
     parser.section("split")
