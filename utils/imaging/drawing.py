@@ -19,6 +19,7 @@ from utils.imaging.geometry import Box
 FRAME_COLOUR = (80, 200, 80)  # green
 BAR_COLOUR = (200, 200, 200)
 TEXT_BACKGROUND = (32, 32, 40)
+MIN_FONT_SIZE, MAX_FONT_SIZE = 14, 40  # pixels
 
 # Where systems keep fonts, and common fonts that have all of Hangul.
 _FOLDERS = (
@@ -76,7 +77,7 @@ def render_text(text: str, size: int) -> np.ndarray:
 
 def font_size_for(face_height: int) -> int:
     """Return the font size in pixels for the label of a face of that height in pixels."""
-    return max(14, min(40, face_height // 9))
+    return max(MIN_FONT_SIZE, min(MAX_FONT_SIZE, face_height // 9))
 
 
 def draw_face(picture: np.ndarray, box: Box, label: str, percent: float, prefix: str = "") -> int:
@@ -94,13 +95,20 @@ def draw_face(picture: np.ndarray, box: Box, label: str, percent: float, prefix:
         (slice(top, bottom), slice(max(0, right - line), right)),
     ):
         picture[rows, columns] = FRAME_COLOUR
-    size, figure = font_size_for(h), f" {percent:.0f} %"
-    text = f"{prefix}{display_name(label)}"
-    patch = render_text(text + figure, size)
-    if patch.shape[1] > picture.shape[1]:
-        max_width = picture.shape[1] - size // 2
-        patch = render_text(fit_text(text, load_font(size), max_width, figure), size)
+    patch = _render_label(
+        f"{prefix}{display_name(label)}", f" {percent:.0f} %", h, picture.shape[1]
+    )
     return paste(picture, patch, x, y)
+
+
+def _render_label(text: str, figure: str, face_height: int, max_width: int) -> np.ndarray:
+    """Return a label no wider than `max_width`: smaller, or without its figure, or shortened."""
+    for size in (font_size_for(face_height), MIN_FONT_SIZE):
+        patch = render_text(text + figure, size)
+        if patch.shape[1] <= max_width:
+            return patch
+    margins = 2 * (MIN_FONT_SIZE // 4)
+    return render_text(fit_text(text, load_font(MIN_FONT_SIZE), max_width - margins), MIN_FONT_SIZE)
 
 
 def draw_probabilities(
@@ -113,7 +121,7 @@ def draw_probabilities(
     """
     x, y, w, h = box.xywh
     height, width = picture.shape[:2]
-    size = max(14, font_size_for(h) * 3 // 4)
+    size = max(MIN_FONT_SIZE, font_size_for(h) * 3 // 4)
     names = [render_text(display_name(name), size) for name in classes]
     name_width = max(patch.shape[1] for patch in names)
     row_height = max(patch.shape[0] for patch in names)
