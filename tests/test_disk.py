@@ -12,7 +12,7 @@ from PIL import Image
 from tests.helpers import jpeg, make_faces, name_of, one_line_error, row, run, tree, write_table
 from utils.data.annotations import Table
 from utils.errors import StageError
-from utils.recognition.video_io import Frame, open_video_writer
+from utils.recognition.video_io import Frame, VideoWriter
 
 
 @pytest.fixture
@@ -77,12 +77,15 @@ def test_a_disk_that_fills_with_copies(tmp_path, small_disk):
 def test_a_disk_that_fills_with_a_video(small_disk):
     (small_disk / "x.mp4").write_bytes(b"an older one")
     colours = np.random.default_rng(0)
-    with (
-        pytest.raises(StageError, match="is the disk full"),
-        open_video_writer(small_disk / "x.mp4", (320, 240), 10) as write,
-    ):
-        for number in range(30):
-            write(Frame(number, number / 10, colours.integers(0, 256, (240, 320, 3), np.uint8)))
+
+    def record() -> None:
+        with VideoWriter(small_disk / "x.mp4", (320, 240), 10) as writer:
+            for number in range(30):
+                pixels = colours.integers(0, 256, (240, 320, 3), np.uint8)
+                writer.write(Frame(number, number / 10, pixels))
+
+    with pytest.raises(StageError, match="is the disk full"):
+        record()
     assert tree(small_disk) == {"x.mp4": b"an older one"}
 
 

@@ -20,7 +20,6 @@ import skimage.data
 import torch
 from PIL import Image
 
-import video
 from tests.helpers import command, jpeg, make_faces, one_line_error, run
 from utils import metrics
 from utils.data.dataset import load_dataset
@@ -33,7 +32,8 @@ from utils.recognition.face_detection import detect_faces
 from utils.recognition.inputs import expand_inputs
 from utils.recognition.recognizer import Recognizer
 from utils.recognition.tracking import Track, Tracker
-from utils.recognition.video_io import Frame, VideoReader, open_video_writer
+from utils.recognition.video import classify_tracks
+from utils.recognition.video_io import Frame, VideoReader, VideoWriter
 
 CLASSES = ["기쁨", "분노", "중립"]
 ASTRONAUT = skimage.data.astronaut()
@@ -192,7 +192,6 @@ def test_calibration_is_kept_in_the_model_and_used(trained, here):
 
 def test_the_same_face_is_the_same_everywhere(trained, here):
     """Training's store, test.py, emotion.py with and without detection, and video.py's frames."""
-    import video
     from utils.recognition.photo import read_photo
     from utils.recognition.tracking import Track
 
@@ -216,7 +215,7 @@ def test_the_same_face_is_the_same_everywhere(trained, here):
     # Of a photo: cut out by emotion.py, and by video.py, which has the pixels blue first.
     frame = np.ascontiguousarray(ASTRONAUT[:, :, ::-1])
     track = Track(1, Box.from_xywh(*FACE))
-    video.judge(frame, [track], recognize, 0.5)
+    classify_tracks(frame, [track], recognize, 0.5)
     face = how(Image.fromarray(ASTRONAUT).crop((170, 60, 280, 190)))
     assert track.probs == pytest.approx(recognize.probabilities([face])[0], abs=1e-5)
     assert track.probs == pytest.approx(probs["store"][0].numpy(), abs=0.2)
@@ -450,9 +449,9 @@ def test_an_odd_size_loses_nothing(tmp_path, width, height):
 
     frame = np.zeros((height, width, 3), np.uint8)
     frame[:, -5:] = frame[-5:] = 255
-    with open_video_writer(tmp_path / "a/x.mp4", (width, height), 25) as write:
+    with VideoWriter(tmp_path / "a/x.mp4", (width, height), 25) as writer:
         for number in range(3):
-            write(Frame(number, number / 25, frame))
+            writer.write(Frame(number, number / 25, frame))
     seen = cv2.VideoCapture(str(tmp_path / "a/x.mp4")).read()[1]
     assert seen.shape == (height + height % 2, width + width % 2, 3)
     assert np.abs(seen[:height, :width].astype(int) - frame).max() < 60
@@ -475,9 +474,9 @@ def frames_of(path: Path) -> int:
     ],
 )
 def test_a_recording_lasts_as_long_as_what_was_filmed(tmp_path, live, seconds, written_as):
-    with open_video_writer(tmp_path / "x.mp4", (64, 48), 10, live) as write:
+    with VideoWriter(tmp_path / "x.mp4", (64, 48), 10, live) as writer:
         for number, second in enumerate(seconds):
-            write(Frame(number, second, np.zeros((48, 64, 3), np.uint8)))
+            writer.write(Frame(number, second, np.zeros((48, 64, 3), np.uint8)))
     assert frames_of(tmp_path / "x.mp4") == written_as
 
 
@@ -528,7 +527,7 @@ def test_probabilities_are_smoothed_over_time():
     track, frame = Track(1, Box.from_xywh(5, 5, 20, 20)), np.zeros((48, 64, 3), np.uint8)
     seen = []
     for _ in range(3):
-        video.judge(frame, [track], recognize, 0.7)
+        classify_tracks(frame, [track], recognize, 0.7)
         seen.append(track.probs[0])
     assert seen == pytest.approx([1, 0.7, 0.49])
 
@@ -589,7 +588,7 @@ def test_a_stream_that_dies_is_told_and_what_was_recorded_stays(here, server):
     server.files = {"/live.mjpg": stream}
     args = ("--source", f"{server.url}/live.mjpg", "--log", "x.csv", "--output", "x.mp4")
     done = run("video.py", *args, cwd=here)
-    one_line_error(done, "stream", "gives no more pictures")
+    one_line_error(done, "stream", "sends no more frames")
     assert len((here / "x.csv").read_text("utf-8").splitlines()) > 1
     import cv2
 

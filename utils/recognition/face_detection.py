@@ -12,8 +12,8 @@ from utils.errors import StageError
 from utils.imaging.geometry import Box, add_margin
 from utils.recognition.opencv import import_cv2
 
-MIN_FACE = 0.1  # of a photo's shorter side: smaller faces are rare, and searching them is slow
-CASCADE_SIDE = 24  # pixels, the smallest face that the cascade knows
+MIN_FACE = 0.1  # of a photo's shorter side: smaller faces are rare and slow to search for
+CASCADE_SIDE = 24  # pixels, the side of the smallest face that the cascade knows
 MIN_SEARCH_SIDE = 44  # pixels of the smallest face; a larger photo is searched in a reduced copy
 
 _thread = threading.local()
@@ -22,7 +22,8 @@ _thread = threading.local()
 def detect_faces(grey: np.ndarray, min_face: float = MIN_FACE) -> list[Box]:
     """Return the faces in a grey photo, uint8 (height, width), the largest first.
 
-    `min_face` is the side of the smallest face, as a fraction of the photo's shorter side.
+    `min_face` is the side of the smallest face, as a fraction of the photo's shorter side. Raise
+    StageError if OpenCV or its cascade cannot be loaded.
     """
     cv2 = import_cv2()
     height, width = grey.shape
@@ -32,10 +33,10 @@ def detect_faces(grey: np.ndarray, min_face: float = MIN_FACE) -> list[Box]:
         size = max(1, round(width / factor)), max(1, round(height / factor))
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     side = max(CASCADE_SIDE, int(min_side / factor))
-    found = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(side, side))
+    faces = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(side, side))
     boxes = [
         add_margin(Box.from_xywh(*(round(v * factor) for v in face)), 0, width, height)
-        for face in found
+        for face in faces
     ]
     return sorted(boxes, key=lambda box: (-box.width * box.height, box.xywh))
 

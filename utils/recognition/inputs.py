@@ -1,4 +1,4 @@
-"""Pictures by whatever the user names them: files, folders, patterns, lists, addresses, stdin."""
+"""The images that a user names: files, folders, patterns, lists, addresses, stdin."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import StageError, describe_os_error
-from utils.filenames import IMAGE_SUFFIXES, FileNameError, safe_name
+from utils.filenames import FileNameError, has_image_suffix, safe_name
 from utils.imaging.image_io import ImageError
 
 STDIN = "-"
 TIMEOUT = 30.0  # seconds for a server to answer
-MAX_BYTES = 256 << 20  # of a picture on stdin
+MAX_STDIN_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One picture that the user asked for."""
+    """One image that the user names."""
 
     name: str  # as the user would write it
-    output_name: str  # the name of a file that is made of it, below some folder
+    output_name: str  # path of a file that is made from it, relative to an output folder
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, there or not, and not the bytes of stdin or of an address."""
+        """Return whether this is a path, existing or not, rather than stdin or an address."""
         return self.name != STDIN and not is_address(self.name)
 
     def open(self) -> Path | BinaryIO:
-        """The file, or the bytes. Raises ImageError where an address gives none."""
+        """Return the path, or the bytes of stdin or of an address.
+
+        Raise ImageError if an address cannot be downloaded.
+        """
         if self.is_file:
             return Path(self.name)
         if self.name == STDIN:
-            return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES))
-        from utils.download import (  # which takes its time to import
-            DownloadError,
-            DownloadLimits,
-            download,
-        )
+            return io.BytesIO(sys.stdin.buffer.read(MAX_STDIN_BYTES))
+        # Here, because only addresses need it and it takes time to import.
+        from utils.download import DownloadError, DownloadLimits, download
 
         file = io.BytesIO()
         try:
@@ -54,64 +54,82 @@ class ImageSource:
 
 
 def is_address(word: str) -> bool:
+    """Return whether a word is an http or https address."""
     return word.lower().startswith(("http://", "https://"))
 
 
 def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
-    """All pictures that the words name, in their order; and whether they name just one as such.
+    """Return all images that the words name, in order, and whether they are one image's name.
 
-    A folder stands for the images in it and in its folders, by name; a pattern like `*.jpg` for
-    what matches; `@list.txt` for its lines, which are words too; `-` for the bytes on stdin.
-    Raises StageError for a word that names none.
+    A folder stands for the images in it and in its subfolders, sorted by name; a pattern such as
+    `*.jpg` for its matches; `@list.txt` for its lines, each a word; `-` for the bytes on stdin.
+    Raise StageError if a folder, pattern or list names no image.
     """
     sources: list[ImageSource] = []
-    counts: Counter[str] = Counter()
-    taken: set[str] = set()
-    for source in (source for word in words for source in _expand(word, inner=False)):
-        path, name = Path(source.output_name), source.output_name
-        while name in taken:  # a file that is made of it may not be over another's
-            counts[source.output_name] += 1
-            name = str(path.with_stem(f"{path.stem}-{counts[source.output_name] + 1}"))
-        taken.add(name)
-        sources.append(replace(source, output_name=name))
-    plain = len(words) == 1 and [source.name for source in sources] == words
-    return sources, plain
+    repeats: Counter[str] = Counter()
+    used: set[str] = set()
+    for source in (source for word in words for source in _expand(word)):
+        path, output_name = Path(source.output_name), source.output_name
+        while output_name in used:  # two inputs must not be saved under one name
+            repeats[source.output_name] += 1
+            stem = f"{path.stem}-{repeats[source.output_name] + 1}"
+            output_name = str(path.with_stem(stem))
+        used.add(output_name)
+        sources.append(replace(source, output_name=output_name))
+    is_single = len(words) == 1 and [source.name for source in sources] == words
+    return sources, is_single
 
 
-def _expand(word: str, inner: bool) -> Iterator[ImageSource]:
+def _expand(word: str) -> Iterator[ImageSource]:
+    """Yield the images that a word of the command line names."""
+    if word.startswith("@") and not Path(word).exists():
+        for line in _read_list(Path(word[1:])):
+            yield from _expand_item(line)
+    else:
+        yield from _expand_item(word)
+
+
+def _expand_item(word: str) -> Iterator[ImageSource]:
+    """Yield the images that a word names which is not a list."""
     path = Path(word)
     if word == STDIN:
         yield ImageSource(word, "stdin.jpg")
     elif is_address(word):
-        yield ImageSource(word, _name_of_address(word))
-    elif word.startswith("@") and not inner and not path.exists():
-        for line in _lines(Path(word[1:])):
-            yield from _expand(line, inner=True)
+        yield ImageSource(word, _file_name_of(word))
     elif path.is_dir():
-        found = sorted(_images_below(path))
-        if not found:
-            raise StageError(f"--img {word}: no image in this folder")
-        for file in found:
+        for file in _images_below(path):
             yield ImageSource(str(file), str(file.relative_to(path)))
     elif not path.exists() and glob.has_magic(word):
-        found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
-        if not found:
-            raise StageError(f"--img {word}: nothing matches")
-        for name in found:
-            yield ImageSource(name, Path(name).name)
+        for match in _matches_of(word):
+            yield ImageSource(match, Path(match).name)
     else:
         yield ImageSource(word, path.name)
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+def _images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and its subfolders, sorted, without hidden ones."""
+    files = []
+    for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield Path(root) / name
+        files += [
+            Path(root) / name
+            for name in names
+            if has_image_suffix(name) and not name.startswith(".")
+        ]
+    if not files:
+        raise StageError(f"--img {folder}: no image in this folder")
+    return sorted(files)
 
 
-def _lines(path: Path) -> list[str]:
+def _matches_of(pattern: str) -> list[str]:
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute one
+    if not matches:
+        raise StageError(f"--img {pattern}: nothing matches")
+    return matches
+
+
+def _read_list(path: Path) -> list[str]:
+    """Return the lines of a list file that are not blank."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -124,7 +142,8 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _name_of_address(address: str) -> str:
+def _file_name_of(address: str) -> str:
+    """Return the last part of an address as a file name, if it is one of an image."""
     last = address.split("?")[0].split("#")[0].rstrip("/").rpartition("/")[2]
     try:
         return safe_name(last)

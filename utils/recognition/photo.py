@@ -1,4 +1,4 @@
-"""A photo on its way through recognition: read, faces cut out, classified, drawn."""
+"""A photo on its way through recognition: read it, cut out its faces, classify them, save it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -27,12 +27,13 @@ from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores, ordered_map
 from utils.recognition.face_detection import detect_faces
 from utils.recognition.inputs import ImageSource
+from utils.recognition.opencv import import_cv2
 
-MAX_ENLARGED_SIDE = 8000  # pixels of the longer side of a small photo that is enlarged
-MIN_DRAWN_SIDE = 160  # pixels of the shorter side of a photo with labels; enlarge smaller ones
+MIN_DRAWN_SIDE = 160  # pixels of the shorter side; a smaller photo is enlarged to fit its labels
+MAX_ENLARGED_SIDE = 8000  # pixels of the longer side of an enlarged photo
 
-Answer = dict[str, Any]  # `label`, `probs` and, with face detection, `rect`
-Classifier = Callable[[list[np.ndarray]], list[Answer]]  # faces, uint8 (C, S, S) each
+Answer = dict[str, Any]  # `label`, `probs` in per cent and, with face detection, `rect`
+Classifier = Callable[[list[np.ndarray]], list[Answer]]  # faces are uint8 (C, S, S) each
 
 
 @dataclass(frozen=True)
@@ -45,34 +46,34 @@ class DetectionOptions:
 
 @dataclass
 class RecognizedPhoto:
-    """A photo with its faces and their answers, or the reason why it has none."""
+    """A photo with its faces and their answers, or the reason why it cannot be read."""
 
     source: ImageSource
-    error: str = ""  # why the photo cannot be read; "": it can
-    boxes: list[Box] | None = None  # of the faces, in pixels of the whole photo; None: no detection
-    faces: list[np.ndarray] = field(default_factory=list)  # as the network takes them
-    answers: list[Answer] = field(default_factory=list)  # one for each face
+    error: str = ""  # why the photo cannot be read; empty if it can
+    boxes: list[Box] | None = None  # of the faces, in pixels of the photo; None: no detection
+    faces: list[np.ndarray] = field(default_factory=list)  # uint8 (C, S, S), until classified
+    answers: list[Answer] = field(default_factory=list)  # one for each face, once classified
     picture: Image.Image | None = None  # the whole photo, if it is to be saved
 
     def set_answers(self, answers: list[Answer]) -> None:
-        """Keep the answers for `faces`, in their order, and drop the pixels of the faces."""
+        """Store the answers for `faces`, in their order, and drop the faces' pixels."""
         if self.boxes is not None:
             pairs = zip(self.boxes, answers, strict=True)
             answers = [{"rect": str(box.xywh), **answer} for box, answer in pairs]
         self.answers, self.faces = answers, []
 
     def save(self, folder: Path) -> None:
-        """Write the photo with its faces marked into the folder, under its own name.
+        """Write the photo with its faces marked to its `output_name` in the folder.
 
-        Raise ImageError if the photo cannot be written in its format.
+        Raise ImageError if this photo cannot be written, OSError if no file can (disk full).
         """
-        assert self.picture, "read_photo was not told to keep the picture"
+        assert self.picture, "save() needs keep_pictures"
         picture = to_channels(self.picture, 3)
         boxes = self.boxes or [Box(0, 0, *picture.size)]
         factor = min(
             -(-MIN_DRAWN_SIDE // min(picture.size)), MAX_ENLARGED_SIDE // max(picture.size)
         )
-        if factor > 1:  # a label would not fit
+        if factor > 1:
             picture = picture.resize((picture.width * factor, picture.height * factor))
             boxes = [box.scaled(factor) for box in boxes]
         pixels = np.array(picture)
@@ -94,24 +95,33 @@ def read_photos(
     detection: DetectionOptions | None,
     keep_pictures: bool,
 ) -> Iterator[RecognizedPhoto]:
-    """Read the photos in order, several at a time, and cut out their faces."""
+    """Read photos in order, several at a time, and cut out their faces.
+
+    Without `detection` the whole photo is the face. `keep_pictures`: keep the photos for `save`.
+    Raise StageError if faces are to be detected and OpenCV cannot be loaded.
+    """
+    if detection:
+        import_cv2()  # before any photo is read, and in this thread
     jobs = ((source, preprocess, detection, keep_pictures) for source in sources)
     if len(sources) == 1:
         return (read_photo(*job) for job in jobs)
-    # Threads are enough: decoding and detection release Python's lock.
+    # Threads are enough: decoding and detection release Python's global lock.
     return ordered_map(ThreadPoolExecutor(cores()), read_photo, jobs, 4 * cores())
 
 
 def classify_photos(
     photos: Iterable[RecognizedPhoto], classify: Classifier, batch_size: int
 ) -> Iterator[RecognizedPhoto]:
-    """Yield the photos in order with the answers for their faces, found in batches of faces."""
+    """Yield the photos in order with answers; classify the faces of several photos in a batch.
+
+    A batch ends with the photo that brings it to `batch_size` faces.
+    """
     photos = iter(photos)
     while batch := list(islice(photos, 1)):
         faces = list(batch[0].faces)
-        while len(faces) < batch_size and (following := next(photos, None)):
-            batch.append(following)
-            faces += following.faces
+        while len(faces) < batch_size and (photo := next(photos, None)):
+            batch.append(photo)
+            faces += photo.faces
         answers = iter(classify(faces) if faces else [])
         for photo in batch:
             photo.set_answers(list(islice(answers, len(photo.faces))))
@@ -124,32 +134,43 @@ def read_photo(
     detection: DetectionOptions | None,
     keep_picture: bool,
 ) -> RecognizedPhoto:
-    """Read a photo and cut out its faces. A photo that cannot be read gets an `error`.
-
-    Without `detection` the whole photo is the face. With it, large JPEGs are decoded at reduced
-    size, so that the smallest face is still twice as large as the network's input.
-    """
+    """Read a photo and cut out its faces. Return it with an `error` if it cannot be read."""
     try:
         file = source.open()
-        if detection is None:
-            face = preprocess(preprocess.open(file))
-            picture = open_image(file) if keep_picture else None
-            return RecognizedPhoto(source, faces=[face], picture=picture)
-        with open_header(file) as header:
-            width, height = upright_size(header)
-        min_face = detection.min_face
-        picture = open_image(file, int(preprocess.image_size / min_face) if min_face else None)
-        factor = width / picture.width
-        found = detect_faces(np.asarray(to_channels(picture, 1)), min_face)
-        regions = [add_margin(box, detection.margin, *picture.size) for box in found]
-        boxes = [box.scaled(factor) for box in regions]
-        if not found:
-            regions, boxes = [Box(0, 0, *picture.size)], [Box(0, 0, width, height)]
-        faces = [preprocess(picture.crop(box)) for box in regions]
-        if keep_picture and factor != 1:
-            picture = open_image(file)
-        return RecognizedPhoto(source, "", boxes, faces, picture=picture if keep_picture else None)
+        if detection:
+            return _detect(source, file, preprocess, detection, keep_picture)
+        face = preprocess(preprocess.open(file))
+        picture = open_image(file) if keep_picture else None
+        return RecognizedPhoto(source, faces=[face], picture=picture)
     except ImageError as error:
         return RecognizedPhoto(source, str(error))
     except OSError as error:
         return RecognizedPhoto(source, describe_os_error(error))
+
+
+def _detect(
+    source: ImageSource,
+    file: Path | BinaryIO,
+    preprocess: Preprocess,
+    detection: DetectionOptions,
+    keep_picture: bool,
+) -> RecognizedPhoto:
+    """Find and cut out the faces of a photo; without any, take the whole photo as the face.
+
+    A large JPEG is decoded at reduced size. The smallest face is then still at least twice as
+    large as the network's input.
+    """
+    with open_header(file) as header:
+        width, height = upright_size(header)
+    min_face = detection.min_face
+    picture = open_image(file, int(preprocess.image_size / min_face) if min_face else None)
+    factor = width / picture.width
+    faces = detect_faces(np.asarray(to_channels(picture, 1)), min_face)
+    regions = [add_margin(box, detection.margin, *picture.size) for box in faces]
+    boxes = [box.scaled(factor) for box in regions]
+    if not faces:
+        regions, boxes = [Box(0, 0, *picture.size)], [Box(0, 0, width, height)]
+    pixels = [preprocess(picture.crop(region)) for region in regions]
+    if keep_picture and factor != 1:
+        picture = open_image(file)
+    return RecognizedPhoto(source, "", boxes, pixels, picture=picture if keep_picture else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,33 +14,37 @@ from utils.inference.predict import predict_log_probs
 
 
 class Recognizer:
-    """Says which emotion each of some faces shows."""
+    """Classify the expressions of faces with a trained model."""
 
     def __init__(
         self, model_path: Path, gpu: bool, cuda_idx: int, image_size: int | None = None
     ) -> None:
-        """Raises StageError where the file is no model, or there is no such GPU."""
+        """Load the model onto the device.
+
+        `image_size`: of a reference checkpoint, whose file does not hold it. Raise StageError if
+        the file is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
+        """
         checkpoint = Checkpoint.load(model_path, image_size)
         self.classes = checkpoint.classes
         self.preprocess = checkpoint.preprocessing()
         self._temperature = checkpoint.temperature or 1.0
         self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
 
-    def __call__(self, faces: list[np.ndarray]) -> list[dict]:
-        """For each face `label` and `probs`: per cent, in class order.
+    def __call__(self, faces: list[np.ndarray]) -> list[dict[str, Any]]:
+        """Return an answer for each face: `label`, and `probs` in per cent, in class order.
 
         A face is what `preprocess` makes of a picture: uint8 (C, S, S).
         """
         return [
             {
                 "label": self.classes[int(row.argmax())],
-                "probs": [round(100 * p, 2) for p in row.tolist()],
+                "probs": [round(100 * prob, 2) for prob in row.tolist()],
             }
             for row in self.probabilities(faces)
         ]
 
     def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
-        """Float64 (N, classes) for the same faces, in one batch."""
+        """Return float64 (N, classes) for faces, uint8 (C, S, S) each, classified in one batch."""
         batch = torch.from_numpy(np.stack(faces))
         log_probs = predict_log_probs(self._model, [batch]).double()
         return (log_probs / self._temperature).softmax(1).numpy()

@@ -1,8 +1,9 @@
-"""Face tracking: which face of this frame is which face of the frame before."""
+"""Face tracking: which face of a frame is which face of the frame before."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from utils.recognition.opencv import import_cv2
 
 MATCH_IOU = 0.3  # intersection over union above which two boxes are the same face
 MAX_MISSES = 3  # detections in a row that miss a face before its track ends
-TRACKING_SIDE = 270  # pixels of the shorter side of the copy in which faces are followed
-SEARCH_MARGIN = 0.25  # of its size is how far a face is searched for in the next frame
+TRACKING_SIDE = 270  # pixels of the shorter side of the reduced copy in which faces are followed
+SEARCH_MARGIN = 0.25  # of a face's size: how far it is searched for in the next frame
 MIN_CORRELATION = 0.5  # of a face with its patch in the last frame
 
 
@@ -21,16 +22,24 @@ MIN_CORRELATION = 0.5  # of a face with its patch in the last frame
 class Track:
     """One face over time."""
 
-    number: int  # from 1, never reused
+    number: int  # from 1, never used again
     box: Box
-    probs: np.ndarray | None = None  # smoothed, in class order; None: not classified yet
+    probs: np.ndarray | None = None  # (classes,), smoothed; None until it is classified
     misses: int = 0  # detections in a row that missed it
-    lost: bool = False  # whether this frame shows nothing like it at its place
-    patch: np.ndarray | None = None  # its pixels in the small copy of the last frame
+    lost: bool = False  # whether the current frame shows nothing like it near its box
+    patch: np.ndarray | None = None  # its pixels in the reduced copy of the last frame
+
+
+class TrackedFace(NamedTuple):
+    """A track's face in one frame, classified."""
+
+    track: int  # number of the track
+    box: Box
+    probs: np.ndarray  # (classes,) in [0, 1], smoothed over the frames of the track
 
 
 class Tracker:
-    """Detects faces every few frames and follows them in between."""
+    """Detect faces every few frames and follow them in between."""
 
     def __init__(self, detect_every: int, min_face: float) -> None:
         """`detect_every`: frames between detections. `min_face`: as for `detect_faces`."""
@@ -41,7 +50,7 @@ class Tracker:
     def update(self, frame: np.ndarray) -> list[Track]:
         """Return the faces in the next frame, uint8 BGR (height, width, 3), the oldest first.
 
-        A lost face is not among them; it keeps its number if it is soon found again.
+        Leave out lost faces; a lost face keeps its number if it is soon found again.
         """
         cv2 = import_cv2()
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
@@ -65,24 +74,27 @@ class Tracker:
              for i, track in enumerate(self.tracks) for j, box in enumerate(boxes)),
             reverse=True,
         )  # fmt: skip
-        matched: dict[int, int] = {}
+        matches: dict[int, int] = {}  # index of a track: index of its box
         for overlap, i, j in pairs:
-            if overlap > MATCH_IOU and i not in matched and j not in matched.values():
-                matched[i] = j
+            if overlap > MATCH_IOU and i not in matches and j not in matches.values():
+                matches[i] = j
         for i, track in enumerate(self.tracks):
-            if i in matched:
-                track.box, track.misses, track.lost = boxes[matched[i]], 0, False
+            if i in matches:
+                track.box, track.misses, track.lost = boxes[matches[i]], 0, False
             else:
                 track.misses += 1
         self.tracks = [track for track in self.tracks if track.misses < MAX_MISSES]
         for j, box in enumerate(boxes):
-            if j not in matched.values():
+            if j not in matches.values():
                 self.tracks.append(Track(self._next_number, box))
                 self._next_number += 1
 
 
 def _follow(track: Track, small: np.ndarray, factor: float) -> None:
-    """Move a track to the place nearby where the new frame looks most like its face."""
+    """Move a track to where the new frame looks most like its face, or mark it as lost.
+
+    `small`: the new frame in grey, reduced by `factor`.
+    """
     cv2 = import_cv2()
     patch = track.patch
     if patch is None or min(patch.shape) < 4:
@@ -105,5 +117,6 @@ def _follow(track: Track, small: np.ndarray, factor: float) -> None:
 
 
 def _crop(small: np.ndarray, box: Box, factor: float) -> np.ndarray:
+    """Return a box's pixels in the reduced copy of a frame."""
     x, y, w, h = (round(value / factor) for value in box.xywh)
     return small[max(0, y) : y + h, max(0, x) : x + w].copy()
