@@ -1,4 +1,4 @@
-"""Recognize the facial expression in images: prints JSON with the probabilities of each class.
+"""Recognize the facial expressions in images and print the probabilities of each class as JSON.
 
 An image should be a face, cropped as in training. For other photos, --detect_face finds the faces
 first and prints an answer for each, the largest first, with its `rect` (x, y, width, height) in
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from utils import cli
 from utils.console import ProgressBar
@@ -28,12 +27,16 @@ from utils.errors import StageError
 from utils.imaging.image_io import ImageError, open_header
 from utils.imaging.preprocess import MAX_SIDE
 from utils.recognition.inputs import ImageSource, expand_inputs
-
-if TYPE_CHECKING:
-    from utils.recognition.photo import RecognizedPhoto
+from utils.recognition.photo import (
+    DetectionOptions,
+    RecognizedPhoto,
+    classify_photos,
+    read_photos,
+)
 
 
 def make_parser() -> cli.Parser:
+    """Return the parser of the script's flags."""
     parser = cli.Parser(__doc__)
     flag = parser.flag
     inputs = "images: files, folders, patterns, @lists, addresses, - for stdin"
@@ -45,8 +48,8 @@ def make_parser() -> cli.Parser:
     parser.reference_size_flag(MAX_SIDE)
     parser.section("face detection")
     parser.switch("--detect_face", "find the faces in the images first", False)
-    smallest = "smallest face, as a fraction of the photo's shorter side"
-    flag("--min_face", smallest, 0.1, cli.fraction, metavar="X")
+    min_face = "smallest face, as a fraction of the photo's shorter side"
+    flag("--min_face", min_face, 0.1, cli.fraction, metavar="X")
     margin = "margin on each side of a face, as a fraction of its size"
     flag("--margin", margin, 0.0, cli.fraction, metavar="X")
     parser.section("device")
@@ -55,63 +58,65 @@ def make_parser() -> cli.Parser:
 
 
 def main() -> int:
+    """Classify the images and print the answers. Return the exit status."""
     args = make_parser().parse_args()
     sources, is_single = expand_inputs(args.img)
     if is_single and sources[0].is_file:
         check_image(sources[0])
     if args.save:
-        check_save(sources, args.save)
+        check_save_folder(sources, args.save)
     # torch takes seconds to import: --help, wrong flags and bad files must not wait for it.
     from utils.inference.checkpoint import default_model_path
-    from utils.recognition.photo import DetectionOptions, classify_photos, read_photos
     from utils.recognition.recognizer import Recognizer
 
     model_path = args.model_path or default_model_path()
-    classify = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)
+    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)
     detection = DetectionOptions(args.min_face, args.margin) if args.detect_face else None
-    photos = read_photos(sources, classify.preprocess, detection, keep_pictures=bool(args.save))
-    failed = 0
+    photos = read_photos(sources, recognizer.preprocess, detection, keep_pictures=bool(args.save))
     with ProgressBar(len(sources), "" if is_single else "recognize", "image") as bar:
-        for photo in classify_photos(photos, classify, args.batch_size):
+        for photo in classify_photos(photos, recognizer, args.batch_size):
             if is_single and photo.error:
                 raise StageError(f"--img {photo.source.name}: {photo.error}")
             print_answer(photo, is_single)
-            error = photo.error or (try_save(photo, args.save) if args.save else "")
-            if error:
-                failed += 1
+            if error := photo.error or save(photo, args.save):
                 bar.fail(photo.source.name, error)
             bar.update()
-    return cli.SOME_FAILED if failed else cli.OK
+    return cli.SOME_FAILED if bar.failures else cli.OK
 
 
 def check_image(source: ImageSource) -> None:
-    """Raise StageError for a file that is not an image, before the model is loaded."""
+    """Raise StageError if a file is not an image, before the model is loaded."""
     try:
         open_header(Path(source.name)).close()
     except ImageError as error:
         raise StageError(f"--img {source.name}: {error}") from None
 
 
-def check_save(sources: list[ImageSource], folder: Path) -> None:
+def check_save_folder(sources: list[ImageSource], folder: Path) -> None:
     """Raise StageError if a marked photo would overwrite one of the inputs."""
     files = {Path(source.name).resolve() for source in sources if source.is_file}
     for source in sources:
         path = folder / source.output_name
         if path.resolve() in files:
-            raise StageError(f"--save {folder} would overwrite the photo {path}: name another")
+            raise StageError(
+                f"--save {folder} would overwrite the photo {path}: name another folder"
+            )
 
 
 def print_answer(photo: RecognizedPhoto, is_single: bool) -> None:
-    """Print a photo's faces, or one line of several, as JSON."""
+    """Print the answers as JSON: of a single image as a list, of one of several as an object."""
+    if is_single:
+        print(json.dumps(photo.answers, ensure_ascii=False), flush=True)
+        return
     answer = {"error": photo.error} if photo.error else {"faces": photo.answers}
-    content = photo.answers if is_single else {"file": photo.source.name, **answer}
-    print(json.dumps(content, ensure_ascii=False), flush=True)
+    print(json.dumps({"file": photo.source.name, **answer}, ensure_ascii=False), flush=True)
 
 
-def try_save(photo: RecognizedPhoto, folder: Path) -> str:
-    """Save the marked photo. Return the reason if that fails, else an empty text."""
+def save(photo: RecognizedPhoto, folder: Path | None) -> str:
+    """Save the marked photo, if a folder is given. Return the reason if that fails, else ""."""
     try:
-        photo.save(folder)
+        if folder:
+            photo.save(folder)
     except ImageError as error:
         return str(error)
     return ""
