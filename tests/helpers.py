@@ -21,16 +21,12 @@ from PIL import Image
 from utils.data.annotations import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
-# Scripts that can be forked; cropImages.py starts processes that have to find its functions.
-FORKED = (
-    "downloadImage.py", "dataPreparation.py", "train.py", "test.py", "emotion.py", "video.py",
-)  # fmt: skip
 NO_FONT = "note: no Hangul font found, so pictures get English names (fonts-nanum has one)\n"
 
 
 def run(script: str, *args: object, cwd: Path, env: dict | None = None):
     """Run a script to its end; stdout and stderr as text. No run may print a traceback."""
-    if script in FORKED and env is None and os.name == "posix":
+    if env is None and os.name == "posix":
         return _checked(run_in_fork(script, *args, cwd=cwd))
     return _checked(_run_command(command(script, *args), cwd, env or {}))
 
@@ -62,7 +58,7 @@ def run_in_fork(script: str, *args: object, cwd: Path) -> subprocess.CompletedPr
     words = [str(ROOT / script), *map(str, args)]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("out", "err")]
-        process = _forks().Process(target=_be_script, args=(words, cwd, outputs))
+        process = fork_context().Process(target=_be_script, args=(words, cwd, outputs))
         process.start()
         process.join()
         out, err = (path.read_bytes().decode() for path in outputs)
@@ -70,7 +66,8 @@ def run_in_fork(script: str, *args: object, cwd: Path) -> subprocess.CompletedPr
 
 
 @cache
-def _forks():
+def fork_context():
+    """Return a multiprocessing context whose processes have torch imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["torch._dynamo", "torch.distributed.nn", "matplotlib.figure", "efficientnet_pytorch"]

@@ -1,4 +1,4 @@
-"""Reading the table, and writing the error log that is one again."""
+"""The annotation table and its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from tests.helpers import box_cell, row, write_table
 from utils.data.annotations import COLUMNS, NameRegistry, RowError, Table
 from utils.data.boxes import consensus
-from utils.data.error_log import ErrorLog
 from utils.emotions import majority_vote
 from utils.errors import StageError
 from utils.imaging.geometry import Box
@@ -19,7 +18,7 @@ def read(path, required=("name", "url")):
     return list(Table(path, required))
 
 
-def test_header_or_none_give_the_same_rows(tmp_path):
+def test_table_without_header_gives_the_same_rows(tmp_path):
     rows = [row("a_기쁨_.jpg"), row("b_기쁨_.jpg")]
     with_header = read(write_table(tmp_path / "a.tsv", rows))
     without = read(write_table(tmp_path / "b.tsv", rows, header=False))
@@ -28,7 +27,7 @@ def test_header_or_none_give_the_same_rows(tmp_path):
     assert [r.photo_name() for r in without] == ["a_기쁨_.jpg", "b_기쁨_.jpg"]
 
 
-def test_columns_go_by_name(tmp_path):
+def test_table_finds_columns_by_name(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("extra\turl\tname\n1\thttp://x/a\ta.jpg\n", encoding="utf-8")
     [only] = read(path)
@@ -38,7 +37,7 @@ def test_columns_go_by_name(tmp_path):
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("last", [True, False])
-def test_bom_line_ends_and_blank_lines(tmp_path, bom, end, last):
+def test_table_ignores_bom_line_ends_and_blank_lines(tmp_path, bom, end, last):
     lines = [b"name\turl", "기쁨.jpg\thttp://x/".encode(), b"", b'"b.jpg"\t"http://y/"']
     path = tmp_path / "t.tsv"
     path.write_bytes(bom + end.join(lines) + (end if last else b""))
@@ -48,7 +47,7 @@ def test_bom_line_ends_and_blank_lines(tmp_path, bom, end, last):
     ]
 
 
-def test_quoted_cells_with_doubled_quotes_and_tabs(tmp_path):
+def test_row_reads_quoted_cells_with_doubled_quotes_and_tabs(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text('name\turl\tx\n"a ""1"".jpg"\t"http://x/\ta"\t\n"b.jpg\thttp://y\tz\n')
     first, second = read(path)
@@ -57,14 +56,14 @@ def test_quoted_cells_with_doubled_quotes_and_tabs(tmp_path):
     assert (second["name"], second["url"]) == ('"b.jpg', "http://y")
 
 
-def test_names_are_nfc_and_urls_are_not_touched(tmp_path):
+def test_row_composes_names_and_keeps_urls(tmp_path):
     decomposed = unicodedata.normalize("NFD", "a_기쁨_.jpg")
     [only] = read(write_table(tmp_path / "t.tsv", [row(decomposed, "http://x/" + decomposed)]))
     assert only.photo_name() == "a_기쁨_.jpg" and only.posed_emotion() == "기쁨"
     assert only["url"] == "http://x/" + decomposed
 
 
-def test_a_row_gives_its_vote_and_box(tmp_path):
+def test_row_gives_answers_and_boxes(tmp_path):
     cells = row("a_기쁨_.jpg", seen="기쁨 슬픔 슬픔")
     cells["TaskB_result"] = '"' + box_cell(12, 10, 52, 60).replace('"', '""') + '"'
     cells["TaskC_result"] = box_cell(400, 400, 500, 500)
@@ -86,13 +85,20 @@ def test_a_row_gives_its_vote_and_box(tmp_path):
         ({"more": "cells"}, "answers", "12 cells in a table of 11"),
     ],
 )
-def test_what_is_wrong_with_a_row(tmp_path, change, what, reason):
+def test_row_error_names_the_cell_and_the_reason(tmp_path, change, what, reason):
     [only] = read(write_table(tmp_path / "t.tsv", [row("a_기쁨_.jpg") | change]))
     with pytest.raises(RowError, match=reason):
         getattr(only, what)()
 
 
-def test_a_row_that_is_not_utf8_fails_alone(tmp_path):
+def test_row_names_the_emotion_of_an_invalid_answer(tmp_path):
+    cells = row("a_기쁨_.jpg") | {"TaskB_emotion": "기쁨/슬픔"}
+    [only] = read(write_table(tmp_path / "t.tsv", [cells]))
+    with pytest.raises(RowError, match="TaskB_emotion '기쁨/슬픔' is not one of"):
+        only.answers()
+
+
+def test_row_that_is_not_utf8_fails_alone(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_bytes("name\turl\n기쁨.jpg\thttp://x\n".encode() + "슬픔.jpg\tu\n".encode("cp949"))
     good, bad = read(path)
@@ -115,30 +121,74 @@ def test_a_row_that_is_not_utf8_fails_alone(tmp_path):
         (b"name,url\na.jpg,http://x\n", "no header and 1 column"),
     ],
 )
-def test_a_file_that_is_no_table(tmp_path, content, reason):
+def test_table_refuses_other_files_with_the_reason(tmp_path, content, reason):
     path = tmp_path / "t.tsv"
     path.write_bytes(content)
     with pytest.raises(StageError, match=reason):
         Table(path, ("name", "url"))
 
 
-def test_count_is_known_before_reading(tmp_path):
+def test_table_reports_a_missing_file_and_a_folder(tmp_path):
+    with pytest.raises(StageError, match=r"none\.tsv: no such file; name the table with --input"):
+        Table(tmp_path / "none.tsv", ())
+    with pytest.raises(StageError, match="directory"):
+        Table(tmp_path, ())
+
+
+def test_table_separates_the_columns_of_an_error_log(tmp_path):
+    path = tmp_path / "x.error.log"
+    path.write_text("name\turl\terror\ttime\na.jpg\tu\tbroken\tnow\n")
+    table = Table(path, ("name",))
+    assert table.is_error_log and table.columns == ("name", "url")
+    [only] = table
+    assert only.cells == ("a.jpg", "u") and only.error == ("broken", "now")
+
+
+def test_table_counts_its_rows(tmp_path):
     rows = [row(f"{i}_기쁨_.jpg") for i in range(7)]
     assert Table(write_table(tmp_path / "a.tsv", rows), ()).count() == 7
     assert Table(write_table(tmp_path / "b.tsv", rows, header=False), ()).count() == 7
 
 
-def test_once_tells_repetition_from_contradiction(tmp_path):
+def test_name_registry_tells_repeated_from_conflicting_rows(tmp_path):
     [first] = Table(write_table(tmp_path / "t.tsv", [row("a.jpg")]), ())
-    once = NameRegistry()
-    assert once.is_new(first, "a", 1) is True
-    assert once.is_new(first, "b", 1) is True
-    assert once.is_new(first, "a", 1) is False
+    names = NameRegistry()
+    assert names.is_new(first, "a", 1) is True
+    assert names.is_new(first, "b", 1) is True
+    assert names.is_new(first, "a", 1) is False
     with pytest.raises(RowError, match="earlier row"):
-        once.is_new(first, "a", 2)
+        names.is_new(first, "a", 2)
 
 
-def test_odd_tables_that_are_tables(tmp_path):
+# The text of NameRegistry.CONFLICT, and the one that the logs of version 0.1.0 hold.
+CONFLICTS = (
+    "conflict: an earlier row has this name and other content; correct the table itself",
+    "the name stands in an earlier row, with other content: correct the table itself",
+)
+
+
+@pytest.mark.parametrize("reason", CONFLICTS)
+def test_name_registry_remembers_a_conflict_from_an_error_log(tmp_path, reason):
+    path = tmp_path / "parse.error.log"
+    cells = ["\t".join(row(name).values()) for name in ("a.jpg", "b.jpg")]
+    path.write_text(
+        "\t".join([*COLUMNS, "error", "time"]) + "\n"
+        f"{cells[0]}\t{reason}\t2024-01-01T00:00:00+0900\n"
+        f"{cells[1]}\tTaskA_result is not JSON\t2024-01-01T00:00:00+0900\n",
+        encoding="utf-8",
+    )
+    conflict, other = Table(path, ())
+    names = NameRegistry()
+    with pytest.raises(RowError, match="earlier row"):
+        names.is_new(conflict, "a", 1)
+    assert names.is_new(other, "b", 1) is True
+
+
+def test_name_registry_writes_a_reason_that_it_knows_again():
+    assert (NameRegistry.CONFLICT, NameRegistry.OLD_CONFLICT) == CONFLICTS
+
+
+def test_table_accepts_repeated_columns_and_short_rows(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("name\tnote\tnote\turl\na.jpg\t1\t2\thttp://x\n")
     assert [(r.photo_name(), r["url"]) for r in read(path)] == [("a.jpg", "http://x")]
@@ -147,102 +197,3 @@ def test_odd_tables_that_are_tables(tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("a.jpg\thttp://x\n" + lines[1] + "\n", encoding="utf-8")
     assert [r.photo_name() for r in read(path)] == ["a.jpg", "b.jpg"]
-
-
-def test_error_log_is_the_row_and_two_columns(tmp_path):
-    quoted = '"' + box_cell(1, 2, 3, 4).replace('"', '""') + '"'
-    table = Table(write_table(tmp_path / "t.tsv", [row("a_기쁨_.jpg", box=quoted)]), ())
-    path = tmp_path / "x.error.log"
-    with ErrorLog(path, table) as log:
-        for bad in table:
-            log.add(bad, "tab\there\nand a line")
-        assert not path.exists()
-    header, line = path.read_text(encoding="utf-8").splitlines()
-    assert header.split("\t") == [*COLUMNS, "error", "time"]
-    raw = (tmp_path / "t.tsv").read_text(encoding="utf-8").splitlines()[1]
-    assert line.startswith(raw + "\ttab\\there\\nand a line\t20")
-    assert next(iter(Table(path, ()))).cells == next(iter(table)).cells
-
-
-def test_short_long_and_undecodable_rows_survive_two_logs(tmp_path):
-    path = tmp_path / "t.tsv"
-    path.write_bytes(b"name\turl\tx\nshort\nlong\t1\t2\t3\t4\n\xff\xfe\tu\tv\n")
-    cells = [r.cells for r in Table(path, ())]
-    for number in (1, 2):
-        log_path = tmp_path / f"{number}.log"
-        table = Table(path, ())
-        with ErrorLog(log_path, table) as log:
-            for bad in table:
-                log.add(bad, "no")
-        path = log_path
-    again = [r.cells for r in Table(path, ())]
-    assert again == [("short", "", ""), *cells[1:]]
-    table = Table(tmp_path / "t.tsv", ())
-    with pytest.raises(KeyboardInterrupt), ErrorLog(path, table) as log:
-        log.add(next(iter(table)), "no")
-        raise KeyboardInterrupt
-    assert sorted(r.cells for r in Table(path, ())) == sorted(again)  # none is there twice
-
-
-def make_log(path, table, names):
-    with ErrorLog(path, table) as log:
-        for bad in table:
-            if bad["name"] in names:
-                log.add(bad, "again")
-
-
-def names_in(path):
-    return [r["name"] for r in Table(path, ())] if path.exists() else None
-
-
-def test_a_retry_leaves_what_still_fails(tmp_path):
-    table = Table(write_table(tmp_path / "t.tsv", [row(n) for n in ("a.jpg", "b.jpg")]), ())
-    path = tmp_path / "x.error.log"
-    make_log(path, table, ("a.jpg", "b.jpg"))
-    make_log(path, Table(path, ()), ("b.jpg",))
-    assert names_in(path) == ["b.jpg"]
-    make_log(path, Table(path, ()), ())
-    assert names_in(path) is None
-
-
-def test_a_retry_of_another_log_takes_nothing_from_this_one(tmp_path):
-    rows = [row(n) for n in ("a.jpg", "b.jpg", "c.jpg")]
-    table = Table(write_table(tmp_path / "t.tsv", rows), ())
-    parse, crop = tmp_path / "parse.error.log", tmp_path / "crop.error.log"
-    make_log(parse, table, ("a.jpg",))
-    make_log(crop, table, ("b.jpg", "c.jpg"))
-    retry = Table(crop, ())
-    make_log(parse, retry, ())
-    make_log(crop, retry, ("c.jpg",))
-    assert names_in(parse) == ["a.jpg"] and names_in(crop) == ["c.jpg"]
-
-
-def test_a_new_run_over_the_table_replaces_the_log(tmp_path):
-    table = Table(write_table(tmp_path / "t.tsv", [row("a.jpg")]), ())
-    path = tmp_path / "x.error.log"
-    make_log(path, table, ("a.jpg",))
-    make_log(path, table, ())
-    assert names_in(path) is None
-
-
-@pytest.mark.parametrize("before", ["name\turl\terror\ttime\na\tb\tc\td\n", "hello\n"])
-def test_a_retry_touches_no_log_of_another_table(tmp_path, before):
-    table = Table(write_table(tmp_path / "t.tsv", [row("a.jpg")]), ())
-    make_log(tmp_path / "keep.log", table, ("a.jpg",))
-    other = tmp_path / "parse.error.log"
-    other.write_text(before)
-    with pytest.raises(StageError, match=r"parse\.error\.log"):
-        make_log(other, Table(tmp_path / "keep.log", ()), ())
-    assert other.read_text() == before
-
-
-def test_an_interrupted_retry_keeps_the_rows_not_yet_tried(tmp_path):
-    rows = [row(n) for n in ("a.jpg", "b.jpg", "c.jpg")]
-    table = Table(write_table(tmp_path / "t.tsv", rows), ())
-    path = tmp_path / "x.error.log"
-    make_log(path, table, ("a.jpg", "b.jpg", "c.jpg"))
-    retry = Table(path, ())
-    with pytest.raises(KeyboardInterrupt), ErrorLog(path, retry) as log:
-        log.add(next(iter(retry)), "again")
-        raise KeyboardInterrupt
-    assert sorted(names_in(path)) == ["a.jpg", "b.jpg", "c.jpg"]

@@ -1,4 +1,4 @@
-"""Opening what people call images, and the one way from a picture to a network's input."""
+"""Opening pictures upright, refusing other files, saving pictures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageOps
 
 from tests.helpers import jpeg
+from utils.imaging import image_io
+from utils.imaging.geometry import Box, BoxError
 from utils.imaging.image_io import (
     ImageError,
     open_header,
@@ -21,18 +22,19 @@ from utils.imaging.image_io import (
     save_image,
     to_channels,
     to_srgb,
+    to_stored_box,
     upright_size,
+    verify,
 )
-from utils.imaging.preprocess import Preprocess
 
 
-def store(tmp_path: Path, content: bytes) -> Path:
+def write(tmp_path: Path, content: bytes) -> Path:
     path = tmp_path / "x.jpg"
     path.write_bytes(content)
     return path
 
 
-def bomb() -> bytes:
+def decompression_bomb() -> bytes:
     """A PNG of a few bytes that says it is 50,000 pixels square."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -53,19 +55,19 @@ def bomb() -> bytes:
         (b"hello", "a text"),
         (b"\xff\xd8\xff\xe0 cut short", "image"),
         (b"\x00\x01\x02\xff" * 50, "not an image"),
-        (bomb(), "50000×50000"),
+        (decompression_bomb(), "50000×50000"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n", "a text"),
         (jpeg()[:500], "broken image: .*[Tt]runcated"),
         (jpeg((300, 300))[:-200], "broken image: .*[Tt]runcated"),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 100, "broken image|not an image"),
     ],
 )
-def test_what_is_no_image_is_refused_with_the_reason(tmp_path, content, reason):
+def test_open_image_refuses_other_files_with_the_reason(tmp_path, content, reason):
     with pytest.raises(ImageError, match=reason):
-        open_image(store(tmp_path, content))
+        open_image(write(tmp_path, content))
 
 
-def test_exif_that_is_none_spoils_no_picture(tmp_path):
+def test_open_image_ignores_broken_exif(tmp_path):
     path = tmp_path / "x.png"
     Image.new("RGB", (60, 40), "red").save(path, exif=b"garbage!!xx")
     assert open_image(path).getpixel((0, 0)) == (255, 0, 0)
@@ -74,7 +76,7 @@ def test_exif_that_is_none_spoils_no_picture(tmp_path):
         assert upright_size(header) == (60, 40)
 
 
-def test_missing_file_and_folder(tmp_path):
+def test_open_image_reports_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(ImageError, match="No such file"):
         open_image(tmp_path / "none.jpg")
     with pytest.raises(ImageError, match="directory"):
@@ -82,7 +84,7 @@ def test_missing_file_and_folder(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_comes_out_upright(tmp_path, orientation):
+def test_open_image_turns_every_orientation_upright(tmp_path, orientation):
     upright = Image.new("RGB", (60, 40), "black")
     upright.paste("white", (0, 0, 30, 10))  # one corner tells them all apart
     turned = {
@@ -103,53 +105,40 @@ def test_every_orientation_comes_out_upright(tmp_path, orientation):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_mode_becomes_grey_or_rgb(mode, channels):
+def test_to_channels_converts_every_mode_to_grey_or_rgb(mode, channels):
     image = to_channels(Image.new("RGB", (4, 4), "white").convert(mode), channels)
     assert image.mode == ("L" if channels == 1 else "RGB")
     assert np.asarray(image).min() >= 250
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
-def test_sixteen_bits_are_scaled_not_clipped(dtype):
+def test_to_channels_scales_sixteen_bits(dtype):
     image = Image.fromarray(np.full((4, 4), 32768, dtype))
     assert abs(int(np.asarray(to_channels(image, 1))[0, 0]) - 127) <= 1
 
 
-def test_the_one_mode_that_cannot_be_turned_is_refused(tmp_path):
+def test_open_image_refuses_lab_colours(tmp_path):
     Image.new("LAB", (6, 6)).save(tmp_path / "x.tif")
     with pytest.raises(ImageError, match="LAB"):
         open_image(tmp_path / "x.tif")
 
 
-def test_a_phones_double_jpeg_opens(tmp_path):
+def test_open_image_opens_a_double_jpeg_of_a_phone(tmp_path):
     two = Image.new("RGB", (6, 6), "white")
     two.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[two])
     assert open_image(tmp_path / "x.jpg").size == (6, 6)
 
 
-def test_header_is_read_without_the_pixels(tmp_path):
-    with open_header(store(tmp_path, jpeg((60, 80)))) as image:
+def test_open_header_reads_the_size_from_a_file_or_bytes(tmp_path):
+    with open_header(write(tmp_path, jpeg((60, 80)))) as image:
         assert image.size == (60, 80)
     with open_header(io.BytesIO(jpeg((60, 80)))) as image:
         assert image.size == (60, 80)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_preprocess_shape_scale_and_settings(channels):
-    how = Preprocess(48, channels)
-    pixels = how(Image.new("RGB", (100, 30), (255, 255, 255)))
-    assert pixels.shape == (channels, 48, 48) and pixels.dtype == np.uint8
-    scaled = Preprocess.to_float(torch.from_numpy(np.array(pixels)))
-    assert scaled.dtype == torch.float32 and scaled.min() == scaled.max() == 1.0
-    assert Preprocess(**how.to_dict()) == how
-    for size, count in ((0, 1), (4097, 1), (48, 2)):
-        with pytest.raises(ValueError, match="image_"):
-            Preprocess(size, count)
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-def test_a_region_is_what_turning_the_whole_picture_first_would_give(tmp_path, orientation, suffix):
+def test_open_region_equals_a_crop_of_the_upright_picture(tmp_path, orientation, suffix):
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -165,14 +154,14 @@ def test_a_region_is_what_turning_the_whole_picture_first_would_give(tmp_path, o
     assert np.array_equal(np.asarray(open_image(path)), np.asarray(upright))
 
 
-def test_cmyk_colours_are_those_of_their_profile(tmp_path):
+def test_to_srgb_ignores_a_missing_or_broken_profile(tmp_path):
     picture = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     assert to_srgb(picture).getpixel((0, 0)) == to_channels(picture, 3).getpixel((0, 0))
     picture.info["icc_profile"] = b"broken"
     assert to_srgb(picture).getpixel((0, 0)) == to_channels(picture, 3).getpixel((0, 0))
 
 
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
+def test_save_image_writes_the_whole_picture_or_nothing(tmp_path):
     path = tmp_path / "x.webp"
     with pytest.raises(ImageError, match="cannot be written"):
         save_image(Image.new("RGB", (17000, 20)), path)
@@ -180,3 +169,78 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
     save_image(Image.new("RGB", (17, 20), "red"), path)
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("WEBP", (17, 20))
+
+
+def test_save_image_keeps_the_older_file_if_the_format_cannot_hold_the_picture(tmp_path):
+    path = tmp_path / "x.webp"
+    path.write_bytes(b"older")
+    with pytest.raises(ImageError, match="cannot be written"):
+        save_image(Image.new("RGB", (17000, 20)), path)
+    assert path.read_bytes() == b"older"
+
+
+def test_save_image_takes_the_format_of_the_suffix_or_jpeg(tmp_path):
+    for name, expected in (("a.png", "PNG"), ("b.JPG", "JPEG"), ("c.eps", "JPEG"), ("d", "JPEG")):
+        save_image(Image.new("RGB", (4, 4)), tmp_path / name)
+        with Image.open(tmp_path / name) as picture:
+            assert picture.format == expected
+
+
+def test_to_srgb_converts_cmyk_by_its_profile(monkeypatch):
+    picture = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
+    picture.info["icc_profile"] = b"a profile"
+    converted = Image.new("RGB", (4, 4), (250, 10, 10))
+
+    def convert(image: Image.Image, source: bytes, target: object, **options: str) -> Image.Image:
+        assert (image, source, options) == (picture, b"a profile", {"outputMode": "RGB"})
+        return converted
+
+    monkeypatch.setattr(image_io.ImageCms, "ImageCmsProfile", io.BytesIO.read)
+    monkeypatch.setattr(image_io.ImageCms, "profileToProfile", convert)
+    assert to_srgb(picture) is converted
+
+
+def test_verify_decodes_a_file_whose_length_was_not_announced(tmp_path):
+    cut = write(tmp_path, jpeg((300, 300))[:-200])
+    with cut.open("rb") as file:
+        verify(file, complete=True)  # the header is fine
+        with pytest.raises(ImageError, match=r"[Tt]runcated"):
+            verify(file, complete=False)
+    with write(tmp_path, b"<html>").open("rb") as file, pytest.raises(ImageError, match="HTML"):
+        verify(file, complete=True)
+
+
+def test_open_image_reports_a_lack_of_memory(tmp_path, monkeypatch):
+    def fail(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(image_io, "_load", fail)
+    with pytest.raises(ImageError, match="too little memory"):
+        open_image(write(tmp_path, jpeg()))
+
+
+def test_open_header_limits_the_number_of_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 60 * 80)
+    open_header(write(tmp_path, jpeg((60, 80)))).close()
+    with pytest.raises(ImageError, match="60×81 pixels; 4,800 are the most"):
+        open_header(write(tmp_path, jpeg((60, 81))))
+
+
+def test_open_region_passes_the_errors_of_the_region(tmp_path):
+    def refuse(width: int, height: int) -> Box:
+        raise BoxError(f"{width}×{height}")
+
+    with pytest.raises(BoxError, match="60×80"):
+        open_region(write(tmp_path, jpeg((60, 80))), refuse)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_to_stored_box_is_the_part_that_turning_brings_into_place(orientation):
+    pixels = np.arange(6 * 4).reshape(4, 6).astype(np.uint8)
+    stored = Image.fromarray(pixels)
+    shown = stored
+    if orientation in image_io.UPRIGHT:
+        shown = stored.transpose(image_io.UPRIGHT[orientation])
+    region = Box(1, 2, 3, 4)
+    box = to_stored_box(region, stored.size, orientation)
+    assert set(np.asarray(stored.crop(box)).flat) == set(np.asarray(shown.crop(region)).flat)

@@ -1,0 +1,99 @@
+"""Which photo goes to train, validation or test."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+
+from utils.data.image_folder import SPLITS
+from utils.data.split import SplitItem, assign_splits, group_by_subject
+
+RATIO_80_10_10 = [Fraction(80), Fraction(10), Fraction(10)]
+
+
+def test_assign_splits_rounds_down_for_validation_and_test():
+    photos = [SplitItem("x", f"{i}") for i in range(29)] + [
+        SplitItem("y", f"{i}") for i in range(9)
+    ]
+    sets = assign_splits(photos, [], RATIO_80_10_10, 0)
+    counts = Counter((photo.label, name) for photo, name in zip(photos, sets, strict=True))
+    assert counts == {
+        ("x", "train"): 25, ("x", "validation"): 2, ("x", "test"): 2, ("y", "train"): 9
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "group", [lambda photos: [], lambda photos: group_by_subject(photos).values()]
+)
+def test_assign_splits_does_not_depend_on_the_order_of_the_photos(group):
+    def split(photos: list[SplitItem], seed: int) -> dict[SplitItem, str]:
+        splits = assign_splits(photos, group(photos), RATIO_80_10_10, seed)
+        return dict(zip(photos, splits, strict=True))
+
+    photos = [SplitItem(label, f"{i % 30}_{i}.jpg") for label in "xy" for i in range(300)]
+    shuffled = random.Random(1).sample(photos, len(photos))
+    assert split(photos, 3) == split(shuffled, 3) != split(photos, 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assign_splits_keeps_subjects_whole_and_close_to_the_ratio(seed):
+    chance = random.Random(seed)
+    labels = chance.choices("uvwxyz", weights=(1, 2, 3, 4, 5, 6), k=20000)
+    people = [chance.expovariate(1) for _ in range(300)]  # some have many photos, most few
+    who = chance.choices(range(300), weights=people, k=20000)
+    photos = [SplitItem(a, f"{b}_{i}") for i, (a, b) in enumerate(zip(labels, who, strict=True))]
+    subjects = group_by_subject(photos)
+    sets = assign_splits(photos, subjects.values(), RATIO_80_10_10, seed)
+    assert all(len({sets[i] for i in group}) == 1 for group in subjects.values())
+    counts = Counter((photo.label, name) for photo, name in zip(photos, sets, strict=True))
+    for label, total in Counter(labels).items():
+        for name, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+            assert abs(counts[label, name] - share * total) < 0.01 * total
+    assert {name: sets.count(name) for name in SPLITS} == pytest.approx(
+        {"train": 16000, "validation": 2000, "test": 2000}, abs=60
+    )
+
+
+def test_assign_splits_merges_groups_with_a_common_photo():
+    photos = [SplitItem("x", f"{i}") for i in range(100)]
+    sets = assign_splits(photos, [[0, 1], [1, 2], [50, 51], [2, 50], [7]], RATIO_80_10_10, 0)
+    assert len({sets[i] for i in (0, 1, 2, 50, 51)}) == 1
+    assert Counter(sets) == {"train": 80, "validation": 10, "test": 10}
+
+
+def test_assign_splits_does_not_depend_on_the_order_of_the_groups():
+    photos = [SplitItem("xy"[i % 2], f"{i}") for i in range(60)]
+    groups = [[i, i + 20, i + 40] for i in range(20)]
+    one = assign_splits(photos, groups, RATIO_80_10_10, 0)
+    assert one == assign_splits(photos, groups[::-1], RATIO_80_10_10, 0)
+
+
+def test_assign_splits_puts_nothing_into_a_split_of_ratio_0():
+    photos = [SplitItem("x", f"{i}") for i in range(40)]
+    ratio = [Fraction(1), Fraction(1), Fraction(0)]
+    for groups in ([], [[2 * i, 2 * i + 1] for i in range(20)]):
+        assert Counter(assign_splits(photos, groups, ratio, 0)) == {"train": 20, "validation": 20}
+
+
+def test_assign_splits_fills_up_with_single_photos():
+    # The group of 10 is validation's and test's whole part; single photos make train's.
+    photos = [SplitItem("x", f"{i}") for i in range(100)]
+    splits = assign_splits(photos, [range(10)], RATIO_80_10_10, 0)
+    assert Counter(splits) == {"train": 80, "validation": 10, "test": 10}
+    assert len(set(splits[:10])) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [("s1_여_20_기쁨_.jpg", "s1"), ("IMG_1.jpg", "IMG"), ("a.jpg", None), ("_a.jpg", None)],
+)
+def test_split_item_subject_is_the_first_part_of_the_name(name, subject):
+    assert SplitItem("x", name).subject == subject
+
+
+def test_group_by_subject_leaves_out_photos_without_one():
+    photos = [SplitItem("x", name) for name in ("b_1", "a_1", "none", "b_2")]
+    assert group_by_subject(photos) == {"b": [0, 3], "a": [1]}
