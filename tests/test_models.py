@@ -6,79 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 import models
-from models.prelu import PReLU
 from tests.helpers import write_no_model
-from tests.originals import EmotionNet
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.training.augment import Augment
-
-
-def size_of(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def test_emotionnet_is_the_original_with_fewer_layers():
-    ours, original = models.create("emotionnet", 7, 1, 48).eval(), EmotionNet().eval()
-    assert size_of(ours) == 4_742_221
-    original.load_state_dict(ours.state_dict())
-    images = torch.rand(4, 1, 48, 48)
-    torch.testing.assert_close(ours(images), original(images))
-
-
-def test_emotionnet_takes_any_channels_and_classes_and_48_pixels():
-    assert models.create("emotionnet", 3, 3, 48)(torch.rand(2, 3, 48, 48)).shape == (2, 3)
-    with pytest.raises(models.NetworkError, match="48 pixels, not 64"):
-        models.create("emotionnet", 7, 1, 64)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "size", "refused"),
-    [
-        ("resemotionnet", 1_977_287, 12, 0),
-        ("resnet18", 11_171_271, 8, 7),
-        ("vgg19", 20_037_831, 32, 64),
-        ("vgg22", 24_907_335, 63, 31),
-        ("vgg24", 53_231_687, 64, 48),
-        ("efficientnet-b4", 17_560_303, 48, 31),
-        ("efficientnet-b5", 28_354_263, 32, 16),
-    ],
-)
-def test_every_other_network_is_the_original_size_and_learns(name, parameters, size, refused):
-    model = models.create(name, 7, 1, size)
-    assert size_of(model) == parameters
-    torch.log_softmax(model(torch.rand(2, 1, size, size)), 1)[:, 0].sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    assert models.create(name, 3, 3, size).eval()(torch.rand(2, 3, size, size)).shape == (2, 3)
-    with pytest.raises(
-        models.NetworkError, match=f"{name} takes images of .* pixels, not {refused}"
-    ):
-        models.create(name, 7, 1, refused)
-
-
-@pytest.mark.parametrize(
-    ("name", "classes", "channels", "parameters"),
-    [
-        ("efficientnet-b4", 1000, 3, 19_341_616),
-        ("efficientnet-b4", 7, 3, 17_561_167),
-        ("efficientnet-b5", 1000, 3, 30_389_784),
-        ("efficientnet-b5", 7, 3, 28_355_127),
-    ],
-)
-def test_efficientnets_of_other_shapes(name, classes, channels, parameters):
-    assert size_of(models.create(name, classes, channels, 32)) == parameters
-
-
-def test_names_and_aliases():
-    for alias, name in {"CNN": "emotionnet", "resnet": "resnet18", "vgg19": "vgg19"}.items():
-        assert models.full_name(alias) == name
-    assert models.full_name("efficientnet") == "efficientnet-b4"
-    with pytest.raises(models.NetworkError, match="emotionnet"):
-        models.full_name("resnet1000")
 
 
 def checkpoint() -> Checkpoint:
@@ -167,16 +101,3 @@ def test_augment_turns_and_mirrors_within_bounds():
     assert 5 < angle.max() < 6.3 and angle.std() > 1
     again = augment(images, augment.sample(200, 48, torch.Generator().manual_seed(0)))
     assert torch.equal(varied, again)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_prelu_is_torchs_own(dtype):
-    ours, theirs = PReLU().to(torch.float64), nn.PReLU().to(torch.float64)
-    x = torch.randn(3, 4, 5, 5, dtype=dtype)
-    for layer in (ours, theirs):
-        inputs = x.clone().requires_grad_()
-        layer = layer if dtype == torch.float64 else layer.to(dtype)
-        layer(inputs).pow(2).sum().backward()
-        layer.result = inputs.grad, layer.weight.grad
-    for a, b in zip(ours.result, theirs.result, strict=True):
-        torch.testing.assert_close(a, b)

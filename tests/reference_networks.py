@@ -1,4 +1,4 @@
-"""The original's networks as the reference lists them, written down without a look at models/."""
+"""The networks of the reference implementation, written down without a look at models/."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def vgg24():
     return VGG(*start, *[512] * 4, "M", *[512] * 4, "M", *[1024] * 4, "M")
 
 
-# How to make one, and the image size and channels that it was trained with.
-ORIGINALS = {
+# How to build one, and the image size and channels that it was trained with.
+REFERENCE_NETWORKS = {
     "emotionnet": (EmotionNet, 48, 1),
     "resemotionnet": (ResEmotionNet, 48, 1),
     "resnet18": (ResNet18, 48, 1),
