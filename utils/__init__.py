@@ -14,9 +14,10 @@ The rooms stand on it, each on those before it, so that imports never go in a ci
   data/          annotation table, boxes, error logs, split, class folders, decoded images
   inference/     model files, devices, predictions
   training/      batches, augmentation, optimizers, epochs, runs, several processes
+  evaluation/    scores on labelled images, calibration, reports
   recognition/   photos and videos: detect, track and classify faces
 
-data and inference do not know each other, nor do training and recognition. docs/architecture.md
+data and inference do not know each other, nor do training, evaluation and recognition. docs/architecture.md
 shows the way of a row, a batch and a face through the rooms.
 """
 

@@ -1,0 +1,136 @@
+"""Predictions of trained models for folders of labelled images, and their calibration."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.console import note
+from utils.data.dataset import Dataset, load_dataset
+from utils.data.image_folder import make_samples, scan_class_folders
+from utils.errors import StageError
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.predict import predict_log_probs
+from utils.metrics import Reliability, Scores, fit_temperature, scale
+
+MIN_PROBABILITY = 1e-300  # a probability of 0 has no logarithm
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's predictions for the images in a folder."""
+
+    model_path: Path
+    checkpoint: Checkpoint
+    root: Path  # holds the class folders
+    paths: list[Path]  # of the N readable images
+    truth: np.ndarray  # int64 (N,): true classes, as positions in the checkpoint's classes
+    probs: np.ndarray  # float64 (N, classes), at the checkpoint's temperature
+    images_per_second: float  # in the network, without decoding
+    parameters: int
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The most probable classes, int64 (N,)."""
+        return self.probs.argmax(1)
+
+    @property
+    def scores(self) -> Scores:
+        """Accuracy, precision, recall and F1."""
+        return Scores.of(self.truth, self.predictions, len(self.checkpoint.classes))
+
+    @property
+    def reliability(self) -> Reliability:
+        """Accuracy by confidence."""
+        return Reliability.of(self.probs, self.truth)
+
+
+class Evaluator:
+    """Shows images to models. It decodes a folder once for all models with the same input."""
+
+    def __init__(self, device: torch.device, batch_size: int) -> None:
+        """`batch_size`: images at a time; the scores do not depend on it."""
+        self._device, self._batch_size = device, batch_size
+        self._datasets: dict[tuple, Dataset] = {}
+
+    @property
+    def failures(self) -> list[tuple[Path, str]]:
+        """The files that could not be read so far, each once, with the reason."""
+        datasets = self._datasets.values()
+        return list(dict(failure for data in datasets for failure in data.failures).items())
+
+    def evaluate(
+        self, model_path: Path, checkpoint: Checkpoint, root: Path, tta: str = "none"
+    ) -> Evaluation:
+        """Predict the class of every image in the class folders of `root`.
+
+        `tta`: the views of each image, see `tta_views`. Raise StageError if the folders hold no
+        readable image, or a class that the model does not know.
+        """
+        data = self._load(root, checkpoint)
+        model = checkpoint.build().to(self._device)
+        started = time.perf_counter()
+        indices = torch.arange(len(data)).split(self._batch_size)
+        batches = data.batches(indices, self._device)
+        log_probs = predict_log_probs(model, batches, len(data), model_path.name, tta)
+        scaled = scale(log_probs.double().numpy(), checkpoint.temperature or 1.0)
+        return Evaluation(
+            model_path,
+            checkpoint,
+            root,
+            [sample.path for sample in data.samples],
+            data.labels.numpy(),
+            np.exp(scaled),
+            len(data) / (time.perf_counter() - started),
+            sum(p.numel() for p in model.parameters()),
+        )
+
+    def calibrate(self, model_path: Path, checkpoint: Checkpoint, root: Path) -> Checkpoint:
+        """Fit the temperature on the images in `root`, and save it in the model file.
+
+        Predict on single views, as emotion.py and video.py do. Raise StageError for a reference
+        checkpoint, whose file cannot hold a temperature.
+        """
+        if checkpoint.is_reference:
+            raise StageError(
+                f"--calibrate: {model_path} is a reference checkpoint, which cannot hold a "
+                f"temperature; leave --calibrate out"
+            )
+        result = self.evaluate(model_path, replace(checkpoint, temperature=None), root)
+        log_probs = np.log(np.maximum(result.probs, MIN_PROBABILITY))
+        calibrated = replace(checkpoint, temperature=fit_temperature(log_probs, result.truth))
+        calibrated.save(model_path)
+        return calibrated
+
+    def _load(self, root: Path, checkpoint: Checkpoint) -> Dataset:
+        """Return a folder's images as the model takes them, labelled by its classes."""
+        key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
+        if key not in self._datasets:
+            images = scan_class_folders(root)
+            _check_classes(root, list(images), checkpoint.classes)
+            samples = make_samples(images, checkpoint.classes)
+            description = f"{root.name} images"
+            data = load_dataset(samples, checkpoint.preprocessing(), description, folder=None)
+            if not len(data):
+                raise StageError(f"{root}: no readable image")
+            self._datasets[key] = data
+        return self._datasets[key]
+
+
+def _check_classes(root: Path, classes: list[str], known: list[str]) -> None:
+    """Raise StageError if there is no class folder, or one that the model does not know."""
+    if not classes:
+        raise StageError(f"{root} has no class folder with images")
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise StageError(
+            f"{root} has classes that the model does not know: {' '.join(unknown)}; "
+            f"it knows {' '.join(known)}"
+        )
+    missing = [name for name in known if name not in classes]
+    if missing:
+        note(f"{root} has no image of {' '.join(missing)}, which the model knows")

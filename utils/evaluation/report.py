@@ -1,0 +1,104 @@
+"""The report of an evaluation: figures, predictions and pictures, as files in a folder.
+
+model-report/report.json        all figures
+             predictions.csv    true class, prediction and probabilities of every image
+             confusion.csv      the confusion matrix
+             confusion.png, reliability.png, mistakes.png
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from utils.evaluation.evaluator import Evaluation
+from utils.files import atomic_file, make_folder
+from utils.imaging.grids import draw_mistakes
+from utils.imaging.plots import draw_confusion, draw_reliability
+from utils.metrics import wilson
+
+MAX_MISTAKES = 36  # in mistakes.png
+
+
+def make_report(evaluation: Evaluation) -> dict[str, Any]:
+    """Return all figures, as JSON can hold them. Fractions are in [0, 1]."""
+    scores, checkpoint = evaluation.scores, evaluation.checkpoint
+    low, high = wilson(scores.right, scores.total)
+    return {
+        "model": str(evaluation.model_path),
+        "network": checkpoint.network,
+        "epoch": checkpoint.epoch,
+        "validation_accuracy": checkpoint.val_accuracy,
+        "data": str(evaluation.root),
+        "images": scores.total,
+        "right": scores.right,
+        "accuracy": scores.accuracy,
+        "accuracy_95": [low, high],
+        "macro_f1": scores.macro_f1,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "ece": evaluation.reliability.ece,
+        "temperature": checkpoint.temperature or 1.0,
+        "images_per_second": evaluation.images_per_second,
+        "parameters": evaluation.parameters,
+        "file_bytes": evaluation.model_path.stat().st_size,
+        "classes": {
+            name: {
+                "precision": float(scores.precision[i]),
+                "recall": float(scores.recall[i]),
+                "f1": float(scores.f1[i]),
+                "support": int(scores.support[i]),
+            }
+            for i, name in enumerate(checkpoint.classes)
+        },
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> None:
+    """Write the report's files. Raise OSError if the folder or a file cannot be written."""
+    classes, scores = evaluation.checkpoint.classes, evaluation.scores
+    make_folder(folder)
+    text = json.dumps(make_report(evaluation), ensure_ascii=False, indent=2) + "\n"
+    with atomic_file(folder / "report.json") as file:
+        # A path may not be UTF-8: its other bytes become escapes.
+        file.write(text.encode(errors="backslashreplace"))
+    _write_csv(folder / "predictions.csv", _prediction_rows(evaluation))
+    rows = [[name, *counts] for name, counts in zip(classes, scores.confusion, strict=True)]
+    _write_csv(folder / "confusion.csv", [["truth\\prediction", *classes], *rows])
+    draw_confusion(scores, classes, folder / "confusion.png")
+    draw_reliability(evaluation.reliability, folder / "reliability.png")
+    draw_mistakes(_worst_mistakes(evaluation), folder / "mistakes.png")
+
+
+def _prediction_rows(evaluation: Evaluation) -> Iterable[list[object]]:
+    """Yield the header and the rows of predictions.csv."""
+    classes = evaluation.checkpoint.classes
+    yield ["file", "truth", "prediction", *classes]
+    for path, truth, prediction, probs in zip(
+        evaluation.paths, evaluation.truth, evaluation.predictions, evaluation.probs, strict=True
+    ):
+        file = path.relative_to(evaluation.root)
+        yield [file, classes[truth], classes[prediction], *(f"{p:.6f}" for p in probs)]
+
+
+def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode(errors="surrogateescape"))
+
+
+def _worst_mistakes(evaluation: Evaluation) -> list[tuple[Path, str, str, float]]:
+    """Return the wrong predictions with the highest confidence, for `draw_mistakes`."""
+    classes, truth = evaluation.checkpoint.classes, evaluation.truth
+    predictions, confidence = evaluation.predictions, evaluation.probs.max(1)
+    order = (-confidence).argsort(kind="stable")
+    wrong = [i for i in order if predictions[i] != truth[i]]
+    return [
+        (evaluation.paths[i], classes[truth[i]], classes[predictions[i]], float(confidence[i]))
+        for i in wrong[:MAX_MISTAKES]
+    ]
