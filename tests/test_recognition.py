@@ -27,7 +27,7 @@ from utils.data.image_folder import make_samples, scan_class_folders
 from utils.errors import StageError
 from utils.imaging.geometry import Box, add_margin, iou
 from utils.inference.checkpoint import Checkpoint
-from utils.inference.predict import predict_log_probs, tta_views
+from utils.inference.predict import predict_log_probs
 from utils.recognition.face_detection import detect_faces
 from utils.recognition.inputs import expand_inputs
 from utils.recognition.recognizer import Recognizer
@@ -95,29 +95,6 @@ def test_calibration_finds_how_much_too_sure_a_model_is():
     assert temperature == pytest.approx(3, rel=0.05)
     honest = np.exp(metrics.scale(boasting, temperature))
     assert metrics.Reliability.of(honest, truth).ece < 0.02
-
-
-def test_views_of_tta():
-    images = torch.arange(2 * 64.0).view(2, 1, 8, 8)
-    assert len(tta_views(images, "none")) == 1
-    plain, mirrored = tta_views(images, "flip")
-    assert torch.equal(plain, images) and torch.equal(mirrored, images.flip(3))
-    ten = tta_views(images, "tencrop")
-    assert len(ten) == 10 and all(view.shape == images.shape for view in ten)
-    assert ten[0].mean() < ten[2].mean() < ten[6].mean() and torch.equal(ten[1], ten[0].flip(3))
-
-
-def test_tta_is_the_mean_over_the_views():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
-    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    both = [predict_log_probs(model, [x]).exp() for x in (images, images.flip(3))]
-    torch.testing.assert_close(predict_log_probs(model, [images], tta="flip").exp(), sum(both) / 2)
-    with torch.no_grad():
-        ten = [model(view).softmax(1) for view in tta_views(images / 255, "tencrop")]
-    torch.testing.assert_close(
-        predict_log_probs(model, [images], tta="tencrop").exp(), sum(ten) / 10
-    )
 
 
 # --- test.py

@@ -1,0 +1,210 @@
+"""The model file: what is written, what is refused, and how a model starts from another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+import models
+from tests.helpers import write_no_model
+from tests.reference_networks import REFERENCE_NETWORKS
+from utils.emotions import EMOTIONS
+from utils.errors import StageError
+from utils.imaging.preprocess import Preprocess
+from utils.inference import checkpoint as checkpoint_module
+from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint, default_model_path, same_model
+
+
+@cache
+def weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return models.create("resemotionnet", 2, 1, 48).state_dict()
+
+
+def make_checkpoint(**changes: object) -> Checkpoint:
+    preprocess = Preprocess().to_dict()
+    checkpoint = Checkpoint("resemotionnet", ["기쁨", "슬픔"], preprocess, 3, 0.5, weights())
+    return replace(checkpoint, **changes)
+
+
+def test_save_writes_plain_fields_that_load_returns(tmp_path):
+    made = make_checkpoint()
+    made.save(tmp_path / "m.pt")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    assert set(content) == {
+        "network", "classes", "preprocess", "epoch", "val_accuracy", "weights", "version",
+    }  # fmt: skip
+    assert content["preprocess"] == {"image_size": 48, "image_channel": 1, "resample": "bilinear"}
+    loaded = Checkpoint.load(tmp_path / "m.pt")
+    images = torch.rand(2, 1, 48, 48)
+    torch.testing.assert_close(loaded.build()(images), made.build()(images))
+    assert not loaded.build().training
+
+
+def test_save_that_fails_leaves_the_older_file(tmp_path):
+    make_checkpoint().save(tmp_path / "m.pt")
+    before = (tmp_path / "m.pt").read_bytes()
+    with pytest.raises(Exception, match="pickle"):
+        make_checkpoint(training={"a": lambda: None}).save(tmp_path / "m.pt")
+    assert (tmp_path / "m.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": 5},
+        {"network": "nonet"},
+        {"classes": ["one"]},
+        {"classes": "기쁨"},
+        {"classes": ["기쁨", "기쁨"]},
+        {"classes": ["기쁨", "\x1b[31m"]},
+        {"preprocess": {"image_size": 48}},
+        {"preprocess": {"image_size": 10**9, "image_channel": 1, "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": 2, "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": 1, "resample": "magic"}},
+        {"preprocess": {"image_size": 48, "image_channel": 1.0, "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": torch.ones(3), "resample": "bilinear"}},
+        {"preprocess": {"image_size": 48, "image_channel": 1, "resample": ["bilinear"]}},
+        {"weights": {1: torch.ones(1)}},
+        {"weights": {"layer1": torch.ones(1)}},
+        {"preprocess": {"image_size": "48", "image_channel": 1, "resample": "bilinear"}},
+        {"weights": {}},
+        {"weights": {"layer1": 5}},
+        {"epoch": "3"},
+        {"temperature": 0},
+        {"temperature": True},
+        {"temperature": 10**400},
+        {"training": [1]},
+        {"more": 1},
+    ],
+)
+def test_load_or_build_refuses_a_field_of_a_wrong_type_or_value(tmp_path, change):
+    checkpoint = make_checkpoint()
+    fields = {name: getattr(checkpoint, name) for name in Checkpoint.__annotations__}
+    torch.save(fields | change, tmp_path / "m.pt")
+    with pytest.raises(StageError):
+        Checkpoint.load(tmp_path / "m.pt").build()
+
+
+def test_load_refuses_a_file_without_a_field(tmp_path):
+    torch.save({"network": "resemotionnet", "classes": ["a", "b"]}, tmp_path / "m.pt")
+    with pytest.raises(StageError, match=r"m\.pt is not a model"):
+        Checkpoint.load(tmp_path / "m.pt")
+
+
+def test_load_takes_a_whole_temperature_for_a_float(tmp_path):
+    make_checkpoint(temperature=2).save(tmp_path / "m.pt")
+    loaded = Checkpoint.load(tmp_path / "m.pt").temperature
+    assert loaded == 2 and type(loaded) is float
+
+
+@pytest.mark.parametrize("kind", ["random", "text", "evil", "evil pickle", "other", "cut"])
+def test_load_refuses_what_is_no_checkpoint_and_runs_nothing(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    make_checkpoint().save(tmp_path / "good.pt")
+    write_no_model(tmp_path / "m.pt", kind, (tmp_path / "good.pt").read_bytes())
+    with pytest.raises(StageError, match=r"m\.pt"):
+        Checkpoint.load(tmp_path / "m.pt")
+    assert {p.name for p in tmp_path.iterdir()} == {"m.pt", "good.pt"}
+
+
+def test_load_names_a_missing_file_and_what_to_do(tmp_path):
+    with pytest.raises(StageError, match=r"none\.pt: no such file; .*python train\.py"):
+        Checkpoint.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "trained"), [("image_size", 96, 48), ("image_channel", 3, 1)]
+)
+def test_load_refuses_a_flag_that_contradicts_the_model(tmp_path, flag, value, trained):
+    make_checkpoint().save(tmp_path / "m.pt")
+    Checkpoint.load(tmp_path / "m.pt", **{flag: trained})
+    with pytest.raises(StageError, match=f"--{flag} {value} contradicts .*trained with {trained}"):
+        Checkpoint.load(tmp_path / "m.pt", **{flag: value})
+
+
+def test_load_reads_half_precision_as_single(tmp_path):
+    halves = {key: w.half() if w.is_floating_point() else w for key, w in weights().items()}
+    make_checkpoint(weights=halves).save(tmp_path / "m.pt")
+    loaded = Checkpoint.load(tmp_path / "m.pt").weights
+    assert all(torch.equal(loaded[key], halves[key].float()) for key in ("fc.weight", "fc.bias"))
+    assert loaded["fc.weight"].dtype == torch.float32
+    assert loaded["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_load_reads_a_reference_checkpoint(tmp_path):
+    build, _, _ = REFERENCE_NETWORKS["resemotionnet"]
+    torch.save({"model": build().state_dict(), "optimizer": {}}, tmp_path / "m.pt")
+    checkpoint = Checkpoint.load(tmp_path / "m.pt")
+    assert checkpoint.is_reference and checkpoint.classes == list(EMOTIONS)
+    assert checkpoint.describe() == "resemotionnet, a reference checkpoint"
+    assert checkpoint.preprocess["image_size"] == 48
+    assert Checkpoint.load(tmp_path / "m.pt", image_size=40).preprocess["image_size"] == 40
+    with pytest.raises(StageError, match="--image_channel 3 contradicts"):
+        Checkpoint.load(tmp_path / "m.pt", image_channel=3)
+
+
+def test_describe_names_network_epoch_and_accuracy():
+    assert make_checkpoint().describe() == "resemotionnet, epoch 3, validation accuracy 50.000%"
+
+
+def test_build_refuses_an_image_size_that_the_network_cannot_take():
+    small = Preprocess(32, 1).to_dict()
+    with pytest.raises(StageError, match="emotionnet takes images of 48 pixels, not 32"):
+        make_checkpoint(network="emotionnet", preprocess=small).build()
+
+
+def test_transfer_to_matches_the_last_layer_by_class_name():
+    torch.manual_seed(0)
+    old = models.create("resemotionnet", 3, 1, 32).eval()
+    preprocess = Preprocess(32, 1).to_dict()
+    checkpoint = Checkpoint("resemotionnet", ["a", "b", "c"], preprocess, 1, 0.5, old.state_dict())
+    new = models.create("resemotionnet", 2, 1, 32).eval()
+    assert checkpoint.transfer_to(new, ["c", "a"]) == []
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(new(images), old(images)[:, [2, 0]])
+
+
+def test_transfer_to_leaves_the_last_layer_if_a_class_is_unknown():
+    new = models.create("resemotionnet", 2, 1, 48)
+    before = {key: tensor.clone() for key, tensor in new.state_dict().items()}
+    assert make_checkpoint().transfer_to(new, ["기쁨", "놀람"]) == ["놀람"]
+    after = new.state_dict()
+    assert torch.equal(after["fc.weight"], before["fc.weight"])
+    assert torch.equal(after["conv1.weight"], weights()["conv1.weight"])
+
+
+def test_transfer_to_refuses_weights_of_another_network():
+    with pytest.raises(StageError, match="weights are not those of a resemotionnet"):
+        make_checkpoint(weights={"x": torch.ones(1)}).transfer_to(
+            models.create("resemotionnet", 2, 1, 48), ["기쁨", "슬픔"]
+        )
+
+
+def test_same_model_ignores_the_temperature_and_nothing_else(tmp_path):
+    one, other = tmp_path / "one.pt", tmp_path / "other.pt"
+    make_checkpoint().save(one)
+    changed = {key: tensor + (key == "fc.bias") for key, tensor in weights().items()}
+    for change, same in (
+        ({"temperature": 1.5}, True),
+        ({"weights": changed}, False),
+        ({"classes": ["기쁨", "분노"]}, False),
+    ):
+        make_checkpoint(**change).save(other)
+        assert same_model(one, other) is same_model(other, one) is same
+    other.write_bytes(b"broken")
+    assert not same_model(one, other)
+
+
+def test_default_model_path_is_model_pt_or_else_the_bundled_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert default_model_path() == BUNDLED_MODEL
+    bundled = f"{BUNDLED_MODEL.parent.name}/{BUNDLED_MODEL.name}"
+    assert capsys.readouterr().err == f"note: model.pt does not exist here; using {bundled}\n"
+    checkpoint_module.DEFAULT_MODEL.write_bytes(b"")
+    assert str(default_model_path()) == "model.pt"
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,38 @@
+"""The device that a network runs on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from utils.errors import StageError
+from utils.inference.device import choose_device
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that the system has some GPUs."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+def test_choose_device_is_the_cpu_without_a_gpu_or_the_wish_for_one(gpus):
+    gpus(0)
+    assert choose_device(True, 0) == choose_device(True, 3) == torch.device("cpu")
+    gpus(2)
+    assert choose_device(False, 0) == torch.device("cpu")
+
+
+def test_choose_device_is_the_gpu_of_the_index(gpus):
+    gpus(2)
+    assert choose_device(True, 1) == torch.device("cuda", 1)
+
+
+def test_choose_device_refuses_an_index_that_no_gpu_has(gpus):
+    gpus(2)
+    with pytest.raises(StageError, match=r"--cuda_idx 2: this system has 2 GPU\(s\)"):
+        choose_device(True, 2)

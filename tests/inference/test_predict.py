@@ -1,0 +1,61 @@
+"""Predictions and the views of test-time augmentation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.dropout import Dropout
+from utils.errors import StageError
+from utils.inference.predict import predict_log_probs, tta_views
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), Dropout(0.5), nn.Linear(64, 3))
+
+
+@pytest.fixture
+def images():
+    return torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+
+
+def test_predict_log_probs_is_the_log_softmax_in_evaluation_mode(model, images):
+    result = predict_log_probs(model.train(), images.split(2))
+    assert not model.training and result.dtype == torch.float32
+    with torch.no_grad():
+        expected = model(images / 255).log_softmax(1)
+    torch.testing.assert_close(result, expected)
+
+
+def test_predict_log_probs_does_not_depend_on_the_batches(model, images):
+    whole = predict_log_probs(model, [images])
+    torch.testing.assert_close(predict_log_probs(model, images.split(1)), whole)
+
+
+def test_predict_log_probs_refuses_outputs_that_are_nan(model, images):
+    model[2].weight.data.fill_(torch.nan)
+    with pytest.raises(StageError, match=r"outputs are NaN: .*lower --lr"):
+        predict_log_probs(model, [images])
+
+
+def test_tta_views_are_mirrored_and_cropped_images():
+    images = torch.arange(2 * 64.0).view(2, 1, 8, 8)
+    assert len(tta_views(images, "none")) == 1
+    plain, mirrored = tta_views(images, "flip")
+    assert torch.equal(plain, images) and torch.equal(mirrored, images.flip(3))
+    ten = tta_views(images, "tencrop")
+    assert len(ten) == 10 and all(view.shape == images.shape for view in ten)
+    assert ten[0].mean() < ten[2].mean() < ten[6].mean() and torch.equal(ten[1], ten[0].flip(3))
+
+
+def test_tta_is_the_mean_probability_over_the_views(model, images):
+    both = [predict_log_probs(model, [x]).exp() for x in (images, images.flip(3))]
+    torch.testing.assert_close(predict_log_probs(model, [images], tta="flip").exp(), sum(both) / 2)
+    with torch.no_grad():
+        ten = [model(view).softmax(1) for view in tta_views(images / 255, "tencrop")]
+    torch.testing.assert_close(
+        predict_log_probs(model, [images], tta="tencrop").exp(), sum(ten) / 10
+    )
