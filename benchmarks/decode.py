@@ -1,7 +1,7 @@
-"""Images per second in decoding a set for the first time: ours, and the plain way.
+"""Compare the images per second of decoding a dataset for the first time with the plain way.
 
-plain   one image after the other with Pillow: open, convert, resize
-ours    what train.py does to fill its store: all cores, JPEGs decoded at reduced size
+plain     one image after the other with Pillow: open, convert, resize
+train.py  how train.py fills its cache: all cores, JPEGs decoded at reduced size
 
   python -m benchmarks.decode --data_path data/train
   python -m benchmarks.decode --data_path crop --image_size 48 --image_channel 3
@@ -28,39 +28,43 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     flag("--data_path", "a folder of class folders", Path("data/train"), Path, metavar="DIR")
-    flag("--image_size", "pixels", 48, cli.positive_int, metavar="PIXELS")
+    flag("--image_size", "side of the decoded images", 48, cli.positive_int, metavar="PIXELS")
     flag("--image_channel", "1 grey, 3 colour", 1, int, choices=(1, 3))
-    flag("--images", "of the set, at most", 4096, cli.positive_int, metavar="N")
-    flag("--rounds", "of both ways, in turns", 3, cli.positive_int, metavar="N")
+    flag("--images", "images to decode, at most", 4096, cli.positive_int, metavar="N")
+    flag("--rounds", "rounds, each with both ways in turn", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
-    paths = [path for found in scan_class_folders(args.data_path).values() for path in found]
-    paths = paths[: args.images]
-    how = Preprocess(args.image_size, args.image_channel)
-    ways: dict[str, Callable[[list[Path], Preprocess], None]] = {"plain": plain, "ours": ours}
+    folders = scan_class_folders(args.data_path)
+    paths = [path for files in folders.values() for path in files][: args.images]
+    preprocess = Preprocess(args.image_size, args.image_channel)
+    ways: dict[str, Callable[[list[Path], Preprocess], None]] = {
+        "plain": decode_plainly,
+        "train.py": decode_as_train,
+    }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(args.rounds):
-        for name, way in ways.items():
+        for name, decode in ways.items():
             started = time.perf_counter()
-            way(paths, how)
+            decode(paths, preprocess)
             rates[name].append(len(paths) / (time.perf_counter() - started))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{len(paths)} images to {how.image_size} pixels, {cores()} cores")
-    for name, rate in middle.items():
-        print(f"{name:6}{rate:9,.0f} images/s  ({min(rates[name]):,.0f}-{max(rates[name]):,.0f})")
-    print(f"ours / plain {middle['ours'] / middle['plain']:.2f}")
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(f"{len(paths)} images to {preprocess.image_size} pixels, {cores()} cores")
+    for name, rate in medians.items():
+        print(f"{name:9}{rate:9,.0f} images/s  ({min(rates[name]):,.0f}-{max(rates[name]):,.0f})")
+    print(f"train.py / plain {medians['train.py'] / medians['plain']:.2f}")
     return cli.OK
 
 
-def plain(paths: list[Path], how: Preprocess) -> None:
-    mode = "L" if how.image_channel == 1 else "RGB"
+def decode_plainly(paths: list[Path], preprocess: Preprocess) -> None:
+    mode = "L" if preprocess.image_channel == 1 else "RGB"
+    size = (preprocess.image_size, preprocess.image_size)
     for path in paths:
         with Image.open(path) as image:
-            np.asarray(image.convert(mode).resize((how.image_size, how.image_size)))
+            np.asarray(image.convert(mode).resize(size))
 
 
-def ours(paths: list[Path], how: Preprocess) -> None:
-    for _ in decode_chunks(chunked(paths), how, len(paths), cores()):
+def decode_as_train(paths: list[Path], preprocess: Preprocess) -> None:
+    for _ in decode_chunks(chunked(paths), preprocess, len(paths), cores()):
         pass
 
 

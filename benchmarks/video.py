@@ -1,10 +1,10 @@
-"""Frames per second of video.py with its output written, beside the plain loop, in turns.
+"""Compare the frames per second of video.py, which writes its output, with the plain loop.
 
-plain   every frame is searched whole and each face is classified by itself, then the frame is
-        marked and written, all in one thread
-ours    video.py, as a user runs it
+plain     faces are searched in every frame and classified one by one, then the frame is marked and
+          written, all in one thread
+video.py  as a user runs it
 
-Without --source a clip is made: 1280×720, two faces that move (needs scikit-image, which make test
+Without --source a clip is made: 1280×720, two moving faces (needs scikit-image, which make test
 installs).
 
   python -m benchmarks.video --model_path model.pt
@@ -36,35 +36,37 @@ SIZE, RATE, FRAMES = (1280, 720), 30, 240
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--model_path", "the trained model", Path("model.pt"), Path, metavar="FILE")
-    flag("--source", "a video file; unset: one is made", None, Path, metavar="FILE")
-    flag("--rounds", "of both ways, in turns", 3, cli.positive_int, metavar="N")
+    flag("--model_path", "trained model", Path("model.pt"), Path, metavar="FILE")
+    flag("--source", "video file (default: a clip that is made)", None, Path, metavar="FILE")
+    flag("--rounds", "rounds, each with both ways in turn", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         source = args.source or make_clip(Path(folder) / "clip.mp4")
         out = Path(folder) / "out.mp4"
-        rates: dict[str, list[float]] = {"plain": [], "ours": []}
+        rates: dict[str, list[float]] = {"plain": [], "video.py": []}
         for _ in range(args.rounds):
-            rates["plain"].append(plain(source, out, Recognizer(args.model_path, False, 0)))
-            rates["ours"].append(ours(source, out, args.model_path))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
+            recognizer = Recognizer(args.model_path, gpu=False, cuda_idx=0)
+            rates["plain"].append(process_plainly(source, out, recognizer))
+            rates["video.py"].append(run_script(source, out, args.model_path))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     print(f"{source.name}, {cores()} cores")
-    for name, rate in middle.items():
-        print(f"{name:6}{rate:6.1f} frames/s  ({min(rates[name]):.1f}-{max(rates[name]):.1f})")
-    print(f"ours / plain {middle['ours'] / middle['plain']:.2f}")
+    for name, rate in medians.items():
+        print(f"{name:9}{rate:6.1f} frames/s  ({min(rates[name]):.1f}-{max(rates[name]):.1f})")
+    print(f"video.py / plain {medians['video.py'] / medians['plain']:.2f}")
     return cli.OK
 
 
 def make_clip(path: Path) -> Path:
+    """Write a video with two moving faces. Return its path."""
     import skimage.data
 
     head = skimage.data.astronaut()[0:260, 90:350, ::-1]
-    ground = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8),
-                              (31, 31), 0)  # fmt: skip
+    noise = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
+    background = cv2.GaussianBlur(noise, (31, 31), 0)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, SIZE)
     for i in range(FRAMES):
-        frame, shift = ground.copy(), round(120 * np.sin(i / 25))
+        frame, shift = background.copy(), round(120 * np.sin(i / 25))
         frame[60:320, 250 + shift : 510 + shift] = head
         frame[380:640, 800 - shift : 1060 - shift] = head[:, ::-1]
         writer.write(frame)
@@ -72,20 +74,21 @@ def make_clip(path: Path) -> Path:
     return path
 
 
-def plain(source: Path, out: Path, recognize: Recognizer) -> float:
+def process_plainly(source: Path, out: Path, recognizer: Recognizer) -> float:
+    """Process a video the plain way. Return the frames per second."""
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     video = cv2.VideoCapture(str(source))
     size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
     writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), RATE, size)
     started, count = time.perf_counter(), 0
     while True:
-        there, frame = video.read()
-        if not there:
+        success, frame = video.read()
+        if not success:
             break
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         for x, y, w, h in cascade.detectMultiScale(grey, 1.1, 5):
             face = Image.fromarray(frame[y : y + h, x : x + w, ::-1])
-            [answer] = recognize([recognize.preprocess(face)])
+            [answer] = recognizer([recognizer.preprocess(face)])
             cv2.rectangle(frame, (x, y), (x + w, y + h), (80, 200, 80), 2)
             text = f"{max(answer['probs']):.0f} %"
             cv2.putText(frame, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 1, (80, 200, 80))
@@ -96,11 +99,13 @@ def plain(source: Path, out: Path, recognize: Recognizer) -> float:
     return rate
 
 
-def ours(source: Path, out: Path, model_path: Path) -> float:
-    words = ["--source", source, "--output", out, "--model_path", model_path, "--no-gpu"]
-    command = [sys.executable, ROOT / "video.py", *words]
+def run_script(source: Path, out: Path, model_path: Path) -> float:
+    """Process a video with video.py. Return the frames per second that it prints."""
+    flags = ["--source", source, "--output", out, "--model_path", model_path, "--no-gpu"]
+    command = [sys.executable, ROOT / "video.py", *flags]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-    return float(re.search(r"([\d.]+) frames/s", done.stdout)[1])
+    [rate] = re.findall(r"([\d.]+) frames/s", done.stdout)
+    return float(rate)
 
 
 if __name__ == "__main__":
