@@ -129,7 +129,7 @@ def pages() -> dict[Path, str]:
     english = [describe(name) for name in SCRIPTS]
     texts = Texts(TEXTS)
     korean = [translate(script, texts) for script in english]
-    texts.check_all_used()
+    texts.check()
     return {
         ENGLISH.path: render(english, ENGLISH),
         KOREAN.path: render(korean, KOREAN),
@@ -208,6 +208,7 @@ class Texts:
         """Read the file. Raise StageError if a row has not three cells, or is repeated."""
         self._texts: dict[tuple[str, str], str] = {}
         self._used: set[tuple[str, str]] = set()
+        self._missing: list[str] = []
         rows = path.read_text(encoding="utf-8").splitlines()[1:]
         for number, row in enumerate(rows, 2):
             cells = row.split("\t")
@@ -218,18 +219,21 @@ class Texts:
             self._texts[cells[0], cells[1]] = cells[2]
 
     def get(self, script: str, key: str) -> str:
-        """Return a text. Raise StageError if there is none."""
+        """Return a text; an empty one if it is missing, which `check` reports."""
         for place in ((script, key), (ANY_SCRIPT, key)):
             if place in self._texts:
                 self._used.add(place)
                 return self._texts[place]
-        raise StageError(f"{TEXTS.name} has no Korean text for {script} {key}: add one")
+        self._missing.append(f"{script} {key}")
+        return ""
 
-    def check_all_used(self) -> None:
-        """Raise StageError if a text belongs to nothing."""
-        for script, key in self._texts:
-            if (script, key) not in self._used:
-                raise StageError(f"{TEXTS.name}: {script} has no {key}; remove its text")
+    def check(self) -> None:
+        """Raise StageError if a text was missing, or one belongs to nothing."""
+        if self._missing:
+            raise StageError(f"{TEXTS.name} lacks a Korean text: {', '.join(self._missing)}")
+        unused = [f"{script} {key}" for script, key in self._texts.keys() - self._used]
+        if unused:
+            raise StageError(f"{TEXTS.name} has a text for nothing: {', '.join(sorted(unused))}")
 
 
 def translate(script: Script, texts: Texts) -> Script:

@@ -77,16 +77,16 @@ def test_a_flag_without_a_korean_text_is_reported(tmp_path):
     path = tmp_path / "flags.tsv"
     lines = generate_cli.TEXTS.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "\t--ratio\t" not in line), encoding="utf-8")
-    with pytest.raises(StageError, match=r"no Korean text for dataPreparation\.py --ratio"):
-        generate_cli.translate(
-            generate_cli.describe("dataPreparation.py"), generate_cli.Texts(path)
-        )
+    texts = generate_cli.Texts(path)
+    generate_cli.translate(generate_cli.describe("dataPreparation.py"), texts)
+    with pytest.raises(StageError, match=r"lacks a Korean text: dataPreparation\.py --ratio$"):
+        texts.check()
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("train.py\t--no_such_flag\t설명", r"train\.py has no --no_such_flag"),
+        ("train.py\t--no_such_flag\t설명", r"a text for nothing: train\.py --no_such_flag"),
         ("train.py\t--seed", "line 2: not script, key and text"),
         ("train.py\t--seed\ta\ntrain.py\t--seed\tb", r"line 3: train\.py --seed is repeated"),
     ],
@@ -95,7 +95,7 @@ def test_a_text_that_belongs_to_nothing_is_reported(tmp_path, row, reason):
     path = tmp_path / "flags.tsv"
     path.write_text(f"script\tkey\ttext\n{row}\n", encoding="utf-8")
     with pytest.raises(StageError, match=reason):
-        generate_cli.Texts(path).check_all_used()
+        generate_cli.Texts(path).check()
 
 
 def test_a_switch_shows_both_forms_and_a_described_default_its_own_column():
