@@ -17,8 +17,8 @@ The rooms stand on it, each on those before it, so that imports never go in a ci
   evaluation/    scores on labelled images, calibration, reports
   recognition/   photos and videos: detect, track and classify faces
 
-data and inference do not know each other, nor do training, evaluation and recognition. docs/architecture.md
-shows the way of a row, a batch and a face through the rooms.
+data and inference do not know each other, nor do training, evaluation and recognition.
+docs/architecture.md shows the way of a row, a batch and a face through the rooms.
 """
 
 __version__ = "0.1.0"
