@@ -1,9 +1,9 @@
 """Train a network on the prepared faces: stage 4 of 5.
 
-Learns from <data_path>/train and keeps the epoch with the best accuracy on <data_path>/validation
-in --model_path. The test set is never opened. The class names are the names of train's folders.
-Each training also gets a folder in runs/ with its options, results and pictures, and with the state
-from which it resumes after any interruption.
+Trains on <data_path>/train, and saves the model of the epoch with the best accuracy on
+<data_path>/validation. It never opens the test set. The classes are the folders in train. Each
+training also gets a folder in runs/ with its options, results and curves, and with its newest
+state, from which it can be resumed after any interruption.
 
   python train.py                                   # emotionnet, 50 epochs, data/ -> model.pt
   python train.py --optimizer adam --epochs 20 --model_path adam.pt
@@ -35,88 +35,101 @@ if TYPE_CHECKING:
 
 
 def make_parser() -> cli.Parser:
+    """Return the parser of this script's flags."""
     parser = cli.Parser(__doc__)
     flag, switch = parser.flag, parser.switch
     parser.section("data and model")
-    flag("--data_path", "folder with train and validation", Path("data"), Path, metavar="DIR")
-    flag("--model_path", "file for the best epoch's model", Path("model.pt"), Path, metavar="FILE")
+    text = "folder with train and validation"
+    flag("--data_path", text, Path("data"), Path, metavar="DIR")
+    text = "file for the model of the best epoch"
+    flag("--model_path", text, Path("model.pt"), Path, metavar="FILE")
     flag("--model", f"network: {models.names()}", "emotionnet", network_name, metavar="NAME")
-    flag(
-        "--image_size", "resize images to a square of this side", 48,
-        cli.int_between(1, MAX_SIDE), metavar="PIXELS",
-    )  # fmt: skip
+    side = cli.int_between(1, MAX_SIDE)
+    flag("--image_size", "resize images to a square of this side", 48, side, metavar="PIXELS")
     flag("--image_channel", "1: grey, 3: colour", 1, int, choices=(1, 3))
-    flag("--init", "start from this model's weights", None, Path, metavar="FILE")
-    switch("--pretrained", "start an EfficientNet from ImageNet weights (internet)", False)
-    flag("--annotations", "annotation table: learn all three votes", None, Path, metavar="TSV")
-    cache = "folder for the decoded images (default: .store in data_path)"
-    flag("--store", cache, None, Path, metavar="DIR")
+    flag("--init", "start from the weights of this model file", None, Path, metavar="FILE")
+    text = "start an EfficientNet from ImageNet weights, which are downloaded once"
+    switch("--pretrained", text, False)
+    text = "annotation table: train on the votes of all three annotators"
+    flag("--annotations", text, None, Path, metavar="TSV")
+    text = "folder for the cache of decoded images (default: .store in data_path)"
+    flag("--store", text, None, Path, metavar="DIR")
 
     parser.section("run")
-    flag("--runs_path", "folder for the runs' folders", Path("runs"), Path, metavar="DIR")
-    flag("--config", "read flags from this JSON file", None, Path, metavar="FILE")
-    flag(
-        "--resume",
-        "resume the newest run, this run, or with 'auto' a run with the same flags, if any",
-        None, str, nargs="?", const="newest", metavar="RUN",
-    )  # fmt: skip
-    minutes = "minutes between saves within an epoch"
-    flag("--save_every", minutes, 10.0, cli.non_negative_float, metavar="MINUTES")
-    flag("--seed", "random seed", 0, cli.non_negative_int, metavar="N")
+    flag("--runs_path", "folder for the run folders", Path("runs"), Path, metavar="DIR")
+    text = "read flags from this JSON file, such as a run's options.json"
+    flag("--config", text, None, Path, metavar="FILE")
+    text = (
+        "resume the newest run, or the run with this folder; auto: the newest run with the same "
+        "flags, or else start a new one"
+    )
+    flag("--resume", text, None, str, nargs="?", const="newest", metavar="RUN")
+    text = "minutes between saves within an epoch"
+    flag("--save_every", text, 10.0, cli.non_negative_float, metavar="MINUTES")
+    flag("--seed", "seed of all random numbers", 0, cli.non_negative_int, metavar="N")
     parser.log_dir_flag()
 
     parser.section("optimization")
     flag("--epochs", "number of epochs", 50, cli.positive_int, metavar="N")
     flag("--batch_size", "images per batch, over all processes", 128, cli.positive_int, metavar="N")
-    choices = ("adadelta", "adam", "adamw", "sgd")
-    flag("--optimizer", "optimizer", "adadelta", str, choices=choices)
-    rates = "default: 0.1 for adadelta, 0.001 for adam and adamw, 0.01 for sgd"
-    flag("--lr", f"learning rate ({rates})", None, cli.positive_float, metavar="RATE")
-    decays = "default: 5e-4 for sgd, 0.01 for adamw, else 0"
-    flag("--weight_decay", f"weight decay ({decays})", None, cli.non_negative_float, metavar="X")
+    optimizers = ("adadelta", "adam", "adamw", "sgd")
+    flag("--optimizer", "optimizer", "adadelta", str, choices=optimizers)
+    text = "learning rate (default: 0.1 for adadelta, 0.001 for adam and adamw, 0.01 for sgd)"
+    flag("--lr", text, None, cli.positive_float, metavar="RATE")
+    text = "weight decay (default: 5e-4 for sgd, 0.01 for adamw, else 0)"
+    flag("--weight_decay", text, None, cli.non_negative_float, metavar="X")
     flag("--momentum", "momentum of sgd", 0.9, cli.fraction, metavar="X")
     schedules = ("none", "cosine", "onecycle")
-    flag("--schedule", "learning rate schedule", "none", str, choices=schedules)
-    flag("--warmup", "warm-up epochs", 0.0, cli.non_negative_float, metavar="EPOCHS")
+    flag("--schedule", "schedule of the learning rate", "none", str, choices=schedules)
+    text = "epochs at the beginning in which the learning rate rises"
+    flag("--warmup", text, 0.0, cli.non_negative_float, metavar="EPOCHS")
     flag("--accumulate", "batches per optimizer step", 1, cli.positive_int, metavar="N")
-    clip = "maximum norm of the gradient (0: no limit)"
-    flag("--clip", clip, 0.0, cli.non_negative_float, metavar="NORM")
-    ema = "decay of the moving average of the weights, such as 0.999 (0: off)"
-    flag("--ema", ema, 0.0, cli.fraction, metavar="X")
-    dropout = "dropout probability (default: the network's)"
-    flag("--dropout", dropout, None, cli.fraction_below_one, metavar="X")
-    patience = "stop after this many epochs without improvement (0: off)"
-    flag("--patience", patience, 0, cli.non_negative_int, metavar="N")
+    text = "maximum norm of the gradient (0: no limit)"
+    flag("--clip", text, 0.0, cli.non_negative_float, metavar="NORM")
+    text = "decay of the moving average of the weights, such as 0.999 (0: off)"
+    flag("--ema", text, 0.0, cli.fraction, metavar="X")
+    text = "dropout probability (default: the network's)"
+    flag("--dropout", text, None, cli.fraction_below_one, metavar="X")
+    text = "stop after this many epochs without improvement (0: off)"
+    flag("--patience", text, 0, cli.non_negative_int, metavar="N")
 
     parser.section("loss and targets")
-    flag("--label_smoothing", "label smoothing", 0.0, cli.fraction, metavar="X")
-    weights = ("none", "inverse", "effective")
-    flag("--class_weights", "weigh rare classes more", "none", str, choices=weights)
-    mixup = "mixup: weights drawn from Beta(X, X) (0: off)"
-    flag("--mixup", mixup, 0.0, cli.non_negative_float, metavar="X")
-    flag("--teacher", "knowledge distillation from this model", None, Path, metavar="FILE")
-    teacher = "weight of the teacher's soft targets; labels get 1 - X"
-    flag("--teacher_share", teacher, 0.7, cli.fraction, metavar="X")
+    text = "label smoothing: fraction of a target that is spread over all classes"
+    flag("--label_smoothing", text, 0.0, cli.fraction, metavar="X")
+    schemes = ("none", "inverse", "effective")
+    text = "weight of a class in the loss: equal, or higher for rare classes"
+    flag("--class_weights", text, "none", str, choices=schemes)
+    text = "mixup: draw the weight of the mix from Beta(X, X), such as 0.2 (0: off)"
+    flag("--mixup", text, 0.0, cli.non_negative_float, metavar="X")
+    text = "knowledge distillation: learn from this model's predictions"
+    flag("--teacher", text, None, Path, metavar="FILE")
+    text = "weight of the teacher's soft targets; labels get 1 - X"
+    flag("--teacher_share", text, 0.7, cli.fraction, metavar="X")
 
     parser.section("augmentation")
     switch("--flip", "mirror half of the images", True)
-    flag("--rotation", "maximum rotation", 6.0, cli.non_negative_float, metavar="DEGREES")
-    flag("--crop", "maximum shift", 0, cli.non_negative_int, metavar="PIXELS")
-    flag("--erase", "random erasing: fraction of images", 0.0, cli.fraction, metavar="X")
-    flag("--brightness", "maximum change of brightness", 0.0, cli.fraction, metavar="X")
-    flag("--zoom", "maximum change of size", 0.0, cli.fraction_below_one, metavar="X")
+    text = "maximum rotation to either side"
+    flag("--rotation", text, 6.0, cli.non_negative_float, metavar="DEGREES")
+    flag("--crop", "maximum shift to each side", 0, cli.non_negative_int, metavar="PIXELS")
+    text = "random erasing: fraction of the images that get a black box"
+    flag("--erase", text, 0.0, cli.fraction, metavar="X")
+    text = "maximum change of brightness, such as 0.2"
+    flag("--brightness", text, 0.0, cli.fraction, metavar="X")
+    text = "maximum change of size, such as 0.2"
+    flag("--zoom", text, 0.0, cli.fraction_below_one, metavar="X")
 
     parser.section("device")
     parser.device_flags()
     precisions = ("auto", "bf16", "fp16", "off")
-    amp = "mixed precision (auto: where it is faster)"
-    flag("--amp", amp, "auto", str, choices=precisions)
-    switch("--compile", "torch.compile: half a minute, then faster steps", False)
-    switch("--deterministic", "use deterministic operations only", False)
+    flag("--amp", "mixed precision; auto: if it is faster", "auto", str, choices=precisions)
+    text = "compile the network: half a minute at the start, then faster steps"
+    switch("--compile", text, False)
+    switch("--deterministic", "use only deterministic operations", False)
     return parser
 
 
 def main() -> int:
+    """Train from the flags to the last epoch. Return the exit status."""
     argv, initial = resolve_argv(sys.argv[1:])
     args = make_parser().parse_args(argv)
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
@@ -163,7 +176,7 @@ def main() -> int:
 
 
 def network_name(name: str) -> str:
-    """Return a network's full name for argparse."""
+    """Return the full name of a network, for argparse."""
     try:
         return models.full_name(name)
     except models.NetworkError as error:
@@ -171,7 +184,7 @@ def network_name(name: str) -> str:
 
 
 def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set: Dataset) -> None:
-    """Train an epoch to its end, validate, save, and print its line."""
+    """Train to the end of the epoch, validate, save, and print the epoch's line."""
     from utils.training.validate import validate
 
     epoch, recipe, distributed = trainer.progress.epoch, trainer.recipe, trainer.distributed
@@ -200,7 +213,7 @@ def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set:
 def print_header(
     args: argparse.Namespace, trainer: Trainer, classes: list[str], validation: int, run: Run
 ) -> None:
-    """Print what is trained, on what, and from where a resumed run continues."""
+    """Print network, device, settings and data, and where a resumed run continues."""
     distributed, recipe, progress = trainer.distributed, trainer.recipe, trainer.progress
     parameters = sum(p.numel() for p in trainer.model.parameters())
     device, batch = str(distributed.device), f"batches of {recipe.batch_size}"
@@ -221,7 +234,7 @@ def print_header(
 
 
 def draw_first_batch(trainer: Trainer, classes: list[str], run: Run) -> None:
-    """Draw the first batch as the network sees it into the run's folder."""
+    """Draw the first batch as the network sees it, into the run's folder."""
     from utils.imaging.grids import draw_batch
 
     images, targets = trainer.first_batch()
@@ -230,7 +243,7 @@ def draw_first_batch(trainer: Trainer, classes: list[str], run: Run) -> None:
 
 
 def print_summary(args: argparse.Namespace, saver: CheckpointSaver, failures: int) -> None:
-    """Print the best epoch, where everything is, and the next commands."""
+    """Print the best epoch, where the results are, and the next commands."""
     print(
         f"best epoch {saver.best['epoch']}, validation accuracy "
         f"{saver.best['val_accuracy']:.2%} -> {args.model_path}\n"

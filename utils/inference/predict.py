@@ -44,7 +44,7 @@ def predict_log_probs(
     result = torch.cat(log_probs)
     if result.isnan().any():
         raise StageError(
-            "the model's outputs are NaN: its training has diverged; train it with a lower --lr"
+            "the model's outputs are NaN: its training has diverged; try a lower --lr"
         )
     return result
 
