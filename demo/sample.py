@@ -1,7 +1,7 @@
-"""A small sample of all that the real data holds: photos, a table of three annotators, and trouble.
+"""Make a small sample like the real dataset: photos and a table of three annotators, some broken.
 
-The photos are painted. The table has the real one's quirks (quoted cells, bare lists, names in NFD,
-careless boxes, a byte order mark), and a few rows and files are broken on purpose; each of them
+The photos are painted. The table has the quirks of the real one: quoted cells, bare lists, names in
+NFD, careless boxes, a byte order mark. A few rows and files are broken on purpose; each of them
 ends in an error log, and nowhere else.
 """
 
@@ -21,50 +21,50 @@ from utils.data.boxes import CORNERS
 from utils.emotions import EMOTIONS
 from utils.imaging.geometry import Box
 
-ANNOTATOR_RIGHT = 0.85  # how often one annotator sees what was shown
-CARELESS = 0.05  # how often one draws a box anywhere
+ANNOTATOR_ACCURACY = 0.85  # how often an annotator sees the posed emotion
+CARELESS = 0.05  # how often an annotator draws a box anywhere
 EXIF_ORIENTATION = 0x0112
-# How a photo lies in its file for each orientation that a phone writes.
+# How a photo is stored for each EXIF orientation that a phone writes.
 _TURN = Image.Transpose
 STORED = {3: _TURN.ROTATE_180, 6: _TURN.ROTATE_90, 8: _TURN.ROTATE_270}
 PLACES = ("실내", "공원&산", "도심 환경", "교통 및 이동수단(택시)", "오락 공간")
 
 
 def make_sample(folder: Path, url: str, per_class: int, seed: int = 0) -> Path:
-    """Write photos to `folder`/photos, to be served as `url`, and the table that lists them.
+    """Write photos to `folder`/photos, and a table that lists them as files below `url`.
 
-    Returns the table's path. The same arguments make the same files.
+    Return the table's path. The same arguments give the same files.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     photos = folder / "photos"
     photos.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(per_class * len(EMOTIONS)):
         emotion = EMOTIONS[number % len(EMOTIONS)]
-        photo, box = draw_photo(emotion, chance)
-        name = _name(emotion, number, chance)
+        photo, box = draw_photo(emotion, rng)
+        name = _name(emotion, number, rng)
         # One photo in ten was taken with the phone held another way.
-        orientation = chance.choice(tuple(STORED)) if number % 10 == 3 else 1
+        orientation = rng.choice(tuple(STORED)) if number % 10 == 3 else 1
         (photos / name).write_bytes(_jpeg(photo, orientation))
-        rows.append(_row(name, url, emotion, box, chance))
-    rows += _trouble(photos, url, chance)
-    chance.shuffle(rows)
+        rows.append(_row(name, url, emotion, box, rng))
+    rows += _broken_rows(photos, url, rng)
+    rng.shuffle(rows)
     table = folder / "emotions.tsv"
     lines = ["\t".join(cells) for cells in (COLUMNS, *rows)]
     table.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
     return table
 
 
-def _trouble(photos: Path, url: str, chance: random.Random) -> list[list[str]]:
-    """Rows that cannot be done, one for each way in which real ones fail."""
-    photo, box = draw_photo("기쁨", chance)
+def _broken_rows(photos: Path, url: str, rng: random.Random) -> list[list[str]]:
+    """Return a row for each way in which real ones fail."""
+    photo, box = draw_photo("기쁨", rng)
     jpeg = _jpeg(photo)
 
-    def row(what: str, content: bytes | None = None, **cells: str) -> list[str]:
-        name = f"{what}_여_20_기쁨_실내_20201231000000-000-000.jpg"
+    def row(subject: str, content: bytes | None = None, **cells: str) -> list[str]:
+        name = f"{subject}_여_20_기쁨_실내_20201231000000-000-000.jpg"
         if content:
             (photos / name).write_bytes(content)
-        row = dict(zip(COLUMNS, _row(name, url, "기쁨", box, chance), strict=True))
+        row = dict(zip(COLUMNS, _row(name, url, "기쁨", box, rng), strict=True))
         return list((row | cells).values())
 
     away = json.dumps({"boxes": [dict(zip(CORNERS, (900, 900, 950, 950), strict=True))]})
@@ -80,37 +80,46 @@ def _trouble(photos: Path, url: str, chance: random.Random) -> list[list[str]]:
     ]
 
 
-def _row(name: str, url: str, emotion: str, box: Box, chance: random.Random) -> list[str]:
-    """One photo's cells, as three annotators might fill them."""
-    seen = [_answer(emotion, chance) for _ in ANNOTATORS]
+def _row(name: str, url: str, emotion: str, box: Box, rng: random.Random) -> list[str]:
+    """Return one photo's cells, as three annotators might fill them."""
+    answers = [_answer(emotion, rng) for _ in ANNOTATORS]
     place = name.split("_")[4]
-    boxes = [_box_cell(box, label, chance) for label in seen]
-    if chance.random() < 0.1:
+    boxes = [_box_cell(box, label, rng) for label in answers]
+    if rng.random() < 0.1:
         name = unicodedata.normalize("NFD", name)
-    return [name, f"{url}/{unicodedata.normalize('NFC', name)}", *seen, place, place, place, *boxes]
+    return [
+        name,
+        f"{url}/{unicodedata.normalize('NFC', name)}",
+        *answers,
+        place,
+        place,
+        place,
+        *boxes,
+    ]
 
 
-def _answer(emotion: str, chance: random.Random) -> str:
-    return emotion if chance.random() < ANNOTATOR_RIGHT else chance.choice(EMOTIONS)
+def _answer(emotion: str, rng: random.Random) -> str:
+    return emotion if rng.random() < ANNOTATOR_ACCURACY else rng.choice(EMOTIONS)
 
 
-def _box_cell(box: Box, label: str, chance: random.Random) -> str:
-    if chance.random() < CARELESS:
-        corners = [chance.uniform(-20, 200), chance.uniform(-20, 150)]
-        corners += [corners[0] + chance.uniform(50, 250), corners[1] + chance.uniform(50, 200)]
+def _box_cell(box: Box, label: str, rng: random.Random) -> str:
+    """Return a cell with an annotator's box, in one of the forms of the real table."""
+    if rng.random() < CARELESS:
+        corners = [rng.uniform(-20, 200), rng.uniform(-20, 150)]
+        corners += [corners[0] + rng.uniform(50, 250), corners[1] + rng.uniform(50, 200)]
     else:
-        corners = [value + chance.gauss(0, 3) for value in box]
+        corners = [value + rng.gauss(0, 3) for value in box]
     entry = {"label": label} | {k: round(v, 3) for k, v in zip(CORNERS, corners, strict=True)}
-    if chance.random() < 0.1:
+    if rng.random() < 0.1:
         entry |= {corner: str(entry[corner]) for corner in CORNERS}
-    cell = json.dumps([entry] if chance.random() < 0.1 else {"boxes": [entry]}, ensure_ascii=False)
-    return '"' + cell.replace('"', '""') + '"' if chance.random() < 0.5 else cell
+    cell = json.dumps([entry] if rng.random() < 0.1 else {"boxes": [entry]}, ensure_ascii=False)
+    return '"' + cell.replace('"', '""') + '"' if rng.random() < 0.5 else cell
 
 
-def _name(emotion: str, number: int, chance: random.Random) -> str:
+def _name(emotion: str, number: int, rng: random.Random) -> str:
     subject = f"{number // 6:032x}"
-    person = f"{chance.choice('여남')}_{chance.randrange(10, 60, 10)}"
-    return f"{subject}_{person}_{emotion}_{chance.choice(PLACES)}_20201231{number:06d}-000-000.jpg"
+    person = f"{rng.choice('여남')}_{rng.randrange(10, 60, 10)}"
+    return f"{subject}_{person}_{emotion}_{rng.choice(PLACES)}_20201231{number:06d}-000-000.jpg"
 
 
 def _jpeg(photo: Image.Image, orientation: int = 1) -> bytes:
