@@ -1,4 +1,4 @@
-"""Open pictures upright, or refuse them with the reason, whatever the bytes are; save pictures."""
+"""Open pictures upright, or refuse them with the reason; save pictures whole or not at all."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Preprocess:
     They are stored in the model file, so that a model sees pictures as in its training.
     """
 
-    image_size: int = 48  # pixels; pictures are resized to a square, whatever their shape
+    image_size: int = 48  # pixels; pictures of any shape are resized to this square
     image_channel: int = 1  # 1 grey, 3 RGB
     resample: str = "bilinear"  # with antialiasing when shrinking, as Pillow does it
 
