@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from benchmarks.stages import Run, run, spread
+from benchmarks.stages import StageRun, run, spread
 from utils import cli
 from utils.data.annotations import ANNOTATORS
 from utils.emotions import EMOTIONS
@@ -134,7 +134,7 @@ def write_table(path: Path, faces: list[Face]) -> None:
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-def crop(root: Path, output: Path) -> Run:
+def crop(root: Path, output: Path) -> StageRun:
     """Run the script."""
     flags = ["--input", root / "table.tsv", "--original", root / "original", "--output", output]
     return run(SCRIPT, *flags, "--log_dir", root / "log")

@@ -1,4 +1,4 @@
-"""What the benchmarks of the data stages share: a stage run as a user runs it, time and memory."""
+"""Run a script of the project as a user runs it, and measure its time and memory."""
 
 from __future__ import annotations
 
@@ -15,59 +15,65 @@ from pathlib import Path
 from utils.errors import StageError
 
 ROOT = Path(__file__).resolve().parent.parent
-EVERY = 0.1  # seconds from one look at the memory to the next
+INTERVAL = 0.1  # seconds between two looks at the memory
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one run of a stage took. Memory is in bytes, resident, shared libraries included."""
+class StageRun:
+    """The time and memory of one run of a script.
+
+    Memory is resident memory in bytes, shared libraries included.
+    """
 
     seconds: float
     output: str
-    own: int  # peak of the stage's first process
-    worker: int  # peak of the largest of those that it started; 0: there was none
-    together: int  # largest sum over all at one moment: what they share counts in each
+    main_memory: int  # peak of the first process
+    worker_memory: int  # peak of the largest other process; 0: there was no other
+    total_memory: int  # peak of the sum over all processes; shared memory counts in each
 
     def memory(self) -> str:
-        """The three peaks in words."""
-        workers = f", largest worker {megabytes(self.worker)}" if self.worker else ""
-        return f"{megabytes(self.own)}{workers}, together {megabytes(self.together)}"
+        """Return the three peaks in words."""
+        worker = megabytes(self.worker_memory)
+        workers = f", largest worker {worker}" if self.worker_memory else ""
+        total = megabytes(self.total_memory)
+        return f"main process {megabytes(self.main_memory)}{workers}, all together {total}"
 
 
-def run(script: str, *words: object) -> Run:
-    """Run a script of the project to its end. Raises StageError if it does not end well.
+def run(script: str, *words: object) -> StageRun:
+    """Run a script with these arguments to its end. Raise StageError if its status is not 0.
 
-    The time is that of the whole process, its start included. The memory is read from /proc, which
+    The time is that of the whole process, including its start. The memory is read from /proc, which
     only Linux has.
     """
     command = [sys.executable, str(ROOT / script), *map(str, words)]
-    with tempfile.TemporaryFile() as out:
+    with tempfile.TemporaryFile() as file:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-        with Watch(process.pid) as watch:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        with MemoryMonitor(process.pid) as monitor:
             status = process.wait()
         seconds = time.perf_counter() - started
-        out.seek(0)
-        output = out.read().decode()
+        file.seek(0)
+        output = file.read().decode()
     if status:
         raise StageError(f"{script} ended with exit status {status}: {output[-2000:]}")
-    own = watch.peaks.pop(process.pid, 0)
-    worker = max(watch.peaks.values(), default=0)
-    # Between two looks one alone may have had more than all in any of them.
-    return Run(seconds, output, own, worker, max(watch.together, own, worker))
+    main_memory = monitor.peaks.pop(process.pid, 0)
+    worker_memory = max(monitor.peaks.values(), default=0)
+    # The peak of one process may lie between two looks at the sum.
+    total_memory = max(monitor.total_peak, main_memory, worker_memory)
+    return StageRun(seconds, output, main_memory, worker_memory, total_memory)
 
 
-class Watch:
-    """Looks at the memory of a process and its descendants, again and again, in a thread."""
+class MemoryMonitor:
+    """Reads the memory of a process and its descendants at regular intervals, in a thread."""
 
     def __init__(self, pid: int) -> None:
-        self.peaks: dict[int, int] = {}  # by process
-        self.together = 0
+        self.peaks: dict[int, int] = {}  # bytes, by process
+        self.total_peak = 0
         self._pid = pid
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> MemoryMonitor:
         self._thread.start()
         return self
 
@@ -75,35 +81,36 @@ class Watch:
         self._end.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while not self._end.is_set():
-            now = 0
-            for pid in family(self._pid):
+            total = 0
+            for pid in process_tree(self._pid):
                 with suppress(OSError, KeyError):  # it has ended meanwhile
                     status = Path(f"/proc/{pid}/status").read_text()
                     fields = dict(line.split(":", 1) for line in status.splitlines())
-                    # The kernel keeps the peak itself, so that none is missed between two looks.
+                    # The kernel keeps the peak of each process, so that no look can miss it.
                     self.peaks[pid] = int(fields["VmHWM"].split()[0]) << 10
-                    now += int(fields["VmRSS"].split()[0]) << 10
-            self.together = max(self.together, now)
-            self._end.wait(EVERY)
+                    total += int(fields["VmRSS"].split()[0]) << 10
+            self.total_peak = max(self.total_peak, total)
+            self._end.wait(INTERVAL)
 
 
-def family(pid: int) -> list[int]:
-    """The process and all that it, or one of those, has started."""
-    found = [pid]
-    for parent in found:
+def process_tree(pid: int) -> list[int]:
+    """Return the process and all its descendants."""
+    pids = [pid]
+    for parent in pids:  # grows while it is read
         with suppress(OSError):
             for thread in Path(f"/proc/{parent}/task").iterdir():
                 with suppress(OSError):
-                    found += map(int, (thread / "children").read_text().split())
-    return found
+                    pids += map(int, (thread / "children").read_text().split())
+    return pids
 
 
 def megabytes(count: int) -> str:
+    """Return a number of bytes in words."""
     return f"{count / 1e6:,.0f} MB" if count else "-"
 
 
 def spread(values: list[float], form: str = ",.1f") -> tuple[str, str]:
-    """The median of the values, and the least and the largest, for two cells of a table."""
+    """Return two cells of a table: the median of the values, and their range."""
     return format(statistics.median(values), form), f"{min(values):{form}}-{max(values):{form}}"

@@ -1,12 +1,13 @@
-"""Images per second in training: our engine, the plain way, and the limit that the processor sets.
+"""Compare the images per second of train.py with the plain way, and with what the CPU can do.
 
-plain   torchvision's ImageFolder, the same transforms, a DataLoader with a worker a core, float32
-ours    the engine of train.py, its store built beforehand
-limit   the same training step, again and again, on one batch that is in memory
+plain      torchvision's ImageFolder, the same transforms, a DataLoader with a worker per core, in
+           float32
+train.py   the trainer of train.py, its cache built beforehand
+limit      the same training step on one batch in memory, again and again
 
-Network, optimizer (Adadelta), batch size and images are the same. All are timed in turns, so that a
-busy machine slows all; the table has the medians. It covers small grey faces as they are (--faces),
-and the pictures in --crops made into colour JPEGs of 400 pixels, as crops of photos are.
+Network, optimizer (Adadelta), batch size and images are the same. All ways are timed in turns, so
+that a busy machine slows all of them; the table has the medians. It covers small grey faces as they
+are (--faces), and the pictures in --crops, saved as colour JPEGs of 400 pixels like photo crops.
 
   python -m benchmarks.train --faces fer2013/train --crops crop
   python -m benchmarks.train --faces fer2013/train --models emotionnet --rounds 7
@@ -14,6 +15,7 @@ and the pictures in --crops made into colour JPEGs of 400 pixels, as crops of ph
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -40,23 +42,25 @@ from utils.training.augment import Augment
 from utils.training.distributed import Distributed
 from utils.training.optim import LEARNING_RATES, make_optimizer
 from utils.training.targets import one_hot
-from utils.training.trainer import Recipe, Trainer
+from utils.training.trainer import Recipe, Trainer, TrainingSet
 
 CPU = torch.device("cpu")
 OPTIMIZER = "adadelta"
 CROP_SIZE, CROPS = 400, 2048  # pixels, and how many
+SCRIPT = "train.py"
 
 
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--faces", "a folder of class folders", Path("data/train"), Path, metavar="DIR")
-    flag("--crops", "a folder of class folders; unset: none", None, Path, metavar="DIR")
-    every = ["emotionnet", "resnet18", "vgg19"]
-    flag("--models", f"networks: {models.names()}", every, str, nargs="+", metavar="NAME")
-    flag("--batch_size", "images a step", 128, cli.positive_int, metavar="N")
-    flag("--seconds", "of each way in each round, about", 8.0, cli.positive_float, metavar="S")
-    flag("--rounds", "of all ways, in turns", 5, cli.positive_int, metavar="N")
+    flag("--faces", "folder of class folders", Path("data/train"), Path, metavar="DIR")
+    flag("--crops", "folder of class folders (default: none)", None, Path, metavar="DIR")
+    names = ["emotionnet", "resnet18", "vgg19"]
+    flag("--models", f"networks: {models.names()}", names, str, nargs="+", metavar="NAME")
+    flag("--batch_size", "images per step", 128, cli.positive_int, metavar="N")
+    text = "time of each way in each round, about"
+    flag("--seconds", text, 8.0, cli.positive_float, metavar="S")
+    flag("--rounds", "rounds, each with all ways in turn", 5, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -70,17 +74,18 @@ def main() -> int:
             data = load_dataset(samples, preprocess, "train", Path(folder) / name)
             print(f"\n{name}, {len(data)} images\n")
             print(
-                "| network | plain | ours, fp32 | of its limit | ours, bf16 | of its limit "
-                "| `--amp auto` takes | ours / plain |\n|---|---|---|---|---|---|---|---|"
+                f"| network | plain | {SCRIPT}, fp32 | of its limit | {SCRIPT}, bf16 "
+                f"| of its limit | `--amp auto` takes | {SCRIPT} / plain |\n"
+                f"|---|---|---|---|---|---|---|---|"
             )
             for model in args.models:
-                print(row(models.full_name(model), root, data, len(images), args), flush=True)
+                print(table_row(models.full_name(model), root, data, len(images), args), flush=True)
     print(f"\nimages/s, batches of {args.batch_size}, {cores()} cores, torch {torch.__version__}")
     return cli.OK
 
 
 def make_crops(source: Path, folder: Path) -> Path:
-    """Colour JPEGs like those that cropImages.py writes, made of the pictures in `source`."""
+    """Make colour JPEGs like those of cropImages.py from the pictures in `source`."""
     pictures = [
         (label, path) for label, paths in scan_class_folders(source).items() for path in paths
     ]
@@ -95,56 +100,70 @@ def make_crops(source: Path, folder: Path) -> Path:
     return folder
 
 
-def row(name: str, root: Path, data: Dataset, classes: int, args) -> str:
-    """Time all ways for one network, and put the medians in a line of the table."""
-    how = data.preprocess
-    blank = models.create(name, classes, how.image_channel, how.image_size)
-    auto = resolve_amp("auto", blank, (args.batch_size, *how.shape), CPU)
-    plain_step, images = make_step(name, classes, how, "off", torch.contiguous_format), None
-    counts: dict[str, int] = {}
-    ways: dict[str, Callable[[int], float]] = {
-        "plain": lambda n: rate_of(plain_batches(root, how, args.batch_size), plain_step, n)
-    }
-    batch = next(data.batches([torch.arange(args.batch_size) % len(data)], CPU))
-    images = Preprocess.scale(batch).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(args.batch_size) % classes
+def table_row(name: str, root: Path, data: Dataset, classes: int, args: argparse.Namespace) -> str:
+    """Time all ways for one network. Return the medians as a row of the table."""
+    ways = make_ways(name, root, data, classes, args.batch_size)
+    rates = {way: statistics.median(values) for way, values in time_ways(ways, args).items()}
+    preprocess = data.preprocess
+    model = models.create(name, classes, preprocess.image_channel, preprocess.image_size)
+    auto = resolve_amp("auto", model, (args.batch_size, *preprocess.shape), CPU)
+    cells = [name, f"{rates['plain']:.0f}"]
     for amp in ("off", "bf16"):
-        step = make_step(name, classes, how, amp, torch.channels_last)
-        fixed = iter(lambda: (images, labels), None)
-        ways[f"limit {amp}"] = lambda n, fixed=fixed, step=step: rate_of(fixed, step, n)
-        engine = Engine(name, classes, data, amp, args.batch_size)
-        ways[f"ours {amp}"] = engine.rate
+        rate, limit = rates[f"{SCRIPT} {amp}"], rates[f"limit {amp}"]
+        cells += [f"{rate:.0f}", f"{rate / limit:.2f} of {limit:.0f}"]
+    cells += [auto, f"{rates[f'{SCRIPT} {auto}'] / rates['plain']:.2f}"]
+    return "| " + " | ".join(cells) + " |"
 
+
+def make_ways(
+    name: str, root: Path, data: Dataset, classes: int, batch_size: int
+) -> dict[str, Callable[[int], float]]:
+    """Return each way as a function: batches → images per second."""
+    preprocess = data.preprocess
+    plain_step = make_step(name, classes, preprocess, "off", torch.contiguous_format)
+    ways: dict[str, Callable[[int], float]] = {
+        "plain": lambda n: rate_of(plain_batches(root, preprocess, batch_size), plain_step, n)
+    }
+    pixels = next(data.batches([torch.arange(batch_size) % len(data)], CPU))
+    images = Preprocess.to_float(pixels).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch_size) % classes
+    for amp in ("off", "bf16"):
+        step = make_step(name, classes, preprocess, amp, torch.channels_last)
+        same_batch = iter(lambda: (images, labels), None)
+        ways[f"limit {amp}"] = lambda n, batches=same_batch, step=step: rate_of(batches, step, n)
+        ways[f"{SCRIPT} {amp}"] = Engine(name, classes, data, amp, batch_size).rate
+    return ways
+
+
+def time_ways(
+    ways: dict[str, Callable[[int], float]], args: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Return the images per second of each way in each round."""
     rates: dict[str, list[float]] = {way: [] for way in ways}
+    counts: dict[str, int] = {}
     for way, measure in ways.items():
         first = measure(2)
-        # How many batches take the time that is wanted; where it is these two, they count.
+        # As many batches as take --seconds. If two are enough, the first measurement counts.
         counts[way] = max(2, round(first * args.seconds / args.batch_size))
         rates[way] += [first] if counts[way] == 2 else []
     for _ in range(args.rounds):
         for way, measure in ways.items():
             if len(rates[way]) < args.rounds:
                 rates[way].append(measure(counts[way]))
-    middle = {way: statistics.median(values) for way, values in rates.items()}
-    cells = [name, f"{middle['plain']:.0f}"]
-    for amp in ("off", "bf16"):
-        ours, limit = middle[f"ours {amp}"], middle[f"limit {amp}"]
-        cells += [f"{ours:.0f}", f"{ours / limit:.2f} of {limit:.0f}"]
-    cells += [auto, f"{middle[f'ours {auto}'] / middle['plain']:.2f}"]
-    return "| " + " | ".join(cells) + " |"
+    return rates
 
 
 class Engine:
-    """The engine of train.py, on as many images as are to be timed."""
+    """The trainer of train.py, on as many images as are to be timed."""
 
     def __init__(self, name: str, classes: int, data: Dataset, amp: str, batch_size: int) -> None:
         self.data, self.amp, self.batch_size = data, amp, batch_size
         self.targets = one_hot(data.samples, [str(i) for i in range(classes)])
-        how = data.preprocess
-        self.model = models.create(name, classes, how.image_channel, how.image_size)
+        preprocess = data.preprocess
+        self.model = models.create(name, classes, preprocess.image_channel, preprocess.image_size)
 
     def rate(self, batches: int) -> float:
-        """Images per second over that many batches, after one that warms up."""
+        """Return the images per second over that many batches, after one to warm up."""
         self._trainer(1).train_epoch(lambda: None, "")
         return self._trainer(batches).train_epoch(lambda: None, "")[1]
 
@@ -152,14 +171,16 @@ class Engine:
         count = min(batches * self.batch_size, len(self.data))
         part = replace(self.data, samples=self.data.samples[:count])
         recipe = Recipe(1, self.batch_size, LEARNING_RATES[OPTIMIZER], OPTIMIZER, amp=self.amp)
-        return Trainer(self.model, part, self.targets, recipe, Distributed(CPU))
+        data = TrainingSet(part, self.targets)
+        return Trainer(self.model, data, recipe, Distributed(CPU))
 
 
 def make_step(
-    name: str, classes: int, how: Preprocess, amp: str, layout: torch.memory_format
+    name: str, classes: int, preprocess: Preprocess, amp: str, layout: torch.memory_format
 ) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """Return a function that does a plain training step on images and labels."""
     torch.manual_seed(0)
-    model = models.create(name, classes, how.image_channel, how.image_size)
+    model = models.create(name, classes, preprocess.image_channel, preprocess.image_size)
     model = model.train().to(memory_format=layout)
     optimizer = make_optimizer(OPTIMIZER, model, LEARNING_RATES[OPTIMIZER], 0, 0)
 
@@ -174,12 +195,12 @@ def make_step(
     return step
 
 
-def plain_batches(root: Path, how: Preprocess, batch_size: int) -> Iterable:
+def plain_batches(root: Path, preprocess: Preprocess, batch_size: int) -> Iterable:
+    """Return torchvision's loader of the folder, with the transforms of train.py."""
+    channels, size = preprocess.image_channel, preprocess.image_size
     steps = [
-        transforms.Grayscale(how.image_channel)
-        if how.image_channel == 1
-        else transforms.Lambda(rgb),
-        transforms.Resize((how.image_size, how.image_size)),
+        transforms.Grayscale(channels) if channels == 1 else transforms.Lambda(to_rgb),
+        transforms.Resize((size, size)),
         transforms.RandomHorizontalFlip(),
         transforms.RandomRotation(Augment().rotation, transforms.InterpolationMode.BILINEAR),
         transforms.ToTensor(),
@@ -188,21 +209,22 @@ def plain_batches(root: Path, how: Preprocess, batch_size: int) -> Iterable:
     return DataLoader(folder, batch_size, shuffle=True, num_workers=cores(), drop_last=True)
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB. A worker process cannot get a lambda."""
     return image.convert("RGB")
 
 
 def rate_of(batches: Iterable, step: Callable, count: int) -> float:
-    """Images per second over some batches, after one that starts what there is to start."""
-    done = 0
+    """Return the images per second over `count` batches, after one that starts the workers."""
+    images_done = 0
     for number, (images, labels) in enumerate(batches):
         if number == 1:
             started = time.perf_counter()
         step(images, labels)
-        done += len(labels) if number >= 1 else 0
+        images_done += len(labels) if number >= 1 else 0
         if number == count:
             break
-    return done / (time.perf_counter() - started)
+    return images_done / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
