@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.data.annotations import COLUMNS
+from utils.data.annotations import COLUMNS, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_FONT = "note: no Hangul font found, so pictures get English names (fonts-nanum has one)\n"
@@ -119,7 +120,7 @@ def _mortal(step: int, script: str, *args: object, cwd: Path, sig: int):
     with tempfile.TemporaryDirectory() as folder:
         steps = Path(folder) / "steps"
         env = {"STEP": str(step), "STEPS": str(steps), "SIGNAL": str(int(sig))}
-        env |= {"FOLDER": str(cwd), "PYTHONPATH": str(ROOT / "tests/mortal")}
+        env |= {"FOLDER": str(cwd), "PYTHONPATH": str(ROOT / "tests/robustness/mortal")}
         words = command(script, *args)
         done = subprocess.run(words, cwd=cwd, env=os.environ | env, capture_output=True)
         return done, steps.stat().st_size
@@ -156,6 +157,17 @@ def write_table(path: Path, rows: list[dict], header: bool = True) -> Path:
     lines += [list(row.values()) for row in rows]
     path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+def reasons_in(log: Path) -> dict[str, str]:
+    """An error log as name → reason."""
+    return {failed["name"]: failed.error[0] for failed in Table(log, ())} if log.exists() else {}
+
+
+def decompose(folder: Path) -> None:
+    """Give everything in the folder the name under which a Mac stores it."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from fractions import Fraction
@@ -97,3 +98,19 @@ def test_split_item_subject_is_the_first_part_of_the_name(name, subject):
 def test_group_by_subject_leaves_out_photos_without_one():
     photos = [SplitItem("x", name) for name in ("b_1", "a_1", "none", "b_2")]
     assert group_by_subject(photos) == {"b": [0, 3], "a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("group", "digest"),
+    [(lambda photos: {}, "2edd8b43485c1a81"), (group_by_subject, "f0e88efcf20987e1")],
+    ids=["photos", "subjects"],
+)
+def test_assign_splits_of_version_0_1_0_stay_the_same(group, digest):
+    """A photo must not move to another set with a new version of the program."""
+    photos = [
+        SplitItem(label, f"s{i * i % 41}_{label}_{i}.jpg")
+        for label in ("기쁨", "슬픔", "중립")
+        for i in range(200)
+    ]
+    splits = assign_splits(photos, list(group(photos).values()), RATIO_80_10_10, 7)
+    assert hashlib.sha256(" ".join(splits).encode()).hexdigest().startswith(digest)

@@ -1,4 +1,4 @@
-"""The demo, smaller than `make demo` runs it: every stage in a row, on a sample with trouble."""
+"""The demo, smaller than `make demo` runs it: every stage in a row, on a sample with faults."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from tests.helpers import one_line_error, run_module, tree
 from utils.data.annotations import Table
 from utils.emotions import EMOTIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
@@ -21,7 +23,7 @@ def demo(tmp_path_factory):
     return folder, done.stdout
 
 
-def test_it_goes_the_whole_way(demo):
+def test_demo_runs_every_stage(demo):
     out, told = demo
     faces = list(tree(out / "crop"))
     assert len(faces) == 14 * 7
@@ -31,7 +33,7 @@ def test_it_goes_the_whole_way(demo):
     assert answer["label"] in EMOTIONS and len(answer["probs"]) == 7
 
 
-def test_every_trouble_is_in_its_log_and_nowhere_else(demo):
+def test_demo_logs_every_fault_of_its_sample(demo):
     out, told = demo
     logs = {
         "download": {"gone": "404", "page": "HTML page", "local": "not an http", "..": "not safe"},
@@ -52,7 +54,7 @@ def test_every_trouble_is_in_its_log_and_nowhere_else(demo):
     assert not any("truncated" in path or "outside" in path for path in tree(out / "crop"))
 
 
-def test_crops_are_upright_and_pictures_are_drawn(demo):
+def test_demo_makes_upright_crops_and_pictures(demo):
     out, _ = demo
     turned = 0
     for path in (out / "original").rglob("*.jpg"):
@@ -69,7 +71,7 @@ def test_crops_are_upright_and_pictures_are_drawn(demo):
             assert picture.width > 1000
 
 
-def test_it_empties_no_folder_that_is_not_its_own(tmp_path):
+def test_demo_empties_no_folder_that_is_not_its_own(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "emotions.tsv").touch()
     (tmp_path / "thesis.txt").write_text("years of work")

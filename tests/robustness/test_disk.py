@@ -9,10 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import jpeg, make_faces, name_of, one_line_error, row, run, tree, write_table
+from tests.helpers import (
+    box_cell,
+    jpeg,
+    make_faces,
+    name_of,
+    one_line_error,
+    row,
+    run,
+    tree,
+    write_table,
+)
 from utils.data.annotations import Table
 from utils.errors import StageError
 from utils.recognition.video_io import Frame, VideoWriter
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -31,29 +43,29 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def noise(seed: int, side: int = 150) -> Image.Image:
+WHOLE_PHOTO = box_cell(0, 0, 150, 150)
+
+
+def noise_image(seed: int, side: int = 150) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8))
 
 
-def photos(tmp_path, server):
-    """A table of twenty photos, their files and the server's, that do not fit on the disk."""
+def write_photos(tmp_path, server):
+    """Twenty photos, on the server too, that do not fit on the small disk; return their table."""
     (tmp_path / "original/기쁨").mkdir(parents=True)
     rows = []
     for i in range(20):
         name = name_of("기쁨", i)
         path = tmp_path / "original/기쁨" / name
-        noise(i).save(path, quality=95)
+        noise_image(i).save(path, quality=95)
         server.files[f"/{name}"] = path.read_bytes()
-        rows.append(row(name, f"{server.url}/{name}", box=_whole))
+        rows.append(row(name, f"{server.url}/{name}", box=WHOLE_PHOTO))
     return write_table(tmp_path / "t.tsv", rows)
 
 
-_whole = '[{"minX": 0, "minY": 0, "maxX": 150, "maxY": 150}]'
-
-
 @pytest.mark.parametrize("script", ["downloadImage.py", "cropImages.py"])
-def test_a_disk_that_fills(tmp_path, small_disk, server, script):
-    table = photos(tmp_path, server)
+def test_stage_on_a_disk_that_fills(tmp_path, small_disk, server, script):
+    table = write_photos(tmp_path, server)
     whole = tmp_path / "whole"
     assert run(script, "--input", table, "--output", whole, cwd=tmp_path).returncode == 0
     done = run(script, "--input", table, "--output", small_disk, cwd=tmp_path)
@@ -62,11 +74,11 @@ def test_a_disk_that_fills(tmp_path, small_disk, server, script):
     assert 0 < len(there) < 20 and there.items() <= tree(whole).items()
 
 
-def test_a_disk_that_fills_with_copies(tmp_path, small_disk):
+def test_split_on_a_disk_that_fills_with_copies(tmp_path, small_disk):
     for i in range(20):
         path = tmp_path / f"crop/기쁨/{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise(i).save(path)
+        noise_image(i).save(path)
     done = run("dataPreparation.py", "--output", small_disk, cwd=tmp_path)
     one_line_error(done, "No space left on device", str(small_disk))
     for path, content in tree(small_disk).items():
@@ -74,7 +86,7 @@ def test_a_disk_that_fills_with_copies(tmp_path, small_disk):
             assert content == (tmp_path / "crop" / path.split("/", 1)[1]).read_bytes()
 
 
-def test_a_disk_that_fills_with_a_video(small_disk):
+def test_video_writer_on_a_disk_that_fills(small_disk):
     (small_disk / "x.mp4").write_bytes(b"an older one")
     colours = np.random.default_rng(0)
 
@@ -89,7 +101,7 @@ def test_a_disk_that_fills_with_a_video(small_disk):
     assert tree(small_disk) == {"x.mp4": b"an older one"}
 
 
-def test_a_log_that_finds_no_room(tmp_path, small_disk, server):
+def test_error_log_on_a_disk_that_fills(tmp_path, small_disk, server):
     rows = [row(f"{i:04d}_기쁨_.jpg", f"{server.url}/{'x' * 200}") for i in range(2000)]
     table = write_table(tmp_path / "t.tsv", rows)
     args = ("--input", table, "--log_dir", small_disk)
@@ -97,7 +109,7 @@ def test_a_log_that_finds_no_room(tmp_path, small_disk, server):
 
 
 def one_line_error_last(done, word: str) -> None:
-    """As `one_line_error`, after lines about the photos that failed before."""
+    """As `one_line_error`, after lines for the photos that failed before."""
     assert done.returncode == 2 and word in done.stderr.splitlines()[-1]
 
 
@@ -110,8 +122,8 @@ def one_line_error_last(done, word: str) -> None:
         ("dataPreparation.py", ["--output"]),
     ],
 )
-def test_a_file_where_a_folder_should_be(tmp_path, server, script, flags):
-    table = photos(tmp_path, server)
+def test_stage_names_the_file_that_is_where_a_folder_should_be(tmp_path, server, script, flags):
+    table = write_photos(tmp_path, server)
     make_faces(tmp_path / "crop", ["x", "y"], 3)
     (tmp_path / "file").write_text("mine")
     for flag in flags:
@@ -122,8 +134,8 @@ def test_a_file_where_a_folder_should_be(tmp_path, server, script, flags):
 
 
 @pytest.mark.parametrize("script", ["downloadImage.py", "cropImages.py", "dataPreparation.py"])
-def test_an_output_that_cannot_be_written(tmp_path, server, small_disk, script):
-    table = photos(tmp_path, server)
+def test_stage_on_a_read_only_disk(tmp_path, server, small_disk, script):
+    table = write_photos(tmp_path, server)
     make_faces(tmp_path / "crop", ["x", "y"], 3)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     source = () if script == "dataPreparation.py" else ("--input", table)
@@ -131,7 +143,7 @@ def test_an_output_that_cannot_be_written(tmp_path, server, small_disk, script):
     one_line_error(done, "Read-only file system", "out")
 
 
-def test_names_of_255_bytes(tmp_path, server):
+def test_stages_handle_names_of_255_bytes(tmp_path, server):
     fits = f"{'가' * 80}_기쁨_.jpg"
     fits = "a" * (255 - len(fits.encode())) + fits
     server.files = {"/x": jpeg()}

@@ -20,7 +20,9 @@ from utils.emotions import EMOTIONS
 from utils.errors import StageError
 from utils.imaging.geometry import Box, BoxError, to_pixels
 
-slow = settings(
+pytestmark = pytest.mark.slow
+
+thorough = settings(
     max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -65,11 +67,11 @@ class Arguments:
     original, output, quality = Path("/o/original"), Path("/o/crop"), 95
 
 
-@slow
+@thorough
 @given(table=st.lists(rows, min_size=1, max_size=5), header=st.booleans())
 @example(table=[("a_기쁨_\x00.jpg", "http://[", *EMOTIONS[:3], "", "", "", "[", "1e999", "NaN")],
          header=True)  # fmt: skip
-def test_a_row_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header):
+def test_plan_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header):
     lines = [COLUMNS, *table] if header else table
     path = tmp_path / "t.tsv"
     text = "\n".join("\t".join(cells) for cells in lines) + "\n"
@@ -94,9 +96,9 @@ def test_a_row_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header
             assert target.name == Path(target.name).name and target.name.isprintable()
 
 
-@slow
+@thorough
 @given(content=st.binary(max_size=3000))
-def test_any_bytes_are_a_table_or_are_not(tmp_path, content):
+def test_table_of_any_bytes_raises_nothing_but_its_errors(tmp_path, content):
     path = tmp_path / "t.tsv"
     path.write_bytes(content)
     try:
@@ -108,9 +110,9 @@ def test_any_bytes_are_a_table_or_are_not(tmp_path, content):
             assert "/" not in row.photo_name()
 
 
-@slow
+@thorough
 @given(cells=st.lists(results, min_size=3, max_size=3), size=st.tuples(*[st.integers(1, 9999)] * 2))
-def test_a_region_lies_in_its_photo_or_there_is_none(cells, size):
+def test_to_pixels_gives_a_region_inside_the_photo_or_a_box_error(cells, size):
     try:
         found = [parse_boxes(cell) for cell in cells]
         left, top, right, bottom = to_pixels(consensus(found), *size)
@@ -122,9 +124,9 @@ def test_a_region_lies_in_its_photo_or_there_is_none(cells, size):
 corners = st.tuples(*[st.floats(-1e6, 1e6)] * 4).map(lambda box: Box(*box))
 
 
-@slow
+@thorough
 @given(annotators=st.lists(st.lists(corners, min_size=1, max_size=3), min_size=3, max_size=3))
-def test_the_consensus_is_the_mean_of_two_annotators_boxes(annotators):
+def test_consensus_is_the_mean_of_two_annotators_boxes(annotators):
     means = [
         Box(*((a + b) / 2 for a, b in zip(one, other, strict=True)))
         for i in range(3)

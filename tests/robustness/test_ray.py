@@ -1,4 +1,4 @@
-"""Both first stages on a real Ray cluster of two nodes, one of which dies amid the work."""
+"""Both first stages on a real Ray cluster of two nodes, of which one dies during the work."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import pytest
 from tests.helpers import ROOT, command, jpeg, name_of, one_line_error, row, run, tree, write_table
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def nodes() -> Iterator[tuple[str, subprocess.Popen]]:
-    """The address of a cluster, and the process that kills its second node when told."""
-    words = [sys.executable, ROOT / "tests/ray_nodes.py"]
+    """The address of a cluster, and the process that kills its second node on a line of stdin."""
+    words = [sys.executable, ROOT / "tests/robustness/ray_nodes.py"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(words, text=True, **pipes) as process:
         yield process.stdout.readline().strip(), process
         process.stdin.close()
 
 
-def test_the_work_of_a_node_that_dies_is_done_again(tmp_path, server, nodes):
+def test_both_stages_redo_the_work_of_a_node_that_dies(tmp_path, server, nodes):
     address, process = nodes
     names = [name_of("기쁨", i) for i in range(40)]
     server.files = {f"/{name}": jpeg((60 + i, 80)) for i, name in enumerate(names)}
@@ -54,7 +55,7 @@ def test_the_work_of_a_node_that_dies_is_done_again(tmp_path, server, nodes):
     assert by_ray == tree(tmp_path / "alone") and len(by_ray) == 40
 
 
-def test_a_cluster_that_is_not_there(tmp_path):
+def test_a_cluster_that_cannot_be_reached_is_one_line(tmp_path):
     table = write_table(tmp_path / "t.tsv", [row(name_of("기쁨"))])
     done = run("downloadImage.py", "--input", table, "--ray", "127.0.0.1:9", cwd=tmp_path)
     one_line_error(done, "--ray 127.0.0.1:9")
