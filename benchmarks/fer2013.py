@@ -1,11 +1,12 @@
-"""Train networks on FER2013 with the original's recipe and with ours, and print the table.
+"""Train networks on FER2013 with two recipes, and print a table of their accuracy.
 
-A run that has ended is not done again, and one that was stopped goes on: this can be started again
-and again until all is there. Training and choosing the best epoch see train and validation alone.
+`default` is the recipe of the reference implementation, `ours` that of the included model. Finished
+runs are skipped and stopped runs are resumed: start it as often as needed, until the table is
+complete. Training and the choice of the best epoch use only train and validation.
 
-  python -m benchmarks.fer2013 --data_path fer2013                        # all of it: GPU work
+  python -m benchmarks.fer2013 --data_path fer2013                        # everything: needs a GPU
   python -m benchmarks.fer2013 --data_path fer2013 --networks emotionnet --recipes ours --seeds 0
-  python -m benchmarks.fer2013 --data_path fer2013 --only_print           # what is there so far
+  python -m benchmarks.fer2013 --data_path fer2013 --only_print           # the table so far
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import torch
 import models
 from utils import cli
 
-TRAINED_ON = 28_707  # faces
-ROOT = Path(cli.__file__).resolve().parent.parent
+TRAIN_IMAGES = 28_707  # of FER2013
+ROOT = Path(__file__).resolve().parent.parent
 
 NETWORKS = {
     "emotionnet": "",
@@ -46,12 +47,14 @@ RECIPES = {
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.flag("--data_path", "FER2013, unpacked", Path("fer2013"), Path, metavar="DIR")
-    parser.flag("--output", "where the runs are kept", Path("fer2013-runs"), Path, metavar="DIR")
-    parser.flag("--networks", "of the nine", list(NETWORKS), str, nargs="+", choices=NETWORKS)
-    parser.flag("--recipes", "of the two", list(RECIPES), str, nargs="+", choices=RECIPES)
-    parser.flag("--seeds", "a training for each", [0, 1, 2], int, nargs="+")
-    parser.switch("--only_print", "train nothing, print what is there", False)
+    flag = parser.flag
+    text = "FER2013 as folders: train and validation, each with class folders"
+    flag("--data_path", text, Path("fer2013"), Path, metavar="DIR")
+    flag("--output", "folder for the runs", Path("fer2013-runs"), Path, metavar="DIR")
+    flag("--networks", "networks to train", list(NETWORKS), str, nargs="+", choices=NETWORKS)
+    flag("--recipes", "recipes to train them with", list(RECIPES), str, nargs="+", choices=RECIPES)
+    flag("--seeds", "seeds: one training for each", [0, 1, 2], int, nargs="+")
+    parser.switch("--only_print", "train nothing, print the table so far", False)
     args = parser.parse_args()
 
     print("| network | parameters | file | recipe | validation (%) | seeds | an epoch |")
@@ -63,50 +66,51 @@ def main() -> int:
             if not args.only_print:
                 for seed, folder in zip(args.seeds, folders, strict=True):
                     train(words, args.data_path, seed, folder)
-            done = [folder for folder in folders if ended(folder)]
-            print(
-                f"| `{flags(network)}` | {size(network)} | {recipe} | {figures(done)} |", flush=True
-            )
+            finished = [folder for folder in folders if is_finished(folder)]
+            cells = [f"`{flags(network)}`", *size(network), recipe, *figures(finished)]
+            print("| " + " | ".join(cells) + " |", flush=True)
     for recipe in args.recipes:
         print(f"\n{recipe}: `train.py {RECIPES[recipe]} --seed S`")
     return cli.OK
 
 
 def flags(network: str) -> str:
-    given = NETWORKS[network]
-    return given if "--model" in given else f"--model {network} {given}".strip()
+    """Return the flags of train.py for a network of the table."""
+    options = NETWORKS[network]
+    return options if "--model" in options else f"--model {network} {options}".strip()
 
 
-def size(network: str) -> str:
-    """Its parameters, and the size of its file in float32, as cells of the table."""
+def size(network: str) -> tuple[str, str]:
+    """Return two cells of the table: parameters, and size of the file in float32."""
     name = network.removesuffix("-large")
     with torch.device("meta"):
         model = models.NETWORKS[name].build(num_classes=7, image_channel=1)
     parameters = sum(p.numel() for p in model.parameters())
     numbers = sum(tensor.numel() for tensor in model.state_dict().values())
-    return f"{parameters:,} | {4 * numbers / 2**20:.0f} MB"
+    return f"{parameters:,}", f"{4 * numbers / 2**20:.0f} MB"
 
 
 def train(words: list[str], data: Path, seed: int, folder: Path) -> None:
-    """Train once, or go on, unless it has ended. Raises CalledProcessError."""
-    if ended(folder):
+    """Train, or resume a stopped run, unless it is finished. Raise CalledProcessError."""
+    if is_finished(folder):
         return
-    where = ["--data_path", data, "--runs_path", folder, "--model_path", folder / "model.pt"]
-    command = [sys.executable, ROOT / "train.py", *words, *where, "--seed", seed]
-    # stdout is the table's.
+    paths = ["--data_path", data, "--runs_path", folder, "--model_path", folder / "model.pt"]
+    command = [sys.executable, ROOT / "train.py", *words, *paths, "--seed", seed]
+    # Only the table goes to stdout.
     subprocess.run([*map(str, command), "--resume", "auto"], check=True, stdout=sys.stderr)
 
 
 def history(folder: Path) -> list[dict[str, str]]:
-    """The epochs of the run in the folder; none if there is no run."""
-    found = sorted(folder.glob("*/results.csv"))
-    if not found:
+    """Return the rows of results.csv of the run in the folder; none if there is no run."""
+    tables = sorted(folder.glob("*/results.csv"))
+    if not tables:
         return []
-    with found[-1].open(encoding="utf-8", newline="") as file:
+    with tables[-1].open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def ended(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Return whether the run in the folder has trained all its epochs."""
     epochs = history(folder)
     if not epochs:
         return False
@@ -114,14 +118,17 @@ def ended(folder: Path) -> bool:
     return len(epochs) == json.loads(options.read_text(encoding="utf-8"))["epochs"]
 
 
-def figures(folders: list[Path]) -> str:
-    """What ended runs of one network and recipe have come to, as cells of the table."""
+def figures(folders: list[Path]) -> tuple[str, str, str]:
+    """Return three cells of the table for the finished runs of one network and recipe.
+
+    Validation accuracy (mean and standard deviation), number of seeds, time of an epoch.
+    """
     if not folders:
-        return "not run | | "
+        return "not run", "", ""
     best = [100 * max(float(epoch["val_accuracy"]) for epoch in history(f)) for f in folders]
     spread = f" ± {statistics.stdev(best):.2f}" if len(best) > 1 else ""
     rate = statistics.median(float(epoch["images_per_second"]) for epoch in history(folders[0]))
-    return f"{statistics.mean(best):.2f}{spread} | {len(best)} | {TRAINED_ON / rate:.0f} s"
+    return f"{statistics.mean(best):.2f}{spread}", f"{len(best)}", f"{TRAIN_IMAGES / rate:.0f} s"
 
 
 if __name__ == "__main__":
