@@ -31,6 +31,7 @@ from utils import cli
 from utils.data.annotations import ANNOTATORS
 from utils.emotions import EMOTIONS
 from utils.errors import StageError
+from utils.imaging.geometry import Box
 from utils.imaging.image_io import ORIENTATION
 from utils.parallel import cores
 
@@ -46,7 +47,7 @@ class Face(NamedTuple):
 
     name: str
     emotion: str
-    box: tuple[int, int, int, int]
+    box: Box
 
     def path(self, root: Path) -> Path:
         """Return the file of its photo or of its crop below `root`."""
@@ -103,7 +104,7 @@ def make_photos(folder: Path, count: int) -> list[Face]:
         name = f"s{i:04d}_여_20_{EMOTIONS[i % 7]}_실내_20200101000000-000-001.jpg"
         photo, (width, height) = photos[i % len(photos)]
         x, y = int(rng.integers(width - FACE)), int(rng.integers(height - FACE))
-        faces.append(Face(name, EMOTIONS[i % 7], (x, y, x + FACE, y + FACE)))
+        faces.append(Face(name, EMOTIONS[i % 7], Box(x, y, x + FACE, y + FACE)))
         os.link(photo, faces[-1].path(folder))
     return faces
 
