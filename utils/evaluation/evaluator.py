@@ -124,13 +124,13 @@ class Evaluator:
 def _check_classes(root: Path, classes: list[str], known: list[str]) -> None:
     """Raise StageError if there is no class folder, or one that the model does not know."""
     if not classes:
-        raise StageError(f"{root} has no class folder with images")
+        raise StageError(f"{root} has no class folder with images; check --data_path")
     unknown = [name for name in classes if name not in known]
     if unknown:
         raise StageError(
             f"{root} has classes that the model does not know: {' '.join(unknown)}; "
-            f"it knows {' '.join(known)}"
+            f"it knows {' '.join(known)}: rename the folders or remove them"
         )
     missing = [name for name in known if name not in classes]
     if missing:
-        note(f"{root} has no image of {' '.join(missing)}, which the model knows")
+        note(f"{root} has no images of {' '.join(missing)}: means over classes leave them out")
