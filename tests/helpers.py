@@ -22,13 +22,14 @@ from PIL import Image
 from utils.data.annotations import COLUMNS, Table
 
 ROOT = Path(__file__).resolve().parent.parent
+MORTAL = ROOT / "tests/robustness/mortal"
 NO_FONT = "note: no Hangul font found, so pictures get English names (fonts-nanum has one)\n"
 
 
-def run(script: str, *args: object, cwd: Path, env: dict | None = None):
+def run(script: str, *args: object, cwd: Path, env: dict[str, str] | None = None):
     """Run a script to its end; stdout and stderr as text. No run may print a traceback."""
     if env is None and os.name == "posix":
-        return _checked(run_in_fork(script, *args, cwd=cwd))
+        return _checked(_run_in_fork([str(ROOT / script), *map(str, args)], cwd))
     return _checked(_run_command(command(script, *args), cwd, env or {}))
 
 
@@ -38,7 +39,11 @@ def run_module(module: str, *args: object, cwd: Path):
     return _checked(_run_command(words, cwd, {"PYTHONPATH": str(ROOT)}))
 
 
-def _run_command(words: list[str], cwd: Path, env: dict) -> subprocess.CompletedProcess:
+def command(script: str, *args: object) -> list[str]:
+    return [sys.executable, str(ROOT / script), *map(str, args)]
+
+
+def _run_command(words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess:
     done = subprocess.run(words, cwd=cwd, env=os.environ | env, capture_output=True)
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
     return done
@@ -50,25 +55,13 @@ def _checked(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
     return done
 
 
-def run_in_fork(script: str, *args: object, cwd: Path) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own in which libraries are imported already.
-
-    It is forked from one that has done nothing else: importing takes longer than most of what the
-    tests let the scripts do.
-    """
-    words = [str(ROOT / script), *map(str, args)]
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / name for name in ("out", "err")]
-        process = fork_context().Process(target=_be_script, args=(words, cwd, outputs))
-        process.start()
-        process.join()
-        out, err = (path.read_bytes().decode() for path in outputs)
-    return subprocess.CompletedProcess(words, process.exitcode, out, err)
-
-
 @cache
 def fork_context():
-    """Return a multiprocessing context whose processes have torch imported already."""
+    """Return a multiprocessing context whose processes have torch imported already.
+
+    They are forked from a process that has done nothing but import. That takes longer than most of
+    what the tests let the scripts do.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["torch._dynamo", "torch.distributed.nn", "matplotlib.figure", "efficientnet_pytorch"]
@@ -76,13 +69,33 @@ def fork_context():
     return context
 
 
-def _be_script(words: list[str], cwd: Path, outputs: list[Path]) -> None:
+def _run_in_fork(
+    words: list[str], cwd: Path, startup: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, after the Python file `startup`."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / name for name in ("out", "err")]
+        process = fork_context().Process(
+            target=_become_script, args=(words, cwd, outputs, startup, env or {})
+        )
+        process.start()
+        process.join()
+        out, err = (path.read_bytes().decode() for path in outputs)
+    return subprocess.CompletedProcess(words, process.exitcode, out, err)
+
+
+def _become_script(
+    words: list[str], cwd: Path, outputs: list[Path], startup: Path | None, env: dict[str, str]
+) -> None:
     os.chdir(cwd)
     for number, path in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = words
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     sys.path.insert(0, str(ROOT))
+    os.environ.update(env)
+    if startup:
+        runpy.run_path(str(startup))
     try:
         runpy.run_path(words[0], run_name="__main__")
     finally:
@@ -90,12 +103,8 @@ def _be_script(words: list[str], cwd: Path, outputs: list[Path]) -> None:
         sys.stderr.flush()
 
 
-def command(script: str, *args: object) -> list[str]:
-    return [sys.executable, str(ROOT / script), *map(str, args)]
-
-
-def one_line_error(done, *words: str) -> None:
-    """The script could not run, and said why in one line that holds the words."""
+def one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Check that the script could not run, and said why in one line that holds the words."""
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
     for word in words:
@@ -104,25 +113,26 @@ def one_line_error(done, *words: str) -> None:
 
 def kill_at(step: int, script: str, *args: object, cwd: Path, sig=signal.SIGKILL) -> None:
     """Run the script, and end it when it begins its file operation number `step` below `cwd`."""
-    done, _ = _mortal(step, script, *args, cwd=cwd, sig=sig)
+    done, _ = _run_mortal(step, script, *args, cwd=cwd, sig=sig)
     assert done.returncode == (130 if sig == signal.SIGINT else -sig), done.stderr
-    assert b"Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def steps_of(script: str, *args: object, cwd: Path) -> int:
-    """Run the script to its end. Returns how many file operations it made below `cwd`."""
-    done, steps = _mortal(0, script, *args, cwd=cwd, sig=0)
+    """Run the script to its end. Return how many file operations it made below `cwd`."""
+    done, steps = _run_mortal(0, script, *args, cwd=cwd, sig=0)
     assert done.returncode in (0, 1), done.stderr
     return steps
 
 
-def _mortal(step: int, script: str, *args: object, cwd: Path, sig: int):
+def _run_mortal(step: int, script: str, *args: object, cwd: Path, sig: int):
     with tempfile.TemporaryDirectory() as folder:
         steps = Path(folder) / "steps"
         env = {"STEP": str(step), "STEPS": str(steps), "SIGNAL": str(int(sig))}
-        env |= {"FOLDER": str(cwd), "PYTHONPATH": str(ROOT / "tests/robustness/mortal")}
-        words = command(script, *args)
-        done = subprocess.run(words, cwd=cwd, env=os.environ | env, capture_output=True)
+        # By PYTHONPATH the script's workers import the same file.
+        env |= {"FOLDER": str(cwd), "PYTHONPATH": str(MORTAL)}
+        words = [str(ROOT / script), *map(str, args)]
+        done = _run_in_fork(words, cwd, startup=MORTAL / "sitecustomize.py", env=env)
         return done, steps.stat().st_size
 
 

@@ -1,8 +1,8 @@
-"""Imported by Python as it starts: a stage that ends, as by `kill`, at one of its file operations.
+"""Send a stage a signal at one of its file operations. Python imports this file as it starts.
 
-With this folder on PYTHONPATH every open to write, rename, link and removal below FOLDER is one
-step of the stage and its workers together; at the step STEP the stage is sent SIGNAL. The
-file STEPS, as many bytes long as there have been steps, is how processes count together.
+Every open to write, rename, link and removal below FOLDER is one step of the stage and its workers
+together. At the step STEP the stage is sent SIGNAL. The processes count together in the file STEPS,
+which is as many bytes long as there have been steps.
 """
 
 import os
@@ -31,6 +31,6 @@ def _watch(event: str, args: tuple) -> None:
             os.kill(_stage, _signal)
 
 
-# Ignored in whatever a shell has started in the background, tests too.
+# A shell lets what it starts in the background ignore SIGINT, tests too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.addaudithook(_watch)
