@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import os
@@ -19,10 +18,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import models
-import train
 from tests.helpers import (
     ROOT,
     command,
@@ -37,21 +34,9 @@ from tests.helpers import (
     write_table,
 )
 from tests.reference_networks import REFERENCE_NETWORKS as ORIGINALS
-from utils.data.dataset import Dataset
-from utils.data.image_folder import Sample
 from utils.emotions import EMOTIONS
-from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
-from utils.training import amp as precision
-from utils.training import optim, targets
-from utils.training.augment import Augment
-from utils.training.distillation import Teacher
-from utils.training.distributed import Distributed
-from utils.training.ema import Ema
-from utils.training.run_folder import Run
-from utils.training.setup import explain_errors, make_recipe, make_training_set
-from utils.training.trainer import Recipe, Trainer, TrainingSet
 
 CLASSES = ["기쁨", "분노", "중립"]
 BASE = ("--amp", "off", "--batch_size", 8)
@@ -202,24 +187,6 @@ def test_a_model_of_no_run_is_not_lost(few, tmp_path):
     assert Checkpoint.load(tmp_path / "model.pt").temperature == 1.5
 
 
-def test_a_run_goes_on_with_other_settings_where_they_are_given(few):
-    from utils.data.dataset import load_dataset
-    from utils.data.image_folder import make_samples, scan_class_folders
-
-    faces = make_samples(scan_class_folders(few / "train"), ["기쁨", "분노"])
-    images = load_dataset(faces, Preprocess(32, 1), "train", None)
-
-    def trainer(decay: float, momentum: float) -> Trainer:
-        recipe = Recipe(2, 4, 0.1, "sgd", decay, momentum)
-        data = TrainingSet(images, torch.eye(2))
-        return Trainer(nn.Linear(2, 2), data, recipe, Distributed(torch.device("cpu")))
-
-    before, after = trainer(5e-4, 0.9), trainer(0.1, 0.5)
-    after.load_state(before.best_model.state_dict(), before.state())
-    [group] = after.optimizer.param_groups
-    assert (group["weight_decay"], group["momentum"]) == (0.1, 0.5)
-
-
 def test_paths_that_are_not_utf8(few, tmp_path):
     model = os.fsdecode("모델.pt".encode("cp949"))
     args = ("--data_path", few, "--epochs", 1, "--model_path", model)
@@ -319,39 +286,6 @@ def rank_one(parent: int) -> int:
         if f"PPid:\t{parent}\n" in status and b"\0RANK=1\0" in environment:
             return int(folder.name)
     raise AssertionError("no process of rank 1")
-
-
-BATCH_NORM = """
-import copy, sys, torch, torch.nn.functional as F
-sys.path.insert(0, sys.argv[1])
-import models
-from utils.training.distributed import init_distributed
-distributed = init_distributed(gpu=False, cuda_idx=0)
-torch.manual_seed(0)
-one = models.create("resnet18", 3, 1, 16).double().train()
-images, labels = torch.rand(7, 1, 16, 16).double(), torch.arange(7) % 3
-two = distributed.sync_batch_norm(copy.deepcopy(one))
-wrapped = distributed.ddp(two)
-distributed.set_dropout_rows(two, 7)
-a, b = distributed.slice(7)
-torch.manual_seed(1)
-F.cross_entropy(one(images), labels).backward()
-torch.manual_seed(1)
-(F.cross_entropy(wrapped(images[a:b]), labels[a:b], reduction="sum") * 2 / 7).backward()
-for p, q in zip(one.parameters(), two.parameters()):
-    torch.testing.assert_close(p.grad, q.grad)
-for p, q in zip(one.buffers(), two.buffers()):
-    torch.testing.assert_close(p, q)
-distributed.close()
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="gloo")
-def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
-    (tmp_path / "check.py").write_text(BATCH_NORM)
-    both = torchrun("--nproc_per_node=2", "check.py", ROOT, cwd=tmp_path)
-    _, err = both.communicate(timeout=60)
-    assert both.returncode == 0, err
 
 
 # --- all networks through all scripts
@@ -460,29 +394,6 @@ def test_pretrained_is_for_the_efficientnets(few, tmp_path):
 # --- what goes wrong
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "--batch_size 64 --accumulate 2"),
-        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you"), "--batch_size"),
-    ],
-)
-def test_out_of_memory_is_told_with_what_to_do(error, words):
-    with (
-        pytest.raises(StageError, match=words),
-        explain_errors(train.make_parser().parse_args([]), Run(Path())),
-    ):
-        raise error
-
-
-def test_a_bug_is_not_hidden():
-    with (
-        pytest.raises(RuntimeError, match="shapes"),
-        explain_errors(train.make_parser().parse_args([]), Run(Path())),
-    ):
-        raise RuntimeError("shapes do not fit")
-
-
 @pytest.mark.skipif(os.name == "nt", reason="ulimit")
 def test_a_disk_that_fills_is_told_and_leaves_no_half_file(data, tmp_path):
     words = " ".join(command("train.py", *BASE, "--data_path", data, "--store", "store"))
@@ -509,60 +420,6 @@ def test_a_label_only_in_validation(data, tmp_path):
 # --- the rules
 
 
-def test_learning_rates_over_time():
-    def rates(schedule: str, warmup: int) -> list[float]:
-        return [optim.lr_factor(schedule, step, 100, warmup) for step in range(100)]
-
-    assert rates("none", 0) == [1.0] * 100
-    assert rates("none", 4)[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
-    cosine = rates("cosine", 10)
-    assert cosine[10] == 1 and cosine[55] == pytest.approx(0.5) and cosine[-1] < 0.001
-    one = rates("onecycle", 0)
-    assert one[0] == pytest.approx(0.04) and one[30] == 1 and one[-1] < 0.01 and max(one) == 1
-    assert one == pytest.approx(torch_onecycle(), abs=0.03)
-
-
-def torch_onecycle() -> list[float]:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, 101, cycle_momentum=False)
-    rates = []
-    for _ in range(100):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return rates
-
-
-def test_class_weights():
-    counts = targets.one_hot([Sample(Path(), 0)] * 30 + [Sample(Path(), 1)] * 10, ["a", "b", "c"])
-    assert targets.class_weights(counts, "none") is None
-    inverse = targets.class_weights(counts, "inverse")
-    assert inverse.tolist() == pytest.approx([40 / 60, 40 / 20, 0])
-    effective = targets.class_weights(counts, "effective")
-    assert 1 < effective[1] / effective[0] < 3
-    assert (30 * effective[0] + 10 * effective[1]) / 40 == pytest.approx(1)
-
-
-def test_votes_are_the_three_annotators_answers(tmp_path):
-    seen = [
-        "기쁨 기쁨 기쁨",
-        "기쁨 중립 기쁨",
-        "중립 중립 기쁨",
-        "기쁨 기쁨 슬픔",
-        "분노 기쁨 중립",
-    ]
-    rows = [row(name_of("기쁨", i), seen=answers) for i, answers in enumerate(seen)]
-    table = write_table(tmp_path / "t.tsv", [*rows, row("기쁨_other.jpg")])
-    samples = [Sample(Path("기쁨") / name_of("기쁨", i), 0) for i in (*range(5), 9)]
-    probabilities, found = targets.vote_targets(table, samples, ["기쁨", "중립"])
-    third = 1 / 3
-    # By the table; the third one's majority is not its folder, the fourth has a class not known
-    # here, the fifth has no majority, and the sixth no row.
-    expected = [[1, 0], [2 * third, third], [1, 0], [1, 0], [1, 0], [1, 0]]
-    assert probabilities.flatten().tolist() == pytest.approx(np.ravel(expected).tolist())
-    assert found == 2
-
-
 def test_training_on_votes(data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     face = tmp_path / "data/train/기쁨/0000.png"
@@ -573,47 +430,6 @@ def test_training_on_votes(data, tmp_path):
     write_table(tmp_path / "t.tsv", [row(name_of("분노"))])
     done = run("train.py", *BASE, "--annotations", "t.tsv", cwd=tmp_path)
     assert done.returncode == 2 and "t.tsv has no row for any image" in done.stderr
-
-
-def test_ema_follows_closely_first_and_slowly_later():
-    model = nn.BatchNorm1d(1)
-    average = Ema(model, 0.99)
-    nn.init.zeros_(model.weight)
-    average.update(model)
-    assert average.model.weight.item() == pytest.approx(2 / 11)
-    average.updates = 10_000
-    before = average.model.weight.item()
-    average.update(model)
-    assert average.model.weight.item() == pytest.approx(0.99 * before)
-
-
-def test_variations_are_of_the_kind_and_size_that_is_asked_for():
-    images = torch.full((64, 3, 20, 20), 0.5)
-    chance = lambda: torch.Generator().manual_seed(0)  # noqa: E731
-    plain = Augment(flip=False, rotation=0)
-    assert torch.equal(plain(images, plain.sample(64, 20, chance())), images)
-
-    crop = Augment(flip=False, rotation=0, crop=4)
-    spots = torch.zeros(64, 1, 20, 20)
-    spots[:, :, 10, 10] = 1
-    moved = crop(spots, crop.sample(64, 20, chance())).flatten(1).argmax(1)
-    rows, columns = moved // 20 - 10, moved % 20 - 10
-    assert set(rows.tolist()) | set(columns.tolist()) == set(range(-4, 5))
-
-    erase = Augment(flip=False, rotation=0, erase=0.5)
-    holes = (erase(images, erase.sample(64, 20, chance())) == 0).float().mean((1, 2, 3))
-    assert 0.3 < (holes > 0).float().mean() < 0.7
-    assert holes.max() < 0.4 and holes[holes > 0].min() > 0.01
-
-    light = Augment(flip=False, rotation=0, brightness=0.2)
-    levels = light(images, light.sample(64, 20, chance())).mean((1, 2, 3))
-    assert 0.4 <= levels.min() < 0.42 and 0.58 < levels.max() <= 0.6
-
-    zoom = Augment(flip=False, rotation=0, zoom=0.2)
-    square = torch.zeros(64, 1, 20, 20)
-    square[:, :, 5:15, 5:15] = 1
-    sides = zoom(square, zoom.sample(64, 20, chance())).sum((1, 2, 3)).sqrt()
-    assert 7.9 < sides.min() < 8.6 and 11.4 < sides.max() < 12.1
 
 
 def test_dropout_of_a_network_that_has_none_is_refused(few, tmp_path):
@@ -629,15 +445,6 @@ def teacher_of_three(path: Path) -> Checkpoint:
     checkpoint = Checkpoint("emotionnet", CLASSES[::-1], how, 1, 0.5, model.state_dict(), 2.0)
     checkpoint.save(path)
     return checkpoint
-
-
-def test_a_teachers_answers_count_their_share_by_class_name(tmp_path):
-    checkpoint = teacher_of_three(tmp_path / "teacher.pt")
-    teacher = Teacher(tmp_path / "teacher.pt", CLASSES, Preprocess(48, 1), 0.25)
-    images, labels = torch.rand(5, 1, 48, 48), torch.eye(3)[[0, 1, 2, 0, 1]]
-    with torch.no_grad():
-        answers = (checkpoint.build()(images) / 2).softmax(1)[:, [2, 1, 0]]
-    torch.testing.assert_close(teacher.soften(images, labels), 0.75 * labels + 0.25 * answers)
 
 
 def test_where_labels_count_nothing_the_teachers_answers_alone_are_learnt(data, tmp_path):
@@ -664,120 +471,6 @@ def test_a_teacher_of_another_task_is_refused(data, few, tmp_path):
     one_line_error(done, "--image_channel 3 contradicts model.pt", "give --image_channel 1")
 
 
-def test_accumulation_does_what_one_large_batch_does(data):
-    """Without anything random in the network, two batches of 8 a step are one of 16."""
-    from utils.data.dataset import load_dataset
-    from utils.data.image_folder import make_samples, scan_class_folders
-
-    faces = scan_class_folders(data / "train")
-    images = load_dataset(make_samples(faces, list(faces)), Preprocess(32, 1), "train", None)
-    assert len(images) == 69
-    losses = []
-    for size, accumulate in ((16, 1), (8, 2)):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(1024, 3))
-        plain = Augment(flip=False, rotation=0)
-        recipe = Recipe(1, size, 0.01, "sgd", accumulate=accumulate, augment=plain)
-        data_set = TrainingSet(images, targets.one_hot(images.samples, CLASSES))
-        trainer = Trainer(model, data_set, recipe, Distributed(torch.device("cpu")))
-        losses.append(trainer.train_epoch(lambda: None, "")[0])
-        assert trainer.planner.steps_per_epoch == 5
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-
-
-def small_set(count: int) -> Dataset:
-    """Images of 8×8 pixels, of three classes in turn."""
-    torch.manual_seed(0)
-    samples = [Sample(Path(f"{i}.png"), i % 3) for i in range(count)]
-    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
-    return Dataset(samples, [], Preprocess(8, 1), images, "")
-
-
-def test_a_training_is_what_it_is_defined_as():
-    """Every setting at once, beside the same in plain lines."""
-    data, weights = small_set(13), torch.tensor([0.5, 1.0, 2.0])
-    answers = targets.one_hot(data.samples, CLASSES)
-    recipe = Recipe(
-        epochs=2, batch_size=4, lr=0.2, optimizer="sgd", weight_decay=0.01, momentum=0.8,
-        schedule="cosine", warmup=1, clip=0.3, ema=0.7, label_smoothing=0.1, mixup=0.4,
-        augment=Augment(flip=False, rotation=0),
-    )  # fmt: skip
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    plain, average = copy.deepcopy(model), copy.deepcopy(model)
-    data_set = TrainingSet(data, answers, weights)
-    trainer = Trainer(model, data_set, recipe, Distributed(torch.device("cpu")))
-    planner = trainer.planner
-    plans = [
-        [planner.plan(epoch, planner.batches(epoch), i) for i in range(len(planner.batches(epoch)))]
-        for epoch in (1, 2)
-    ]
-    assert [[plan.step_rows for plan in epoch] for epoch in plans] == [[4, 4, 5], [4, 4, 5]]
-    losses = [trainer.train_epoch(lambda: None, "")[0] for _ in range(2)]
-
-    sgd = torch.optim.SGD(plain.parameters(), lr=0.2, momentum=0.8, weight_decay=0.01)
-    rates = [0.25, 0.5, 0.75, 1, 0.75, 0.25]  # a rise over an epoch, and half a cosine
-    for epoch, loss_of_all in zip(plans, losses, strict=True):
-        summed = 0.0
-        for plan in epoch:
-            images, labels = data.images[plan.indices] / 255, answers[plan.indices]
-            mixed = [
-                plan.mix_weight * values[plan.rows] + (1 - plan.mix_weight) * values[plan.mix_rows]
-                for values in (images, labels)
-            ]
-            labels = 0.9 * mixed[1] + 0.1 / 3
-            loss = -(weights * labels * plain(mixed[0]).log_softmax(1)).sum()
-            summed += loss.item()
-            sgd.zero_grad()
-            (loss / plan.step_rows).backward()
-            norm = sum((p.grad**2).sum() for p in plain.parameters()).sqrt()
-            assert norm > 0.3  # what is clipped
-            for p in plain.parameters():
-                p.grad *= 0.3 / norm
-            sgd.param_groups[0]["lr"] = 0.2 * rates[0]
-            sgd.step()
-            decay = min(0.7, (8 - len(rates)) / (17 - len(rates)))
-            for mean, now in zip(average.parameters(), plain.parameters(), strict=True):
-                mean.data = decay * mean.data + (1 - decay) * now.data
-            del rates[0]
-        assert loss_of_all == pytest.approx(summed / 13, rel=1e-5)
-    for ours, theirs in ((trainer.model, plain), (trainer.best_model, average)):
-        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-
-
-def test_every_flag_of_a_training_reaches_it():
-    words = "--epochs 7 --batch_size 6 --lr 0.3 --optimizer sgd --weight_decay 0.2 --momentum 0.5"
-    words += " --schedule onecycle --warmup 2 --accumulate 3 --clip 4 --ema 0.6 --amp bf16"
-    words += " --label_smoothing 0.15 --mixup 0.7 --compile --seed 8 --class_weights inverse"
-    words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
-    args = train.make_parser().parse_args(words.split())
-    model, cpu = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), Distributed(torch.device("cpu"))
-    data_set = make_training_set(args, cpu, small_set(13), CLASSES)
-    recipe = make_recipe(args, cpu, model, data_set.images, None)
-    trainer = Trainer(model, data_set, recipe, cpu)
-    assert trainer.recipe == Recipe(
-        epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
-        schedule="onecycle", warmup=2, accumulate=3, clip=4, ema=0.6, label_smoothing=0.15,
-        mixup=0.7, amp="bf16", compile=True, seed=8,
-        augment=Augment(False, 9, 2, 0.1, 0.25, 0.35),
-    )  # fmt: skip
-    expected = targets.class_weights(targets.one_hot(small_set(13).samples, CLASSES), "inverse")
-    assert torch.equal(trainer._class_weights, expected) and expected.std() > 0
-    assert trainer.best_model is trainer.ema.model
-
-
-@pytest.mark.parametrize(
-    ("hardware", "gain", "chosen"), [(True, 1.3, "bf16"), (True, 1.1, "off"), (False, 9, "off")]
-)
-def test_bf16_is_chosen_where_it_is_faster(monkeypatch, hardware, gain, chosen):
-    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: hardware)
-    seconds = {"off": gain, "bf16": 1}
-    monkeypatch.setattr(precision, "_step_seconds", lambda model, batch, amp: seconds[amp])
-    assert (
-        precision.resolve_amp("auto", nn.Linear(1, 1), (8, 1, 8, 8), torch.device("cpu")) == chosen
-    )
-
-
 def test_a_run_killed_before_it_kept_its_best_epoch_keeps_it(few, tmp_path):
     args = ("--data_path", few, "--epochs", 1)
     assert run("train.py", *args, cwd=tmp_path).returncode == 0
@@ -788,22 +481,6 @@ def test_a_run_killed_before_it_kept_its_best_epoch_keeps_it(few, tmp_path):
     assert run("train.py", "--resume", cwd=tmp_path).returncode == 0
     assert best.read_bytes() == (tmp_path / "model.pt").read_bytes() == content
     assert len(results(tmp_path)) == 1
-
-
-def test_of_rows_of_one_name_the_first_good_one_has_the_votes(tmp_path):
-    seen = ("기쁨 기쁨 x", "기쁨 기쁨 기쁨", "기쁨 기쁨 중립")
-    table = write_table(tmp_path / "t.tsv", [row("a_기쁨_.jpg", seen=words) for words in seen])
-    samples = [Sample(Path("a_기쁨_.jpg"), 0)]
-    found, count = targets.vote_targets(table, samples, CLASSES)
-    assert count == 1 and found.tolist() == [[1, 0, 0]]
-
-
-def test_reduced_precision_is_measured_or_told():
-    cpu, model = torch.device("cpu"), models.create("emotionnet", 7, 1, 48)
-    before = torch.get_rng_state()
-    assert precision.resolve_amp("auto", model, (8, 1, 48, 48), cpu) in ("off", "bf16")
-    assert torch.equal(torch.get_rng_state(), before)
-    assert precision.resolve_amp("fp16", model, (8, 1, 48, 48), cpu) == "fp16"
 
 
 def test_bf16_trains(data, tmp_path):

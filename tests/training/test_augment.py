@@ -1,0 +1,85 @@
+"""Random changes of images: their kinds, their sizes, and where their randomness comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from utils.training.augment import Augment
+
+PLAIN = Augment(flip=False, rotation=0)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def change(augment: Augment, images: torch.Tensor) -> torch.Tensor:
+    return augment(images, augment.sample(len(images), images.shape[-1], generator()))
+
+
+@pytest.fixture
+def grey():
+    return torch.full((64, 3, 20, 20), 0.5)
+
+
+def test_augment_rotates_and_mirrors_within_bounds():
+    images = torch.zeros(200, 1, 48, 48)
+    images[:, :, 20:28, 4:8] = 1  # a mark at the left edge, halfway down
+    varied = change(Augment(), images)
+    assert varied.shape == images.shape and varied.min() >= 0 and varied.max() <= 1.0001
+    rows, columns = torch.arange(48.0).view(48, 1), torch.arange(48.0)
+    mass = varied.sum((1, 2, 3))
+    x = (varied[:, 0] * columns).sum((1, 2)) / mass - 23.5
+    y = (varied[:, 0] * rows).sum((1, 2)) / mass - 23.5
+    assert 0.4 < (x > 0).float().mean() < 0.6
+    angle = torch.rad2deg(torch.atan2(y, x.abs())).abs()
+    assert 5 < angle.max() < 6.3 and angle.std() > 1
+    assert torch.equal(varied, change(Augment(), images))
+
+
+def test_augment_without_a_change_returns_the_images(grey):
+    assert torch.equal(change(PLAIN, grey), grey)
+
+
+def test_augment_crop_shifts_by_whole_pixels_to_each_side():
+    spots = torch.zeros(64, 1, 20, 20)
+    spots[:, :, 10, 10] = 1
+    moved = change(replace(PLAIN, crop=4), spots).flatten(1).argmax(1)
+    rows, columns = moved // 20 - 10, moved % 20 - 10
+    assert set(rows.tolist()) | set(columns.tolist()) == set(range(-4, 5))
+
+
+def test_augment_erase_blackens_a_box_in_a_fraction_of_the_images(grey):
+    holes = (change(replace(PLAIN, erase=0.5), grey) == 0).float().mean((1, 2, 3))
+    assert 0.3 < (holes > 0).float().mean() < 0.7
+    assert holes.max() < 0.4 and holes[holes > 0].min() > 0.01
+
+
+def test_augment_brightness_is_a_factor_within_bounds(grey):
+    levels = change(replace(PLAIN, brightness=0.2), grey).mean((1, 2, 3))
+    assert 0.4 <= levels.min() < 0.42 and 0.58 < levels.max() <= 0.6
+
+
+def test_augment_zoom_is_a_factor_of_the_size_within_bounds():
+    square = torch.zeros(64, 1, 20, 20)
+    square[:, :, 5:15, 5:15] = 1
+    sides = change(replace(PLAIN, zoom=0.2), square).sum((1, 2, 3)).sqrt()
+    assert 7.9 < sides.min() < 8.6 and 11.4 < sides.max() < 12.1
+
+
+def test_augment_sample_of_one_kind_does_not_depend_on_the_others():
+    one = replace(PLAIN, brightness=0.2).sample(8, 20, generator())
+    other = Augment(True, 9, 3, 0.5, 0.2, 0.1).sample(8, 20, generator())
+    assert torch.equal(one.brightness, other.brightness)
+    assert not torch.equal(one.affine, other.affine)
+
+
+def test_augment_params_select_are_those_of_the_images():
+    augment = Augment(True, 9, 3, 0.5, 0.2, 0.1)
+    images, rows = torch.rand(6, 1, 20, 20), torch.tensor([4, 0, 4])
+    params = augment.sample(6, 20, generator())
+    some = augment(images[rows], params.select(rows))
+    torch.testing.assert_close(some, augment(images, params)[rows])

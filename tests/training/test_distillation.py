@@ -1,0 +1,61 @@
+"""The teacher: its predictions by class name, at its temperature, beside the labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import models
+from tests.trainings import CLASSES
+from utils.errors import StageError
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
+from utils.training.distillation import Teacher
+
+PREPROCESS = Preprocess(16, 1)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A model of the classes in another order, calibrated, in teacher.pt."""
+    torch.manual_seed(1)
+    model = models.create("resemotionnet", 3, 1, 16)
+    model.fc.weight.data *= 900
+    checkpoint = Checkpoint(
+        "resemotionnet", CLASSES[::-1], PREPROCESS.to_dict(), 1, 0.5, model.state_dict(), 2.0
+    )
+    checkpoint.save(tmp_path / "teacher.pt")
+    return checkpoint
+
+
+def test_teacher_softens_the_labels_by_class_name(checkpoint, tmp_path):
+    teacher = Teacher(tmp_path / "teacher.pt", CLASSES, PREPROCESS, 0.25)
+    images, labels = torch.rand(5, 1, 16, 16), torch.eye(3)[[0, 1, 2, 0, 1]]
+    with torch.no_grad():
+        predictions = (checkpoint.build()(images) / 2).softmax(1)[:, [2, 1, 0]]
+    assert predictions.std(0).min() > 0.001, "the images must differ for the teacher"
+    softened = teacher.soften(images, labels)
+    torch.testing.assert_close(softened, 0.75 * labels + 0.25 * predictions)
+    assert not softened.requires_grad
+
+
+def test_teacher_of_weight_zero_or_one_keeps_labels_or_predictions(checkpoint, tmp_path):
+    images, labels = torch.rand(2, 1, 16, 16), torch.eye(3)[[0, 1]]
+    for weight, expected in ((0, labels), (1, None)):
+        softened = Teacher(tmp_path / "teacher.pt", CLASSES, PREPROCESS, weight).soften(
+            images, labels
+        )
+        if expected is not None:
+            torch.testing.assert_close(softened, expected)
+        assert softened.sum(1).tolist() == pytest.approx([1, 1])
+    assert (softened - labels).abs().max() > 0.1
+
+
+def test_teacher_refuses_other_classes_and_another_input(checkpoint, tmp_path):
+    path = tmp_path / "teacher.pt"
+    with pytest.raises(StageError, match="has the classes 중립 분노 기쁨"):
+        Teacher(path, CLASSES[:2], PREPROCESS, 0.5)
+    with pytest.raises(StageError, match=r"--image_channel 3 contradicts .*--image_channel 1"):
+        Teacher(path, CLASSES, Preprocess(16, 3), 0.5)
+    with pytest.raises(StageError, match="--image_size 48 contradicts"):
+        Teacher(path, CLASSES, Preprocess(48, 1), 0.5)

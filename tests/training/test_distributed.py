@@ -1,0 +1,168 @@
+"""Training with several processes: it does what one process would do, and exchanges no more."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import models
+from models.dropout import Dropout
+from tests.ranks import run_ranks
+from tests.trainings import small_dataset, small_network, small_trainer
+from utils.errors import StageError
+from utils.training.distributed import (
+    Distributed,
+    SyncBatchNormCPU,
+    init_distributed,
+    keep_gradients_local,
+)
+from utils.training.validate import validate
+
+CPU = torch.device("cpu")
+several_processes = pytest.mark.skipif("os.name == 'nt'", reason="gloo")
+
+
+@pytest.mark.parametrize(("total", "world_size"), [(7, 2), (8, 3), (2, 4), (0, 2)])
+def test_slice_gives_every_row_to_one_rank(total, world_size):
+    slices = [Distributed(CPU, rank, world_size).slice(total) for rank in range(world_size)]
+    assert [row for first, end in slices for row in range(first, end)] == list(range(total))
+    sizes = [end - first for first, end in slices]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_is_primary_is_rank_zero():
+    assert Distributed(CPU, 0, 3).is_primary and not Distributed(CPU, 1, 3).is_primary
+
+
+def test_one_process_exchanges_and_wraps_nothing():
+    alone, model, values = Distributed(CPU), small_network(), torch.ones(2)
+    assert alone.all_reduce(values) is values and alone.broadcast("x") == "x"
+    assert alone.ddp(model) is model and alone.sync_batch_norm(model) is model
+    assert not any(isinstance(module, SyncBatchNormCPU) for module in model.modules())
+    alone.set_dropout_rows(model, 8)
+    assert all(m.rows is None for m in model.modules() if isinstance(m, Dropout))
+    assert isinstance(keep_gradients_local(model), nullcontext)
+    alone.close()
+
+
+def test_set_dropout_rows_are_the_slice_of_the_rank():
+    model = small_network()
+    Distributed(CPU, 1, 2).set_dropout_rows(model, 7)
+    assert [m.rows for m in model.modules() if isinstance(m, Dropout)] == [(3, 7)]
+
+
+def test_init_distributed_without_variables_is_one_process(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert init_distributed(gpu=False, cuda_idx=0) == Distributed(CPU)
+
+
+@pytest.mark.parametrize("missing", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
+def test_init_distributed_names_a_missing_variable(monkeypatch, missing):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv(missing)
+    with pytest.raises(StageError, match=f"{missing} is not set: start train.py with torchrun"):
+        init_distributed(gpu=False, cuda_idx=0)
+
+
+def test_init_distributed_refuses_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(StageError, match=r"1 GPU\(s\) for 2 processes: .*--no-gpu"):
+        init_distributed(gpu=True, cuda_idx=0)
+
+
+def exchange(distributed: Distributed) -> list:
+    """What the ranks get of each other; see the test below."""
+    rank = distributed.rank
+    total = distributed.all_reduce(torch.tensor([1.0, rank]))
+    return [rank, distributed.world_size, total, distributed.broadcast({"from": rank})]
+
+
+@several_processes
+@pytest.mark.slow
+def test_processes_sum_and_broadcast(tmp_path):
+    for rank, result in enumerate(run_ranks(exchange, tmp_path)):
+        assert result[:2] == [rank, 2] and result[2].tolist() == [2, 1]
+        assert result[3] == {"from": 0}
+
+
+def compare_gradients(distributed: Distributed) -> None:
+    """One backward pass of a whole batch beside that of the ranks' rows."""
+    torch.manual_seed(0)
+    alone = models.create("resnet18", 3, 1, 16).double().train()
+    images, labels = torch.rand(7, 1, 16, 16).double(), torch.arange(7) % 3
+    shared = distributed.sync_batch_norm(copy.deepcopy(alone))
+    wrapped = distributed.ddp(shared)
+    distributed.set_dropout_rows(shared, 7)
+    first, end = distributed.slice(7)
+    torch.manual_seed(1)
+    F.cross_entropy(alone(images), labels).backward()
+    torch.manual_seed(1)
+    outputs = wrapped(images[first:end])
+    (F.cross_entropy(outputs, labels[first:end], reduction="sum") * 2 / 7).backward()
+    for one, other in zip(alone.parameters(), shared.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    for one, other in zip(alone.buffers(), shared.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@several_processes
+@pytest.mark.slow
+def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
+    run_ranks(compare_gradients, tmp_path)
+
+
+def train_and_count(distributed: Distributed) -> list:
+    """Train an epoch of three steps, two batches each. Return the number of gradient exchanges
+    per step, the loss, the validation and the weights.
+    """
+    trainer = small_trainer(count=24, distributed=distributed)
+    exchanges = [0]
+
+    def count(_, bucket):  # DDP takes no other annotations than its own
+        exchanges[-1] += 1
+        total = bucket.buffer() / distributed.world_size
+        reduced = torch.distributed.all_reduce(total, async_op=True).get_future()
+        return reduced.then(lambda future: future.value()[0])
+
+    if distributed.world_size > 1:
+        trainer._ddp.register_comm_hook(None, count)
+    loss, _ = trainer.train_epoch(lambda: exchanges.append(0), "")
+    figures = validate(trainer.best_model, small_dataset(13), 4, distributed)
+    weights = {key: value.contiguous() for key, value in trainer.model.state_dict().items()}
+    return [exchanges[:-1], loss, list(figures), weights]
+
+
+@several_processes
+@pytest.mark.slow
+def test_accumulated_gradients_are_exchanged_once_per_step(tmp_path):
+    """And the weights are those of one process, within rounding."""
+    _, loss, figures, weights = train_and_count(Distributed(CPU))
+    for result in run_ranks(train_and_count, tmp_path):
+        assert result[0] == [1, 1, 1]
+        assert result[1] == pytest.approx(loss, rel=1e-5)
+        assert result[2] == pytest.approx(figures, rel=1e-5)
+        for key, value in weights.items():
+            torch.testing.assert_close(result[3][key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_keep_gradients_local_is_no_sync_of_a_wrapped_model(monkeypatch):
+    class Wrapped(nn.parallel.DistributedDataParallel):
+        def __init__(self) -> None:  # without a process group
+            nn.Module.__init__(self)
+
+        def no_sync(self) -> str:
+            return "no_sync"
+
+    assert keep_gradients_local(Wrapped()) == "no_sync"

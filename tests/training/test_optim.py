@@ -1,0 +1,70 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS, lr_factor, make_optimizer
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("adadelta", torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-8}),
+        ("adam", torch.optim.Adam, {"betas": (0.9, 0.999), "eps": 1e-8}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999), "eps": 1e-8}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.7, "nesterov": False}),
+    ],
+)
+def test_make_optimizer_has_the_reference_settings(name, kind, settings):
+    optimizer = make_optimizer(name, nn.Linear(2, 2), lr=0.3, weight_decay=0.02, momentum=0.7)
+    [group] = optimizer.param_groups
+    assert type(optimizer) is kind and len(group["params"]) == 2
+    expected = settings | {"lr": 0.3, "weight_decay": 0.02}
+    assert {key: group[key] for key in expected} == expected
+
+
+def test_defaults_name_every_optimizer():
+    assert LEARNING_RATES == {"adadelta": 0.1, "adam": 0.001, "adamw": 0.001, "sgd": 0.01}
+    assert WEIGHT_DECAYS == {"adadelta": 0, "adam": 0, "adamw": 0.01, "sgd": 5e-4}
+
+
+def rates(schedule: str, warmup: int) -> list[float]:
+    return [lr_factor(schedule, step, 100, warmup) for step in range(100)]
+
+
+def test_lr_factor_none_is_constant_after_the_warm_up():
+    assert rates("none", 0) == [1.0] * 100
+    assert rates("none", 4)[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert rates("none", 4)[4:] == [1.0] * 96
+
+
+def test_lr_factor_cosine_falls_after_the_warm_up():
+    cosine = rates("cosine", 10)
+    assert cosine[10] == 1 and cosine[55] == pytest.approx(0.5) and cosine[-1] < 0.001
+    assert cosine[:10] == rates("none", 10)[:10]
+    assert cosine[10:] == sorted(cosine[10:], reverse=True)
+
+
+def test_lr_factor_onecycle_rises_and_falls_as_in_torch():
+    one = rates("onecycle", 0)
+    assert one[0] == pytest.approx(0.04) and one[30] == 1 and one[-1] < 0.01 and max(one) == 1
+    assert one == pytest.approx(torch_onecycle(), abs=0.03)
+
+
+def test_lr_factor_onecycle_rises_in_the_warm_up_if_there_is_one():
+    one = rates("onecycle", 12)
+    assert one[12] == 1 and one[11] < 1 and one[13] < 1
+
+
+def torch_onecycle() -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, 101, cycle_momentum=False)
+    factors = []
+    for _ in range(100):
+        factors.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return factors

@@ -1,0 +1,420 @@
+"""From flags to objects: what the flags of train.py make, and which of them do not fit."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import models
+import train
+from tests.helpers import make_faces, name_of, row, write_table
+from tests.trainings import CLASSES, CPU, small_dataset, small_network
+from utils.errors import StageError
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
+from utils.training import optim, setup, targets
+from utils.training.augment import Augment
+from utils.training.distributed import Distributed
+from utils.training.run_folder import Run
+from utils.training.trainer import Recipe, Trainer
+
+
+def flags(*words: object) -> argparse.Namespace:
+    return train.make_parser().parse_args(list(map(str, words)))
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Folders of three classes, 8 pixels an image."""
+    for name, count in {"train": 2, "validation": 1}.items():
+        make_faces(tmp_path / "data" / name, CLASSES, count, size=9)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A model of 16 pixels for the classes."""
+    torch.manual_seed(3)
+    weights = models.create("resemotionnet", 3, 1, 16).state_dict()
+    preprocess = Preprocess(16, 1).to_dict()
+    checkpoint = Checkpoint("resemotionnet", CLASSES, preprocess, 1, 0.5, weights)
+    checkpoint.save(tmp_path / "old.pt")
+    return checkpoint
+
+
+# --- samples
+
+
+def test_find_samples_labels_by_the_folders_of_train(data, capsys):
+    classes, train_samples, validation_samples = setup.find_samples(data)
+    assert classes == CLASSES and capsys.readouterr().err == ""
+    assert [sample.label for sample in train_samples] == [0, 0, 1, 1, 2, 2]
+    assert [sample.label for sample in validation_samples] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("classes", "word"),
+    [
+        ([], "data/train has no class folder"),
+        (["기쁨"], "data/train has only the class 기쁨; a model needs two"),
+    ],
+)
+def test_find_samples_refuses_one_class_or_none(classes, word):
+    for name in ("train", "validation"):
+        (Path("data") / name).mkdir(parents=True)
+        make_faces(Path("data") / name, classes, 2)
+    with pytest.raises(StageError, match=word):
+        setup.find_samples(Path("data"))
+
+
+def test_find_samples_refuses_a_class_of_validation_alone(data):
+    shutil.rmtree(data / "train/중립")
+    with pytest.raises(StageError, match="classes that train does not: 중립; add images of them"):
+        setup.find_samples(data)
+
+
+def test_find_samples_notes_a_class_without_validation(data, capsys):
+    shutil.rmtree(data / "validation/중립")
+    assert setup.find_samples(data)[0] == CLASSES
+    assert "no validation image of 중립" in capsys.readouterr().err
+
+
+# --- run
+
+
+def test_run_to_resume_is_none_for_a_new_run():
+    assert setup.run_to_resume(flags(), CPU) == (None, None)
+    assert setup.run_to_resume(flags("--resume", "auto"), CPU) == (None, None)
+
+
+def test_run_to_resume_refuses_a_run_without_a_state(model_file):
+    stopped, foreign = Run.new(Path("runs"), "a"), Run.new(Path("runs"), "b")
+    for run in (stopped, foreign):
+        run.write_options({})
+    model_file.save(foreign.last)
+    with pytest.raises(StageError, match="ended before its first save: start a new run"):
+        setup.run_to_resume(flags("--resume", stopped.folder), CPU)
+    with pytest.raises(StageError, match="is not the state of a training"):
+        setup.run_to_resume(flags("--resume", foreign.folder), CPU)
+
+
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_run_to_resume_after_a_restart_by_torchrun_is_the_same_run(
+    model_file, monkeypatch, restarts
+):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    args, run = flags("--epochs", 3), Run.new(Path("runs"), "a")
+    run.write_options(setup.run_options(args))
+    replace(model_file, training={"epoch": 1}).save(run.last)
+    found, checkpoint = setup.run_to_resume(args, CPU)
+    if restarts == "0":
+        assert found is None
+    else:
+        assert found.folder == run.folder and checkpoint.training == {"epoch": 1}
+
+
+def test_new_run_makes_a_folder_by_the_networks_name():
+    run = setup.new_run(flags("--model", "vgg19", "--runs_path", "a/b"), CPU)
+    assert run.folder == Path("a/b/001-vgg19") and run.folder.is_dir()
+
+
+# --- model
+
+
+def test_make_model_starts_from_the_seed():
+    one, other, third = (
+        setup.make_model(flags("--seed", seed, "--model", "resemotionnet"), CLASSES, None, True)
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.fc.weight, other.fc.weight)
+    assert not torch.equal(one.fc.weight, third.fc.weight) and one.fc.out_features == 3
+
+
+def test_make_model_loads_the_weights_of_init_in_a_new_run_only(model_file):
+    args = flags("--init", "old.pt", "--model", "resemotionnet", "--image_size", 16)
+    model = setup.make_model(args, CLASSES[::-1], model_file, is_new=True)
+    expected = model_file.weights["fc.weight"][[2, 1, 0]]
+    assert torch.equal(model.fc.weight, expected)
+    resumed = setup.make_model(args, CLASSES, model_file, is_new=False)
+    assert not torch.equal(resumed.conv1.weight, model.conv1.weight)
+
+
+def test_make_model_notes_classes_that_the_model_does_not_know(model_file, capsys):
+    args = flags("--init", "old.pt", "--model", "resemotionnet")
+    model = setup.make_model(args, ["기쁨", "놀람"], model_file, is_new=True)
+    assert "old.pt does not know the classes 놀람" in capsys.readouterr().err
+    assert model.fc.out_features == 2
+    assert torch.equal(model.conv1.weight, model_file.weights["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "vgg24"), "vgg24 takes images of 64 to 127 pixels, not 48"),
+        (("--model", "resemotionnet", "--dropout", 0.5), "resemotionnet has no dropout layer"),
+        (("--pretrained",), "--pretrained needs --model efficientnet"),
+        (
+            ("--pretrained", "--model", "efficientnet-b4", "--init", "old.pt"),
+            "--pretrained needs --model efficientnet-b4 or -b5, and no --init",
+        ),
+        (("--init", "old.pt", "--model", "vgg19"), r"old\.pt is a resemotionnet of 1 channel"),
+        (
+            ("--init", "old.pt", "--model", "resemotionnet", "--image_channel", 3),
+            "leave --model and --image_channel out",
+        ),
+    ],
+)
+def test_make_model_refuses_flags_that_do_not_fit(model_file, words, message):
+    args = flags(*words)
+    with pytest.raises(StageError, match=message):
+        setup.make_model(args, CLASSES, model_file if args.init else None, is_new=True)
+
+
+def test_make_model_sets_the_dropout():
+    model = setup.make_model(flags("--dropout", 0.35), CLASSES, None, is_new=True)
+    assert model.dropout.p == 0.35
+
+
+def test_load_teacher_is_none_without_the_flag():
+    assert setup.load_teacher(flags(), CLASSES) is None
+
+
+def test_load_teacher_has_its_share(model_file):
+    args = flags("--teacher", "old.pt", "--teacher_share", 0.2, "--image_size", 16)
+    assert setup.load_teacher(args, CLASSES).weight == 0.2
+
+
+def test_load_teacher_refuses_the_file_that_the_new_model_replaces(model_file):
+    args = flags("--teacher", "./old.pt", "--model_path", "old.pt")
+    with pytest.raises(StageError, match=r"old\.pt would be overwritten by the new model"):
+        setup.load_teacher(args, CLASSES)
+
+
+# --- data
+
+
+def test_load_datasets_decodes_into_the_cache_of_the_data_or_of_the_flag(data):
+    _, train_samples, validation_samples = setup.find_samples(data)
+    for words, cache in (((), data / ".store"), (("--store", "cache"), Path("cache"))):
+        args = flags("--data_path", data, "--image_size", 8, *words)
+        train_set, validation_set = setup.load_datasets(args, train_samples, validation_samples)
+        assert (len(train_set), len(validation_set)) == (6, 3) and any(cache.iterdir())
+        assert train_set.images.shape == (6, 1, 8, 8)
+
+
+@pytest.mark.parametrize("broken", ["train", "validation"])
+def test_load_datasets_refuses_a_set_without_a_readable_image(data, broken):
+    samples = setup.find_samples(data)[1:]
+    for path in (data / broken).rglob("*.png"):
+        path.write_bytes(b"<html>")
+    with pytest.raises(StageError, match=f"{broken}: no readable image"):
+        setup.load_datasets(flags("--data_path", data), *samples)
+
+
+def test_make_training_set_has_one_hot_targets_and_weights():
+    data = small_dataset(13)
+    plain = setup.make_training_set(flags(), CPU, data, CLASSES)
+    assert torch.equal(plain.targets, targets.one_hot(data.samples, CLASSES))
+    assert plain.class_weights is None and plain.images is data
+    weighted = setup.make_training_set(flags("--class_weights", "inverse"), CPU, data, CLASSES)
+    expected = targets.class_weights(plain.targets, "inverse")
+    assert torch.equal(weighted.class_weights, expected) and expected.std() > 0
+
+
+def test_make_training_set_takes_the_votes_of_annotations(data, capsys):
+    samples = setup.find_samples(data)[1]
+    named = [sample._replace(path=Path(name_of("기쁨", i))) for i, sample in enumerate(samples)]
+    images = replace(small_dataset(6), samples=named)
+    write_table(Path("t.tsv"), [row(name_of("기쁨", 0), seen="기쁨 기쁨 중립")])
+    args = flags("--annotations", "t.tsv", "--data_path", data)
+    result = setup.make_training_set(args, CPU, images, CLASSES)
+    assert result.targets[0].tolist() == pytest.approx([2 / 3, 0, 1 / 3])
+    assert capsys.readouterr().out == "1 of 6 images have three annotators' votes\n"
+    write_table(Path("t.tsv"), [row(name_of("분노", 77))])
+    with pytest.raises(StageError, match=r"t\.tsv has no row for any image of"):
+        setup.make_training_set(args, CPU, images, CLASSES)
+
+
+@pytest.mark.parametrize(("world_size", "minimum"), [(1, 2), (3, 6)])
+def test_make_training_set_refuses_a_batch_too_small_for_the_processes(world_size, minimum):
+    distributed = Distributed(CPU.device, 0, world_size)
+    data = small_dataset(13)
+    with pytest.raises(StageError, match=f"the minimum here is {minimum} images"):
+        setup.make_training_set(flags("--batch_size", minimum - 1), distributed, data, CLASSES)
+    setup.make_training_set(flags("--batch_size", minimum), distributed, data, CLASSES)
+
+
+# --- recipe
+
+
+def test_every_flag_of_a_training_reaches_the_trainer():
+    words = "--epochs 7 --batch_size 6 --lr 0.3 --optimizer sgd --weight_decay 0.2 --momentum 0.5"
+    words += " --schedule onecycle --warmup 2 --accumulate 3 --clip 4 --ema 0.6 --amp bf16"
+    words += " --label_smoothing 0.15 --mixup 0.7 --compile --seed 8 --class_weights inverse"
+    words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
+    args, model = flags(*words.split()), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    training_set = setup.make_training_set(args, CPU, small_dataset(13), CLASSES)
+    recipe = setup.make_recipe(args, CPU, model, training_set.images, None)
+    assert recipe == Recipe(
+        epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
+        schedule="onecycle", warmup=2, accumulate=3, clip=4, ema=0.6, label_smoothing=0.15,
+        mixup=0.7, amp="bf16", compile=True, seed=8,
+        augment=Augment(False, 9, 2, 0.1, 0.25, 0.35),
+    )  # fmt: skip
+    # To compile takes seconds, even if nothing is trained.
+    trainer = Trainer(model, training_set, replace(recipe, compile=False), CPU)
+    assert trainer.best_model is trainer.ema.model
+    [group] = trainer.optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.3, 0.2, 0.5)
+
+
+@pytest.mark.parametrize("optimizer", ["adadelta", "adam", "adamw", "sgd"])
+def test_make_recipe_without_rate_and_decay_has_the_optimizers_own(optimizer):
+    args = flags("--optimizer", optimizer, "--amp", "off")
+    recipe = setup.make_recipe(args, CPU, small_network(), small_dataset(3), None)
+    assert recipe.lr == optim.LEARNING_RATES[optimizer]
+    assert recipe.weight_decay == optim.WEIGHT_DECAYS[optimizer]
+    args = flags("--optimizer", optimizer, "--amp", "off", "--weight_decay", 0)
+    assert setup.make_recipe(args, CPU, small_network(), small_dataset(3), None).weight_decay == 0
+
+
+def test_make_recipe_keeps_the_precision_of_the_run_that_is_resumed(model_file, monkeypatch):
+    monkeypatch.setattr(setup, "resolve_amp", lambda *args: "measured")
+    resumed = replace(model_file, training={"amp": "bf16"})
+
+    def amp(checkpoint: Checkpoint | None, *words: object) -> str:
+        args = flags(*words)
+        return setup.make_recipe(args, CPU, small_network(), small_dataset(3), checkpoint).amp
+
+    assert amp(resumed) == "bf16" and amp(resumed, "--amp", "off") == "off"
+    assert amp(None) == "measured" and amp(None, "--deterministic") == "off"
+
+
+def test_make_recipe_measures_with_a_batch_of_one_process(monkeypatch):
+    batches = []
+    monkeypatch.setattr(
+        setup, "resolve_amp", lambda amp, model, batch, device: batches.append(batch)
+    )
+    setup.make_recipe(flags("--batch_size", 64), CPU, small_network(), small_dataset(3), None)
+    assert batches == [(64, 1, 8, 8)]
+
+
+def test_checkpoint_template_holds_what_a_resumed_run_cannot_change():
+    args = flags("--optimizer", "adam", "--ema", 0.9, "--seed", 3, "--batch_size", 4,
+                 "--accumulate", 2, "--amp", "bf16", "--model", "resemotionnet")  # fmt: skip
+    training_set = setup.make_training_set(args, CPU, small_dataset(13, "train"), CLASSES)
+    recipe = setup.make_recipe(args, CPU, small_network(), training_set.images, None)
+    trainer = Trainer(small_network(), training_set, recipe, CPU)
+    template = setup.checkpoint_template(args, trainer, CLASSES, small_dataset(5, "validation"))
+    assert template.training == {
+        "amp": "bf16",
+        "fixed": {
+            "data": ["train", "validation"], "optimizer": "adam", "ema": True, "order": [3, 4, 2],
+        },
+    }  # fmt: skip
+    assert (template.network, template.classes) == ("resemotionnet", CLASSES)
+    assert template.preprocess == Preprocess(8, 1).to_dict() and template.weights == {}
+
+
+# --- outputs and errors
+
+
+def test_prepare_outputs_makes_folders_and_logs_failures(capsys):
+    args = flags("--model_path", "a/b/m.pt", "--log_dir", "logs")
+    run = Run.new(Path("runs"), "a")
+    setup.prepare_outputs(args, run, [(Path("x.png"), "a text, not an image")])
+    assert Path("a/b").is_dir() and capsys.readouterr().err == ""
+    assert "x.png\ta text, not an image" in Path("logs/train.error.log").read_text("utf-8")
+
+
+def test_prepare_outputs_keeps_a_model_that_no_run_has(capsys):
+    run = Run.new(Path("runs"), "a")
+    Path("model.pt").write_bytes(b"somebody's")
+    setup.prepare_outputs(flags(), run, [])
+    message = capsys.readouterr().err
+    assert f"the old model is kept as {run.replaced}" in message
+    assert run.replaced.read_bytes() == b"somebody's"
+    run.best.write_bytes(b"")  # a resumed run replaces its own model
+    setup.prepare_outputs(flags(), run, [])
+    assert capsys.readouterr().err == ""
+
+
+def test_prepare_outputs_refuses_a_folder_as_model_path():
+    Path("models").mkdir()
+    with pytest.raises(StageError, match="--model_path models is a folder; name a file in it"):
+        setup.prepare_outputs(flags("--model_path", "models"), Run(Path("runs/a")), [])
+
+
+class BackendError(RuntimeError):
+    """An error of torch.compile's."""
+
+    __module__ = "torch._dynamo.exc"
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried"),
+            (),
+            "--batch_size 64 --accumulate 2",
+        ),
+        (
+            RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you"),
+            ("--batch_size", 9, "--accumulate", 3),
+            "--batch_size 4 --accumulate 6",
+        ),
+        (OSError(errno.ENOSPC, "No space left", "last.pt"), (), r"free some space, .*--resume run"),
+        (BackendError("no compiler"), ("--compile",), r"--compile does not work here \(no compil"),
+        (
+            RuntimeError("x has no deterministic implementation"),
+            ("--deterministic",),
+            "--deterministic: leave it out",
+        ),
+    ],
+)
+def test_explain_errors_says_what_to_change(error, words, message):
+    with (
+        pytest.raises(StageError, match=message),
+        setup.explain_errors(flags(*words), Run(Path("run"))),
+    ):
+        raise error
+
+
+def test_explain_errors_of_a_missing_file_gives_no_advice_about_space():
+    with (
+        pytest.raises(StageError, match=r"^x: Permission denied$"),
+        setup.explain_errors(flags(), Run(Path("run"))),
+    ):
+        raise OSError(errno.EACCES, "Permission denied", "x")
+
+
+def test_explain_errors_does_not_hide_a_bug():
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        setup.explain_errors(flags(), Run(Path())),
+    ):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_set_determinism_forbids_other_operations(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", chosen.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    setup.set_determinism(True)
+    assert chosen == [True] and not torch.backends.cudnn.benchmark
+    setup.set_determinism(False)
+    assert chosen == [True] and torch.backends.cudnn.benchmark

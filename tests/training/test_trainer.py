@@ -1,0 +1,250 @@
+"""The trainer: what a step is, and a state that continues as if nothing had happened."""
+
+from __future__ import annotations
+
+import copy
+import io
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainings import (
+    CLASSES,
+    CPU,
+    PLAIN_AUGMENT,
+    REMEMBERED_RECIPE,
+    equal_bits,
+    small_dataset,
+    small_network,
+    small_trainer,
+)
+from utils.errors import StageError
+from utils.training import targets
+from utils.training import trainer as trainer_module
+from utils.training.trainer import Progress, Recipe, Trainer, TrainingSet
+
+
+def do_nothing() -> None:
+    pass
+
+
+def train(trainer: Trainer, epochs: int) -> list[float]:
+    """Train to the end of some more epochs. Return their losses."""
+    return [trainer.train_epoch(do_nothing, "")[0] for _ in range(epochs)]
+
+
+def linear_trainer(recipe: Recipe, count: int, weights: torch.Tensor | None = None) -> Trainer:
+    torch.manual_seed(0)
+    data = small_dataset(count)
+    answers = targets.one_hot(data.samples, CLASSES)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    return Trainer(model, TrainingSet(data, answers, weights), recipe, CPU)
+
+
+class StoppedError(Exception):
+    """Raised in the middle of an epoch, as by a signal."""
+
+
+def stop_after(steps: int, trainer: Trainer) -> tuple[dict, dict]:
+    """Train for some steps. Return the weights and the state after them, read from a file."""
+    file = io.BytesIO()
+
+    def after_step() -> None:
+        nonlocal steps
+        steps -= 1
+        if not steps:
+            torch.save((trainer.best_model.state_dict(), trainer.state()), file)
+            raise StoppedError
+
+    with suppress(StoppedError):
+        for _ in range(trainer.recipe.epochs):
+            trainer.train_epoch(after_step, "")
+    assert not steps, "the training has fewer steps"
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_trainer_resumes_from_every_step_bit_for_bit(steps):
+    undisturbed, resumed = small_trainer(), small_trainer()
+    losses = train(undisturbed, 3)
+    assert undisturbed.planner.steps_per_epoch == 3
+    weights, state = stop_after(steps, small_trainer())
+    torch.manual_seed(12345)  # another process has another random state
+    resumed.load_state(weights, state)
+    assert resumed.progress.epoch == (steps - 1) // 3 + 1
+    remaining = 4 - resumed.progress.epoch
+    assert train(resumed, remaining) == losses[-remaining:]
+    assert equal_bits(resumed.state(), undisturbed.state())
+    for name in ("model", "best_model"):
+        ours, theirs = (getattr(t, name).state_dict() for t in (resumed, undisturbed))
+        assert equal_bits(dict(ours), dict(theirs))
+
+
+@pytest.mark.parametrize("optimizer", ["adadelta", "adam", "adamw", "sgd"])
+def test_trainer_state_holds_what_each_optimizer_remembers(optimizer):
+    recipe = replace(REMEMBERED_RECIPE, optimizer=optimizer, ema=0)
+    undisturbed, stopped, resumed = (small_trainer(recipe) for _ in range(3))
+    losses = train(undisturbed, 2)
+    resumed.load_state(*stop_after(4, stopped))
+    assert train(resumed, 1) == losses[1:]
+    assert equal_bits(resumed.state(), undisturbed.state())
+
+
+def test_trainer_resumes_with_the_optimizer_settings_of_its_own_recipe():
+    def make(decay: float, momentum: float) -> Trainer:
+        return small_trainer(Recipe(2, 4, 0.1, "sgd", decay, momentum))
+
+    before, after = make(5e-4, 0.9), make(0.1, 0.5)
+    train(before, 1)
+    after.load_state(before.best_model.state_dict(), before.state())
+    [group] = after.optimizer.param_groups
+    assert (group["weight_decay"], group["momentum"]) == (0.1, 0.5)
+
+
+def test_train_epoch_returns_loss_and_speed_and_advances():
+    trainer = small_trainer()
+    calls = []
+    loss, rate = trainer.train_epoch(lambda: calls.append(trainer.progress.batch), "")
+    assert 0 < loss < 10 and rate > 0
+    assert calls == [2, 4, 6] and trainer.progress == Progress(2, 0)
+
+
+def test_train_epoch_sets_the_rate_of_the_schedule():
+    recipe = Recipe(2, 4, 0.4, "sgd", schedule="cosine", warmup=1)
+    trainer, rates = linear_trainer(recipe, 13), []
+    for _ in range(2):
+        trainer.train_epoch(lambda: rates.append(trainer.lr), "")
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.3, 0.1])
+
+
+def test_train_epoch_refuses_a_loss_that_is_not_finite():
+    trainer = linear_trainer(Recipe(1, 4, 0.5, "sgd"), 13)
+    trainer.model[1].weight.data.fill_(torch.nan)
+    with pytest.raises(StageError, match=r"epoch 1/1: the loss is nan; .*lower --lr than 0\.5"):
+        train(trainer, 1)
+
+
+def test_train_epoch_checks_the_loss_before_the_epoch_ends(monkeypatch):
+    monkeypatch.setattr(trainer_module, "CHECK_EVERY", 2)
+    trainer, steps = linear_trainer(Recipe(1, 2, 0.1, "sgd"), 40), []
+
+    def break_third_step() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            trainer.model[1].weight.data.fill_(torch.nan)
+
+    with pytest.raises(StageError):
+        trainer.train_epoch(break_third_step, "")
+    assert len(steps) == 3
+
+
+def test_accumulation_does_what_one_large_batch_does():
+    """Without anything random in the network, two batches of 8 a step are one of 16."""
+    losses, weights = [], []
+    for size, accumulate in ((16, 1), (8, 2)):
+        recipe = Recipe(1, size, 0.01, "sgd", accumulate=accumulate, augment=PLAIN_AUGMENT)
+        trainer = linear_trainer(recipe, 69)
+        losses.append(train(trainer, 1)[0])
+        weights.append(trainer.model[1].weight.detach())
+        assert trainer.planner.steps_per_epoch == 5
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    torch.testing.assert_close(*weights)
+
+
+def test_a_training_is_what_it_is_defined_as():
+    """Every setting at once, beside the same in plain lines."""
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    recipe = Recipe(
+        epochs=2, batch_size=4, lr=0.2, optimizer="sgd", weight_decay=0.01, momentum=0.8,
+        schedule="cosine", warmup=1, clip=0.3, ema=0.7, label_smoothing=0.1, mixup=0.4,
+        augment=PLAIN_AUGMENT,
+    )  # fmt: skip
+    trainer = linear_trainer(recipe, 13, weights)
+    plain, average = copy.deepcopy(trainer.model), copy.deepcopy(trainer.model)
+    data, planner = trainer.data.images, trainer.planner
+    answers = targets.one_hot(data.samples, CLASSES)
+    plans = []
+    for epoch in (1, 2):
+        batches = planner.batches(epoch)
+        plans.append([planner.plan(epoch, batches, number) for number in range(len(batches))])
+    assert [[plan.step_rows for plan in epoch] for epoch in plans] == [[4, 4, 5], [4, 4, 5]]
+    losses = train(trainer, 2)
+
+    sgd = torch.optim.SGD(plain.parameters(), lr=0.2, momentum=0.8, weight_decay=0.01)
+    factors = [0.25, 0.5, 0.75, 1, 0.75, 0.25]  # a rise over an epoch, and half a cosine
+    for epoch, loss_of_all in zip(plans, losses, strict=True):
+        loss_sum = 0.0
+        for plan in epoch:
+            images, labels = data.images[plan.indices] / 255, answers[plan.indices]
+            mixed = [
+                plan.mix_weight * values[plan.rows] + (1 - plan.mix_weight) * values[plan.mix_rows]
+                for values in (images, labels)
+            ]
+            labels = 0.9 * mixed[1] + 0.1 / 3
+            loss = -(weights * labels * plain(mixed[0]).log_softmax(1)).sum()
+            loss_sum += loss.item()
+            sgd.zero_grad()
+            (loss / plan.step_rows).backward()
+            norm = sum((p.grad**2).sum() for p in plain.parameters()).sqrt()
+            assert norm > 0.3, "nothing to clip"
+            for p in plain.parameters():
+                p.grad *= 0.3 / norm
+            sgd.param_groups[0]["lr"] = 0.2 * factors[0]
+            sgd.step()
+            decay = min(0.7, (8 - len(factors)) / (17 - len(factors)))
+            for mean, now in zip(average.parameters(), plain.parameters(), strict=True):
+                mean.data = decay * mean.data + (1 - decay) * now.data
+            del factors[0]
+        assert loss_of_all == pytest.approx(loss_sum / 13, rel=1e-5)
+    for ours, theirs in ((trainer.model, plain), (trainer.best_model, average)):
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_first_batch_is_that_of_the_first_epoch_and_changes_nothing():
+    trainer = small_trainer(replace(REMEMBERED_RECIPE, mixup=0, augment=PLAIN_AUGMENT))
+    before = trainer.state()
+    images, answers = trainer.first_batch()
+    batch = trainer.planner.batches(1)[0]
+    torch.testing.assert_close(images, trainer.data.images.images[batch] / 255)
+    assert torch.equal(answers, trainer.data.targets[batch])
+    assert equal_bits(trainer.state(), before)
+
+
+def test_first_batch_is_augmented_mixed_and_softened():
+    class Teacher:
+        def __init__(self) -> None:
+            self.model = nn.Identity()
+
+        def soften(self, images: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+            return answers + 10
+
+    data = small_dataset(23)
+    answers = targets.one_hot(data.samples, CLASSES)
+    trainer = Trainer(
+        small_network(), TrainingSet(data, answers), REMEMBERED_RECIPE, CPU, Teacher()
+    )
+    images, softened = trainer.first_batch()
+    plan = trainer.planner.plan(1, trainer.planner.batches(1), 0)
+    rows, mix_rows = plan.indices[plan.rows], plan.indices[plan.mix_rows]
+    mixed = torch.lerp(answers[mix_rows], answers[rows], plan.mix_weight)
+    torch.testing.assert_close(softened, mixed + 10)
+    unchanged = torch.lerp(data.images[mix_rows] / 255, data.images[rows] / 255, plan.mix_weight)
+    assert (images - unchanged).abs().max() > 0.1
+
+
+def test_best_model_is_the_average_if_there_is_one():
+    averaged, plain = small_trainer(), small_trainer(replace(REMEMBERED_RECIPE, ema=0))
+    assert averaged.best_model is averaged.ema.model and plain.best_model is plain.model
+
+
+def test_trainer_learns_in_fp16_and_bf16():
+    for amp in ("bf16", "fp16"):
+        recipe = Recipe(1, 4, 0.01, "adam", amp=amp)
+        trainer = small_trainer(recipe)
+        first, *_, last = train(trainer, 8)
+        assert last < first and {p.dtype for p in trainer.model.parameters()} == {torch.float32}

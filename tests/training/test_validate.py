@@ -1,0 +1,55 @@
+"""Validation: the loss and accuracy of a model, by plain lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.trainings import CPU, small_dataset, small_network
+from utils.training.validate import validate
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_validate_is_the_mean_over_the_images_in_evaluation_mode(batch_size):
+    data, model = small_dataset(13), small_network()
+    loss, accuracy = validate(model, data, batch_size, CPU)
+    with torch.no_grad():
+        outputs = model.eval()(data.images / 255)
+    assert loss == pytest.approx(F.cross_entropy(outputs, data.labels).item(), rel=1e-5)
+    assert accuracy == (outputs.argmax(1) == data.labels).double().mean().item()
+
+
+def test_validate_gives_each_process_its_rows():
+    """The sums over the rows of all processes are those of one."""
+    data, model = small_dataset(13), small_network()
+
+    class Process:
+        device, all_sums = torch.device("cpu"), []
+
+        def __init__(self, rank: int) -> None:
+            self.slice = replace(CPU, rank=rank, world_size=3).slice
+
+        def all_reduce(self, sums: torch.Tensor) -> torch.Tensor:
+            self.all_sums.append(sums.clone())
+            return sums
+
+    for rank in range(3):
+        validate(model, data, 4, Process(rank))
+    loss, accuracy = (sum(Process.all_sums) / 13).tolist()
+    assert (loss, accuracy) == pytest.approx(validate(model, data, 4, CPU))
+
+
+def test_validate_of_fewer_images_than_processes_takes_no_rows():
+    data, model = small_dataset(1), small_network()
+
+    class Process:
+        device = torch.device("cpu")
+        slice = replace(CPU, rank=0, world_size=2).slice
+
+        def all_reduce(self, sums: torch.Tensor) -> torch.Tensor:
+            return sums
+
+    assert validate(model, data, 4, Process()) == (0, 0)
