@@ -83,6 +83,12 @@ class CheckpointSaver:
                     f"the {name} is not that of {self.run.folder}, which cannot resume with "
                     f"another: start a new training from its weights with --init {self.run.last}"
                 )
+        missing = self._state().keys() - state.keys()
+        if missing:
+            raise StageError(
+                f"{self.run.last} lacks {', '.join(sorted(missing))}: start a new training from "
+                f"its weights with --init {self.run.last}"
+            )
         self.trainer.load_state(checkpoint.weights, state)
         self.history = state["history"]
         if not state["batch"]:  # the run may have been killed before it saved this epoch's model
@@ -142,8 +148,7 @@ class CheckpointSaver:
         """Save the state from which the training resumes."""
         self._saved = time.monotonic()
         if self.trainer.distributed.is_primary:
-            state = self._constants | self.trainer.state() | {"history": self.history}
-            self._checkpoint(state).save(self.run.last)
+            self._checkpoint(self._state()).save(self.run.last)
 
     def _save_best(self) -> None:
         """Save the model of the epoch that has just ended, if it is the best so far."""
@@ -158,6 +163,10 @@ class CheckpointSaver:
         if not (path.exists() and same_model(path, self.run.best)):
             with atomic_file(path) as file:
                 file.write(self.run.best.read_bytes())
+
+    def _state(self) -> dict[str, Any]:
+        """Return `training` of last.pt: the state from which the training resumes."""
+        return self._constants | self.trainer.state() | {"history": self.history}
 
     def _checkpoint(self, training: dict[str, Any] | None) -> Checkpoint:
         """Return the current weights with the results of the last complete epoch."""

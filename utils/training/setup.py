@@ -255,7 +255,7 @@ def _choose_amp(
         return args.amp
     # A resumed run keeps its first choice, so that its results do not depend on the interruption.
     if resumed and resumed.training:
-        return resumed.training["amp"]
+        return resumed.training.get("amp", "off")
     if args.deterministic:
         return "off"  # a measurement of speed may decide either way
     batch = (args.batch_size // distributed.world_size, *data.preprocess.shape)
