@@ -11,7 +11,7 @@ from tests.helpers import one_line_error, run_module, tree
 from utils.data.annotations import Table
 from utils.emotions import EMOTIONS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")
