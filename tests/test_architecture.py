@@ -29,7 +29,7 @@ MAY_IMPORT = {
 }
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = sorted([*ROOT.glob("utils/**/*.py"), *ROOT.glob("models/**/*.py")])
-HEAVY = ("torch", "cv2", "matplotlib", "scipy", "pandas")
+HEAVY = ("torch", "torchvision", "cv2", "matplotlib", "scipy", "pandas", "requests")
 
 
 def name_of(path: Path) -> str:

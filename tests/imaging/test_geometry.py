@@ -24,6 +24,7 @@ def test_box_scaled_rounds_to_whole_pixels():
         (Box(0, 0, 10, 10), Box(0, 0, 10, 10), 1),
         (Box(0, 0, 10, 10), Box(0, 5, 10, 10), 1 / 2),
         (Box(0, 0, 10, 10), Box(5, 5, 15, 15), 25 / 175),
+        (Box(0, 0, 10, 10), Box(5, 0, 15, 10), 1 / 3),
         (Box(0, 0, 10, 10), Box(10, 0, 20, 10), 0),
         (Box(0, 0, 10, 10), Box(20, 20, 30, 30), 0),
         (Box(5, 5, 5, 5), Box(5, 5, 5, 5), 0),
@@ -49,4 +50,5 @@ def test_to_pixels_refuses_a_box_outside_of_the_photo(box):
 def test_add_margin_ends_at_the_borders_of_the_photo():
     assert add_margin(Box(20, 30, 40, 70), 0.1, 100, 100) == Box(18, 26, 42, 74)
     assert add_margin(Box(20, 30, 40, 70), 2, 70, 100) == Box(0, 0, 70, 100)
+    assert add_margin(Box(0, 0, 10, 10), 0.5, 12, 100) == Box(0, 0, 12, 15)
     assert add_margin(Box(20, 30, 40, 70), 0, 100, 100) == Box(20, 30, 40, 70)
