@@ -43,9 +43,7 @@ def predict_log_probs(
             bar.update(len(batch))
     result = torch.cat(log_probs)
     if result.isnan().any():
-        raise StageError(
-            "the model's outputs are NaN: its training has diverged; try a lower --lr"
-        )
+        raise StageError("the model's outputs are NaN: its training has diverged; try a lower --lr")
     return result
 
 
