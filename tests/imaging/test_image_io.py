@@ -201,13 +201,32 @@ def test_to_srgb_converts_cmyk_by_its_profile(monkeypatch):
 
 
 def test_verify_decodes_a_file_whose_length_was_not_announced(tmp_path):
-    cut = write(tmp_path, jpeg((300, 300))[:-200])
-    with cut.open("rb") as file:
-        verify(file, complete=True)  # the header is fine
-        with pytest.raises(ImageError, match=r"[Tt]runcated"):
-            verify(file, complete=False)
+    file = io.BytesIO()
+    Image.effect_noise((100, 100), 50).save(file, "PNG")
+    file.getbuffer()[4000:4100] = bytes(100)
+    with write(tmp_path, file.getvalue()).open("rb") as broken:
+        verify(broken, complete=True)  # its head and its end are fine
+        with pytest.raises(ImageError, match="broken"):
+            verify(broken, complete=False)
     with write(tmp_path, b"<html>").open("rb") as file, pytest.raises(ImageError, match="HTML"):
         verify(file, complete=True)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_verify_refuses_a_file_that_ends_too_early(tmp_path, complete):
+    reason = pytest.raises(ImageError, match="truncated: the JPEG has no end")
+    with write(tmp_path, jpeg((300, 300))[:-2]).open("rb") as file, reason:
+        verify(file, complete)
+
+
+@pytest.mark.parametrize("image_format", ["BMP", "GIF", "TIFF"])
+def test_verify_decodes_a_format_whose_end_shows_nowhere_else(tmp_path, image_format):
+    file = io.BytesIO()
+    Image.effect_noise((300, 300), 50).save(file, image_format)
+    with write(tmp_path, file.getvalue()).open("rb") as whole:
+        verify(whole, complete=True)
+    with write(tmp_path, file.getvalue()[:-5000]).open("rb") as cut, pytest.raises(ImageError):
+        verify(cut, complete=True)
 
 
 def test_open_image_reports_a_lack_of_memory(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from utils.files import atomic_file
+from utils.imaging.ending import has_end
 from utils.imaging.geometry import Box
 from utils.parallel import cores
 
@@ -99,15 +100,19 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
 
 
 def verify(file: BinaryIO, complete: bool) -> None:
-    """Raise ImageError if a file on disk is not an image.
+    """Raise ImageError if a file on disk is not an image, or ends too early.
 
-    If it is not known that the file is `complete`, decode it to the last pixel. At most as many
-    files as there are cores are decoded at a time, because a large photo takes much memory.
+    Decode it to the last pixel if it is not known that the file is `complete`, or if nothing else
+    shows its end. At most as many files as there are cores are decoded at a time, because a large
+    photo takes much memory.
     """
     path = Path(file.name)
-    if complete:
-        open_header(path).close()
-    else:
+    with open_header(path) as image:
+        image_format = image.format
+    ends = has_end(path, image_format)
+    if ends is False:
+        raise ImageError(f"truncated: the {image_format} has no end")
+    if not (complete and ends):
         with _decoding_slots:
             open_image(path).close()
 
