@@ -18,6 +18,11 @@ Next: python dataPreparation.py
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import argparse
 import os
 import random
@@ -178,7 +183,8 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
 
 def draw_sheet(crops: Path, path: Path) -> None:
     """Draw a few faces of each class, always the same ones of the same crops."""
-    from utils.imaging.grids import draw_contact_sheet  # slow to import, because it draws text
+    with interrupt.importing():  # only now, because what draws text is slow to import
+        from utils.imaging.grids import draw_contact_sheet
 
     faces = {}
     for label in LABELS:

@@ -18,6 +18,11 @@ Next: python train.py
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import argparse
 import os
 import shutil

@@ -15,6 +15,11 @@ Next: python cropImages.py
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path

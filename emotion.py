@@ -18,6 +18,11 @@ One image prints the list of its faces. Several images print one object per line
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import json
 from pathlib import Path
 
@@ -66,8 +71,9 @@ def main() -> int:
     if args.save:
         check_save_folder(sources, args.save)
     # torch takes seconds to import: --help, wrong flags and bad files must not wait for it.
-    from utils.inference.checkpoint import default_model_path
-    from utils.recognition.recognizer import Recognizer
+    with interrupt.importing():
+        from utils.inference.checkpoint import default_model_path
+        from utils.recognition.recognizer import Recognizer
 
     model_path = args.model_path or default_model_path()
     recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)

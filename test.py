@@ -16,6 +16,11 @@ Next: python emotion.py --img photo.jpg
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,10 +69,11 @@ def main() -> int:
     args = make_parser().parse_args()
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
-    from utils.evaluation.evaluator import Evaluator
-    from utils.evaluation.report import make_report, write_report
-    from utils.inference.checkpoint import Checkpoint
-    from utils.inference.device import choose_device
+    with interrupt.importing():
+        from utils.evaluation.evaluator import Evaluator
+        from utils.evaluation.report import make_report, write_report
+        from utils.inference.checkpoint import Checkpoint
+        from utils.inference.device import choose_device
 
     evaluator = Evaluator(choose_device(args.gpu, args.cuda_idx), args.batch_size)
     size, channels = args.image_size, args.image_channel

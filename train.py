@@ -17,6 +17,11 @@ Next: python test.py
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import argparse
 import sys
 from pathlib import Path
@@ -134,10 +139,11 @@ def main() -> int:
     args = make_parser().parse_args(argv)
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
-    from utils.training import setup
-    from utils.training.checkpointing import CheckpointSaver, SaveOptions
-    from utils.training.distributed import init_distributed
-    from utils.training.trainer import Trainer
+    with interrupt.importing():
+        from utils.training import setup
+        from utils.training.checkpointing import CheckpointSaver, SaveOptions
+        from utils.training.distributed import init_distributed
+        from utils.training.trainer import Trainer
 
     distributed = init_distributed(args.gpu, args.cuda_idx)
     setup.set_determinism(args.deterministic)

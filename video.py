@@ -12,6 +12,11 @@ frame.
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import argparse
 from pathlib import Path
 
@@ -53,8 +58,9 @@ def main() -> int:
     display = has_screen() and not args.no_display
     check_outputs(args, display)
     # torch takes seconds to import: --help and wrong flags must not wait for it.
-    from utils.inference.checkpoint import default_model_path
-    from utils.recognition.recognizer import Recognizer
+    with interrupt.importing():
+        from utils.inference.checkpoint import default_model_path
+        from utils.recognition.recognizer import Recognizer
 
     model_path = args.model_path or default_model_path()
     recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)

@@ -8,6 +8,11 @@ The results are in demo/out, which is emptied first. The photos are served from 
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import shlex
 import shutil
 import subprocess

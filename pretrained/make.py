@@ -9,6 +9,11 @@ float32 of it again. --classes renames the classes, in their order.
 
 from __future__ import annotations
 
+from utils import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
+
 import hashlib
 from dataclasses import replace
 from pathlib import Path

@@ -3,6 +3,7 @@
 The files here are the ground: they know nothing of pictures, and import only each other.
 
   cli, console, errors     flags, exit statuses, messages, progress bars, errors that stop a stage
+  interrupt                Ctrl-C, from the first import to the end
   files, filenames         files that appear whole or not at all, locks, safe names
   parallel, ray_executor   threads, worker processes and Ray clusters that work through many jobs
   download                 one file from the web, with retries and limits

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from utils import interrupt
 from utils.console import is_primary_process, one_line
 from utils.errors import StageError, describe_os_error
 
-OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, interrupt.STATUS
 MAX_NUMBER = 1e9  # in any flag; a larger number would overflow somewhere
 
 Number = TypeVar("Number", int, float)
@@ -147,13 +148,14 @@ def run(main: Callable[[], int]) -> NoReturn:
     _use_utf8()
     script = Path(sys.argv[0]).name
     try:
-        status = main()
-        sys.stdout.flush()
+        with interrupt.raising():
+            status = main()
+            sys.stdout.flush()
     except StageError as error:
         status = _report(script, error)
-    except KeyboardInterrupt as interrupt:
-        advice = interrupt.args[0] if interrupt.args else "run it again to finish"
-        print(f"{script}: interrupted; {advice}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        if is_primary_process():
+            print(interrupt.line(*error.args[:1]), end="", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has ended (`| head`). Python would fail again at exit.

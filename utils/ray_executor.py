@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+from utils import interrupt
 from utils.console import one_line
 from utils.errors import StageError
 from utils.parallel import WorkerKilledError, result_or_error
@@ -26,7 +27,8 @@ class RayExecutor(Executor):
         Raise StageError if Ray is not installed or the cluster cannot be reached.
         """
         try:
-            import ray
+            with interrupt.importing():
+                import ray
         except ImportError:
             raise StageError(
                 "--ray needs Ray: python -m pip install -r requirements-ray.txt"

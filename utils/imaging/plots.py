@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utils import interrupt
 from utils.files import atomic_file
 from utils.imaging.drawing import display_name, hangul_font
 from utils.metrics import Reliability, Scores
@@ -113,7 +114,11 @@ def draw_reliability(reliability: Reliability, path: Path) -> None:
 def _figure(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches."""
     # Matplotlib would write its list of fonts into the user's home folder.
-    with tempfile.TemporaryDirectory() as folder, _environment("MPLCONFIGDIR", folder):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _environment("MPLCONFIGDIR", folder),
+        interrupt.importing(),
+    ):
         from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

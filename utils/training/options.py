@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils import interrupt
 from utils.training.run_folder import OPTIONS, Run, read_options, to_argv
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
         run = find_run(args.resume, args.runs_path)
         return to_argv(read_options(run.folder / OPTIONS)) + config + argv, None
     if args.init:
-        from utils.inference.checkpoint import Checkpoint  # imports torch
+        with interrupt.importing():  # torch
+            from utils.inference.checkpoint import Checkpoint
 
         initial = Checkpoint.load(args.init)
         return to_argv(model_flags(initial)) + config + argv, initial
