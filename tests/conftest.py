@@ -25,6 +25,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     # With several processes, short tests at the end keep all of them busy.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

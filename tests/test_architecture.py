@@ -29,6 +29,7 @@ MAY_IMPORT = {
 }
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = sorted([*ROOT.glob("utils/**/*.py"), *ROOT.glob("models/**/*.py")])
+KEPT_VARIABLES = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP")
 HEAVY = ("torch", "torchvision", "cv2", "matplotlib", "scipy", "pandas", "requests")
 
 
@@ -102,7 +103,7 @@ def run_fresh(code: str, *args: str) -> str:
 
     Its environment is a small one: this process has imported the project already.
     """
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
+    env = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     words = [sys.executable, "-c", code, *args]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr

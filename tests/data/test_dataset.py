@@ -14,6 +14,7 @@ import torch
 
 from tests.helpers import fork_context, make_faces
 from utils.data import dataset as dataset_module
+from utils.data import decode
 from utils.data.dataset import Dataset, fingerprint, load_dataset
 from utils.data.image_folder import make_samples, scan_class_folders
 from utils.errors import StageError
@@ -21,6 +22,9 @@ from utils.imaging.preprocess import Preprocess
 
 PREPROCESS = Preprocess(32, 1)
 CPU = torch.device("cpu")
+replaces_mapped_files = pytest.mark.skipif(
+    os.name == "nt", reason="Windows cannot replace files that are mapped into memory"
+)
 
 
 def load(root: Path, folder: Path | None, preprocess: Preprocess = PREPROCESS) -> Dataset:
@@ -52,6 +56,7 @@ def test_load_dataset_decodes_images_and_lists_failures(faces, tmp_path):
     assert torch.equal(in_memory.images, data.images) and in_memory.failures == data.failures
 
 
+@replaces_mapped_files
 def test_load_dataset_builds_a_cache_once_and_again_after_a_change(faces, tmp_path, monkeypatch):
     first = load(faces, faces / ".cache")
     monkeypatch.setattr(dataset_module, "decode_chunks", None)  # decoding would fail
@@ -76,6 +81,7 @@ def test_load_dataset_builds_a_cache_once_and_again_after_a_change(faces, tmp_pa
     assert len(set(folder.glob("*.npy"))) == 3
 
 
+@replaces_mapped_files
 def test_load_dataset_includes_an_image_that_has_recovered(faces, tmp_path):
     """The file is the same as before: perhaps its disk was not mounted."""
     path = faces / "b/0002.png"
@@ -121,6 +127,7 @@ def test_load_dataset_without_readable_images_is_empty(faces, tmp_path):
         assert len(data) == 0 and data.images.shape == (0, 1, 32, 32) and len(data.failures) == 12
 
 
+@replaces_mapped_files
 def test_load_dataset_rebuilds_a_cache_of_the_old_format(faces, tmp_path, capsys):
     folder = tmp_path / "cache"
     data = load(faces, folder)
@@ -139,6 +146,7 @@ def test_load_dataset_rebuilds_a_cache_of_the_old_format(faces, tmp_path, capsys
     assert message not in capsys.readouterr().err
 
 
+@replaces_mapped_files
 def test_load_dataset_reports_a_broken_cache_and_does_not_use_it(faces, tmp_path, capsys):
     load(faces, tmp_path / "cache")
     [path] = (tmp_path / "cache").glob("*.npy")
@@ -157,6 +165,17 @@ def test_batches_name_an_image_that_can_no_longer_be_read(faces, tmp_path):
     data.samples[4].path.write_bytes(b"")
     with pytest.raises(StageError, match=r"0005\.png can no longer be read: an empty file"):
         batches_of(data, [[0, 1], [3, 4]])
+
+
+def test_load_dataset_on_workers_returns_what_one_process_does(tmp_path, monkeypatch):
+    make_faces(tmp_path / "faces", ["a", "b"], 100, size=32)
+    (tmp_path / "faces/b/0070.png").write_bytes(b"")
+    alone = load(tmp_path / "faces", None)
+    monkeypatch.setattr(decode, "FEW", 10)
+    many = load(tmp_path / "faces", tmp_path / "cache")
+    assert torch.equal(alone.images, many.images) and len(many) == 199
+    assert alone.failures == many.failures
+    assert [path.name for path, _ in many.failures] == ["0070.png"]
 
 
 def load_and_report(folder: Path, report: Path) -> None:

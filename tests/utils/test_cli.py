@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -65,33 +66,24 @@ def test_parser_help_shows_sections_and_defaults(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("type_", "good", "bad"),
+    ("type_", "description", "good", "bad"),
     [
-        (cli.positive_int, "1 3", "0 -1 1.5 x nan 1000000001"),
-        (cli.non_negative_int, "0 3", "-1 0.5 x"),
-        (cli.percent, "1 100", "0 101 x"),
-        (cli.positive_float, "0.1 1e3", "0 -0.1 nan inf x"),
-        (cli.non_negative_float, "0 0.5", "-0.1 nan inf x"),
-        (cli.fraction, "0 0.5 1", "-0.1 1.01 nan x"),
-        (cli.fraction_below_one, "0 0.99", "1 -0.1 nan x"),
-        (cli.int_between(2, 4), "2 4", "1 5 x"),
+        (cli.positive_int, "whole number of 1 or more", "1 3", "0 -1 1.5 x nan 1000000001"),
+        (cli.non_negative_int, "whole number of 0 or more", "0 3", "-1 0.5 x"),
+        (cli.percent, "whole number from 1 to 100", "1 100", "0 101 x"),
+        (cli.int_between(2, 4), "whole number from 2 to 4", "2 4", "1 5 x"),
+        (cli.positive_float, "number above 0", "0.1 1e3", "0 -0.1 nan inf x"),
+        (cli.non_negative_float, "number of 0 or more", "0 0.5", "-0.1 nan inf x"),
+        (cli.fraction, "number from 0 to 1", "0 0.5 1", "-0.1 1.01 nan x"),
+        (cli.fraction_below_one, "number from 0 to 0.99", "0 0.99", "1 -0.1 nan x"),
     ],
 )
-def test_number_types_refuse_what_is_out_of_range(type_, good, bad):
+def test_number_types_refuse_what_is_out_of_range(type_, description, good, bad):
     for text in good.split():
         assert type_(text) == float(text)
     for text in [*bad.split(), ""]:
-        with pytest.raises(argparse.ArgumentTypeError, match="is not a"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' is not a {description}$"):
             type_(text)
-
-
-@pytest.mark.parametrize(
-    ("type_", "description"),
-    [(cli.positive_int, "whole number of 1 or more"), (cli.positive_float, "number above 0")],
-)
-def test_number_types_name_their_range(type_, description):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"'0' is not a {description}"):
-        type_("0")
 
 
 RUN_MAIN = """
@@ -140,6 +132,7 @@ def test_run_names_the_rank_in_an_error(monkeypatch):
     assert done.stderr == "stage.py (rank 1): error: no table\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
 def test_run_ignores_a_reader_that_leaves_early():
     body = "sys.stdin.read(1); print('x' * 100_000); return 0"
     words = [sys.executable, "-c", RUN_MAIN.format(body)]
