@@ -18,12 +18,6 @@ from tests.server import Server
 from tests.trainings import CLASSES, LEARNING_FLAGS
 
 
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    # Tests with `pytest.mark.xdist_group` share one process, and so the fixtures of their module.
-    if getattr(config.option, "numprocesses", None) and config.option.dist in ("no", "load"):
-        config.option.dist = "loadgroup"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
