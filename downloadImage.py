@@ -29,7 +29,14 @@ from utils.console import ProgressBar
 from utils.data.annotations import Row, RowError, Table
 from utils.data.error_log import ErrorLog
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
-from utils.download import DownloadError, DownloadLimits, allow_open_files, download, host_of
+from utils.download import (
+    DownloadError,
+    DownloadLimits,
+    allow_open_files,
+    check_settings,
+    download,
+    host_of,
+)
 from utils.emotions import EMOTIONS
 from utils.errors import describe_os_error, is_fatal_os_error
 from utils.filenames import find_existing
@@ -47,8 +54,8 @@ def make_parser() -> cli.Parser:
     flag = parser.flag
     parser.section("files")
     table = Path("metadata/emotions.tsv")
-    flag("--input", "annotation table, or download.error.log", table, Path, metavar="TSV")
-    flag("--output", "folder for the photos", OUTPUT, Path, metavar="DIR")
+    flag("--input", "annotation table, or download.error.log", table, cli.path, metavar="TSV")
+    flag("--output", "folder for the photos", OUTPUT, cli.path, metavar="DIR")
     parser.log_dir_flag()
     parser.section("download")
     workers = "simultaneous downloads; ignored with --ray"
@@ -67,6 +74,7 @@ def make_parser() -> cli.Parser:
 def main() -> int:
     """Download the missing photos. Return the exit status."""
     args = make_parser().parse_args()
+    check_settings()
     table = Table(args.input, required=("name", "url"))
     allow_open_files(1024 + 4 * args.workers)
     for emotion in EMOTIONS:

@@ -53,6 +53,9 @@ class Server:
                 else:
                     send(self, 404 if content is None else 200, content or b"")
 
+            def do_CONNECT(self) -> None:
+                self.do_GET()
+
             def log_message(self, *args: object) -> None:
                 pass
 
@@ -106,6 +109,17 @@ def status(code: int, reason: str | None = None, **headers: str) -> Answer:
         for key, value in headers.items():
             handler.send_header(key.replace("_", "-"), value)
         handler.end_headers()
+
+    return answer
+
+
+def raw(head: str, body: bytes = b"", close: bool = False) -> Answer:
+    """Return an answer of exactly these lines and bytes. `close`: the connection ends with it."""
+    content = head.replace("\n", "\r\n").encode() + body
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(content)
+        handler.close_connection = close
 
     return answer
 
