@@ -19,11 +19,11 @@ from utils.imaging.image_io import (
     open_header,
     open_image,
     open_region,
+    open_upright,
     save_image,
     to_channels,
     to_srgb,
     to_stored_box,
-    upright_size,
     verify,
 )
 
@@ -59,7 +59,7 @@ def decompression_bomb() -> bytes:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n", "a text"),
         (jpeg()[:500], "broken image: .*[Tt]runcated"),
         (jpeg((300, 300))[:-200], "broken image: .*[Tt]runcated"),
-        (b"\x89PNG\r\n\x1a\n" + b"\xff" * 100, "broken image|not an image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\xff" * 100, "a broken PNG: "),
     ],
 )
 def test_open_image_refuses_other_files_with_the_reason(tmp_path, content, reason):
@@ -72,8 +72,7 @@ def test_open_image_ignores_broken_exif(tmp_path):
     Image.new("RGB", (60, 40), "red").save(path, exif=b"garbage!!xx")
     assert open_image(path).getpixel((0, 0)) == (255, 0, 0)
     assert open_region(path, lambda w, h: (0, 0, w, h)).size == (60, 40)
-    with open_header(path) as header:
-        assert upright_size(header) == (60, 40)
+    assert open_upright(path).size == (60, 40)
 
 
 def test_open_image_reports_a_missing_file_and_a_folder(tmp_path):

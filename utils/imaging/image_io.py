@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from utils.files import atomic_file
+from utils.imaging.depth import DepthError, check_deep_colour, is_deep_colour, to_8_bits
 from utils.imaging.ending import has_end
+from utils.imaging.formats import FORMATS, HEAD_BYTES, ZEROS, identify
 from utils.imaging.geometry import Box
+from utils.imaging.repair import drop_broken_chunks, drop_metadata, open_without_end_marker
 from utils.parallel import cores
 
-# The formats of IMAGE_SUFFIXES, and no other: Pillow would run Ghostscript on a file that begins
-# like PostScript.
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 200_000_000  # as the largest phone sensors have; more is taken for an attack
+MAX_METADATA = 64 << 20  # bytes of the texts or of the colour profile of a PNG, decompressed
+WRITABLE_FORMATS = tuple(name for name in FORMATS if name != "HEIF")
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -42,17 +43,29 @@ SIDEWAYS = (5, 6, 7, 8)
 OVERSIZE = 2
 
 _decoding_slots = threading.BoundedSemaphore(cores())
+_import_lock = threading.Lock()
 
 
 class ImageError(ValueError):
     """A file from which no picture can be read, or to which it cannot be written; the reason."""
 
 
+class UprightImage(NamedTuple):
+    """A picture as displayed, which may be decoded at reduced size, and its full size."""
+
+    picture: Image.Image
+    size: tuple[int, int]  # width and height of the picture in the file, as displayed
+
+
 @cache
 def _configure_pillow() -> None:
     """Make Pillow's settings for the whole process, when the first picture is opened."""
+    from PIL import PngImagePlugin
+
     # Pillow's own limit is lower and warns first; `open_header` checks instead.
     Image.MAX_IMAGE_PIXELS = None
+    # Programs that draw or edit keep their whole work in texts; profiles with tables are large.
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_METADATA
     # Pillow warns about oddities in metadata that are not used here.
     warnings.filterwarnings("ignore", module="PIL")
     # Keep up to four blocks of 16 MB from picture to picture. Otherwise a third of the time of a
@@ -63,19 +76,19 @@ def _configure_pillow() -> None:
 def open_header(source: Path | BinaryIO) -> Image.Image:
     """Open a picture and read its size and format, but not its pixels.
 
-    Raise ImageError if the file is not an image or has more than MAX_PIXELS pixels.
+    The first bytes tell the format, not the name. Raise ImageError if the file is not an image that
+    can be read, or has more than MAX_PIXELS pixels.
     """
     _configure_pillow()
-    if not isinstance(source, Path):
-        source.seek(0)
     try:
-        image = Image.open(source, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ImageError(_describe_content(source)) from None
+        file_type = identify(_read(source, HEAD_BYTES))
+        if file_type is ZEROS and _read(source).strip(b"\0"):
+            raise ImageError("not an image: it begins with zeros")
     except OSError as error:
-        raise ImageError(error.strerror or f"broken image: {error}") from None
-    except Exception as error:  # hostile bytes can raise anything out of a decoder
-        raise ImageError(f"broken image: {error or type(error).__name__}") from None
+        raise ImageError(error.strerror or str(error)) from None
+    if file_type.refusal():
+        raise ImageError(file_type.refusal())
+    image = _open(source, file_type.format)
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -88,15 +101,26 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
 
     If only `side` × `side` pixels of `channels` channels are needed, a JPEG is decoded at 1/2, 1/4
     or 1/8 of its size, and in grey for one channel. Each side stays at least OVERSIZE times as long
-    as needed, so that the resized picture hardly differs.
+    as needed, so that the resized picture hardly differs. Values of more than 8 bits become 8 bits.
 
     Raise ImageError if the picture cannot be decoded to the last pixel.
     """
-    with open_header(source) as image, _decoder_errors():
-        if side:
-            image.draft("L" if channels == 1 else "RGB", (OVERSIZE * side, OVERSIZE * side))
-        _load(image)
-        return _turn_upright(image, _orientation(image))
+    return open_upright(source, side, channels).picture
+
+
+def open_upright(
+    source: Path | BinaryIO, side: int | None = None, channels: int = 3
+) -> UprightImage:
+    """Return what `open_image` does, and the full size of the picture as displayed."""
+    draft = ("L" if channels == 1 else "RGB", (OVERSIZE * side, OVERSIZE * side)) if side else None
+    with open_header(source) as header, _decoder_errors(header.format):
+        stored = header.size
+        image, orientation = _decode(header, source, draft)
+        # Pillow turns some formats itself. Only a JPEG is decoded at reduced size, and it is not
+        # one of these.
+        full = stored if header.format in ("JPEG", "MPO") else image.size
+        size = full[::-1] if orientation in SIDEWAYS else full
+        return UprightImage(_turn_upright(image, orientation), size)
 
 
 def verify(file: BinaryIO, complete: bool) -> None:
@@ -123,11 +147,11 @@ def open_region(source: Path | BinaryIO, region: Callable[[int, int], Box]) -> I
     `region(width, height)` returns the part's box for the size of the picture as displayed. Raise
     ImageError if the picture cannot be decoded to the last pixel; errors of `region` pass.
     """
-    with open_header(source) as image:
-        with _decoder_errors():
-            _load(image)
-            orientation = _orientation(image)
-        part = image.crop(to_stored_box(region(*upright_size(image)), image.size, orientation))
+    with open_header(source) as header:
+        with _decoder_errors(header.format):
+            image, orientation = _decode(header, source)
+        size = image.size[::-1] if orientation in SIDEWAYS else image.size
+        part = image.crop(to_stored_box(region(*size), image.size, orientation))
         return _turn_upright(part, orientation)
 
 
@@ -147,17 +171,9 @@ def to_stored_box(region: Box, size: tuple[int, int], orientation: int) -> Box:
     return Box(left, top, right, bottom)
 
 
-def upright_size(header: Image.Image) -> tuple[int, int]:
-    """Return width and height of a picture as displayed, from its header."""
-    return header.size[::-1] if _orientation(header) in SIDEWAYS else header.size
-
-
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """Return a picture of any mode as 8-bit grey (1 channel) or RGB (3 channels)."""
-    if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip, not scale
-        values = np.asarray(image, dtype=np.float32)
-        top = 65535 if image.mode.startswith("I") else max(float(values.max()), 1e-6)
-        image = Image.fromarray(np.clip(values * (255 / top), 0, 255).astype(np.uint8))
+    image = to_8_bits(image)  # Pillow would clip larger values, not scale them
     if image.mode in ("P", "LA", "PA"):
         image = image.convert("RGBA")  # Pillow warns if transparency is lost on the way to RGB
     mode = "L" if channels == 1 else "RGB"
@@ -178,24 +194,137 @@ def to_srgb(image: Image.Image) -> Image.Image:
             converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
             if converted:  # None only if asked to convert in place
                 return converted
-    with _decoder_errors():
+    with _decoder_errors(image.format):
         return to_channels(image, 3)
 
 
 def save_image(image: Image.Image, path: Path, **options: object) -> None:
     """Write a picture to a file that appears whole or not at all, in the format of its suffix.
 
-    The format is JPEG if the suffix names none of FORMATS. `options` go to Pillow's encoder. Raise
-    ImageError if the format cannot hold the picture, OSError if the disk is full.
+    The format is JPEG if the suffix names none of WRITABLE_FORMATS. `options` go to Pillow's
+    encoder. Raise ImageError if the format cannot hold the picture, OSError if the disk is full.
     """
     suffix_format = Image.registered_extensions().get(path.suffix.lower())
     content = io.BytesIO()  # Pillow would not notice a write that a full disk cuts short
     try:
-        image.save(content, suffix_format if suffix_format in FORMATS else "JPEG", **options)
+        image_format = suffix_format if suffix_format in WRITABLE_FORMATS else "JPEG"
+        image.save(content, image_format, **options)
     except Exception as error:  # an encoder can refuse a picture's shape with any exception
         raise ImageError(f"{path} cannot be written: {error}") from None
     with atomic_file(path) as file:
         file.write(content.getbuffer())
+
+
+def _read(source: Path | BinaryIO, count: int = -1) -> bytes:
+    """Return the first `count` bytes of a file, or all of it."""
+    if isinstance(source, Path):
+        with source.open("rb", buffering=0) as file:
+            return file.read(count)
+    source.seek(0)
+    return source.read(count)
+
+
+def _open(source: Path | BinaryIO, image_format: str) -> Image.Image:
+    """Open a file of one of FORMATS. Raise ImageError if its header is broken."""
+    if image_format == "HEIF":
+        _register_heif()
+    try:
+        return Image.open(source, formats=(image_format,))
+    except UnidentifiedImageError:
+        if image_format == "PNG":
+            return _mend_png(source, lambda image: None)
+        if image_format == "AVIF" and not features.check("avif"):
+            reason = "an AVIF image, which this Pillow cannot read: pip install --upgrade pillow"
+            raise ImageError(reason) from None
+        reason = f"the header of the {image_format} is broken, or of a kind that is not read"
+        raise ImageError(_broken(image_format, reason)) from None
+    except OSError as error:
+        raise ImageError(error.strerror or _broken(image_format, error)) from None
+    except Exception as error:  # hostile bytes can raise anything out of a decoder
+        if image_format == "PNG":
+            return _mend_png(source, lambda image: None)
+        raise ImageError(_broken(image_format, error)) from None
+
+
+def _register_heif() -> None:
+    """Let Pillow read HEIC files. Raise ImageError if the package for it cannot be imported."""
+    with _import_lock:
+        if "HEIF" in Image.OPEN:
+            return
+        try:
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        except Exception as error:  # a broken installation can raise anything
+            raise ImageError(f"a HEIC photo, but pillow-heif cannot be loaded: {error}") from None
+
+
+def _decode(
+    header: Image.Image,
+    source: Path | BinaryIO,
+    draft: tuple[str, tuple[int, int]] | None = None,
+) -> tuple[Image.Image, int]:
+    """Return the decoded picture, not turned yet, and its EXIF orientation.
+
+    `draft`: decode a JPEG to this mode, and no larger than this size needs. Raise any exception if
+    a pixel is missing, or if the values have no known scale.
+    """
+    if draft:
+        header.draft(*draft)
+    is_deep = is_deep_colour(header)
+    image: Image.Image = header
+    try:
+        _load(image)
+    except MemoryError:
+        raise
+    except Exception:
+        if header.format == "PNG":
+            image = _mend_png(source, _load)
+        elif header.format in ("JPEG", "MPO") and (mended := _mend_jpeg(source, draft)):
+            image = mended
+        else:
+            raise
+    if is_deep:
+        check_deep_colour(image)
+    # After decoding: a PNG may name it at its end, and Pillow turns some formats itself.
+    orientation = _orientation(image)
+    return to_8_bits(image), orientation
+
+
+def _mend_jpeg(
+    source: Path | BinaryIO, draft: tuple[str, tuple[int, int]] | None
+) -> Image.Image | None:
+    """Return the decoded picture if the file lacks only its end marker, else None."""
+
+    def decode(file: BinaryIO) -> Image.Image:
+        image = Image.open(file, formats=("JPEG",))
+        if draft:
+            image.draft(*draft)
+        _load(image)
+        return image
+
+    with suppress(OSError, SyntaxError):
+        return open_without_end_marker(_read(source), decode)
+    return None
+
+
+def _mend_png(source: Path | BinaryIO, load: Callable[[Image.Image], object]) -> Image.Image:
+    """Open and `load` a PNG in which a text or a profile is broken.
+
+    Raise ImageError if more than that is broken.
+    """
+    png = _read(source)
+    reason: object = None
+    for mend in (drop_broken_chunks, drop_metadata):
+        try:
+            image = Image.open(io.BytesIO(mend(png)), formats=("PNG",))
+            load(image)
+            return image
+        except UnidentifiedImageError:
+            reason = reason or "its header cannot be read"
+        except Exception as error:
+            reason = error
+    raise ImageError(_broken("PNG", reason)) from None
 
 
 def _load(image: Image.Image) -> None:
@@ -220,29 +349,21 @@ def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 @contextmanager
-def _decoder_errors() -> Iterator[None]:
+def _decoder_errors(image_format: str | None) -> Iterator[None]:
     """Turn any exception into ImageError: on hostile bytes a decoder can raise anything."""
     try:
         yield
+    except ImageError:
+        raise
     except MemoryError:
         raise ImageError("there was too little memory to decode it") from None
+    except DepthError as error:
+        raise ImageError(str(error)) from None
     except Exception as error:
-        raise ImageError(f"broken image: {error or type(error).__name__}") from None
+        raise ImageError(_broken(image_format, error)) from None
 
 
-def _describe_content(source: Path | BinaryIO) -> str:
-    """Return what a file that is not an image holds instead."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head = file.read(512)
-    else:
-        source.seek(0)
-        head = source.read(512)
-    if not head:
-        return "an empty file, not an image"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "an HTML page, not an image"
-    if start.startswith((b"<", b"{", b"[")) or head.isascii():
-        return "a text, not an image"
-    return "not an image"
+def _broken(image_format: str | None, error: object) -> str:
+    """Return the reason why a file that begins like an image cannot be decoded."""
+    reason = str(error) or type(error).__name__
+    return f"a broken PNG: {reason}" if image_format == "PNG" else f"broken image: {reason}"

@@ -17,11 +17,10 @@ from utils.imaging.drawing import draw_face
 from utils.imaging.geometry import Box, add_margin
 from utils.imaging.image_io import (
     ImageError,
-    open_header,
     open_image,
+    open_upright,
     save_image,
     to_channels,
-    upright_size,
 )
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores, ordered_map
@@ -160,10 +159,9 @@ def _detect(
     A large JPEG is decoded at reduced size. The smallest face is then still at least twice as
     large as the network's input.
     """
-    with open_header(file) as header:
-        width, height = upright_size(header)
     min_face = detection.min_face
-    picture = open_image(file, int(preprocess.image_size / min_face) if min_face else None)
+    side = int(preprocess.image_size / min_face) if min_face else None
+    picture, (width, height) = open_upright(file, side)
     factor = width / picture.width
     faces = detect_faces(np.asarray(to_channels(picture, 1)), min_face)
     regions = [add_margin(box, detection.margin, *picture.size) for box in faces]
