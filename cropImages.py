@@ -66,11 +66,11 @@ def make_parser() -> cli.Parser:
     flag = parser.flag
     parser.section("files")
     table = "annotation table, or parse.error.log or crop.error.log"
-    flag("--input", table, Path("metadata/emotions.tsv"), Path, metavar="TSV")
-    flag("--original", "folder of the downloaded photos", Path("original"), Path, metavar="DIR")
-    flag("--output", "folder for the faces", Path("crop"), Path, metavar="DIR")
+    flag("--input", table, Path("metadata/emotions.tsv"), cli.path, metavar="TSV")
+    flag("--original", "folder of the downloaded photos", Path("original"), cli.path, metavar="DIR")
+    flag("--output", "folder for the faces", Path("crop"), cli.path, metavar="DIR")
     sheet = "also draw up to 12 faces of each class into this .jpg or .png"
-    flag("--contact_sheet", sheet, None, Path, metavar="FILE")
+    flag("--contact_sheet", sheet, None, cli.path, metavar="FILE")
     parser.log_dir_flag()
     parser.section("crop")
     flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.percent, metavar="Q")

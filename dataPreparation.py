@@ -59,8 +59,9 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     parser.section("files")
-    flag("--input", "folder with one folder of faces per class", Path("crop"), Path, metavar="DIR")
-    flag("--output", "folder for the three sets", Path("data"), Path, metavar="DIR")
+    text = "folder with one folder of faces per class"
+    flag("--input", text, Path("crop"), cli.path, metavar="DIR")
+    flag("--output", "folder for the three sets", Path("data"), cli.path, metavar="DIR")
     mode = "make hard links (copies where the disk has none), copies, or symbolic links"
     flag("--mode", mode, "link", str, choices=("link", "copy", "symlink"))
     parser.log_dir_flag()

@@ -9,7 +9,7 @@ per cent in the order of the model's classes; for the seven emotions: 기쁨 당
 One image prints the list of its faces. Several images print one object per line, {"file": …,
 "faces": […]} or {"file": …, "error": …}, in their order.
 
-  python emotion.py --img face.jpg
+  python emotion.py face.jpg
   python emotion.py --img photo.jpg --detect_face --model_path model.pt
   python emotion.py --img photos/ more/*.jpg @list.txt --detect_face --save marked > answers.jsonl
   python emotion.py --img https://example.org/photo.jpg --detect_face
@@ -39,17 +39,21 @@ from utils.recognition.photo import (
     read_photos,
 )
 
+DEFAULT_IMAGES = ["기쁨.jpg"]
+
 
 def make_parser() -> cli.Parser:
     """Return the parser of the script's flags."""
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    inputs = "images: files, folders, patterns, @lists, addresses, - for stdin"
-    flag("--img", inputs, ["기쁨.jpg"], str, nargs="+", metavar="IMAGE")
+    inputs = "images: files, folders, patterns, @lists, addresses, - (stdin); --img may be omitted"
+    flag("--img", inputs, DEFAULT_IMAGES, str, nargs="+", metavar="IMAGE")
+    parser.flagless("--img")
     model = "trained model (default: model.pt, or the bundled model if there is none)"
-    flag("--model_path", model, None, Path, metavar="FILE")
+    flag("--model_path", model, None, cli.path, metavar="FILE")
     flag("--batch_size", "faces per batch, over several images", 64, cli.positive_int, metavar="N")
-    flag("--save", "write the photos with marked faces to this folder", None, Path, metavar="DIR")
+    marked = "write the photos with marked faces to this folder"
+    flag("--save", marked, None, cli.path, metavar="DIR")
     parser.reference_size_flag(MAX_SIDE)
     parser.section("face detection")
     parser.switch("--detect_face", "find the faces in the images first", False)
@@ -65,6 +69,8 @@ def make_parser() -> cli.Parser:
 def main() -> int:
     """Classify the images and print the answers. Return the exit status."""
     args = make_parser().parse_args()
+    if args.img is DEFAULT_IMAGES and not Path(*DEFAULT_IMAGES).exists():
+        raise StageError("name a photo: python emotion.py photo.jpg --detect_face")
     sources, is_single = expand_inputs(args.img)
     if is_single and sources[0].is_file:
         check_image(sources[0])

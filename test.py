@@ -43,9 +43,9 @@ def make_parser() -> cli.Parser:
     flag, switch = parser.flag, parser.switch
     models = [Path("model.pt")]
     text = "model files to test; several: compare them in a table"
-    flag("--model_path", text, models, Path, nargs="+", metavar="FILE")
+    flag("--model_path", text, models, cli.path, nargs="+", metavar="FILE")
     text = "folder with test (and validation), or with the class folders themselves"
-    flag("--data_path", text, Path("data"), Path, metavar="DIR")
+    flag("--data_path", text, Path("data"), cli.path, metavar="DIR")
     flag("--split", "set to test on", "test", str, choices=("validation", "test"))
     text = "images at a time; the scores do not depend on it"
     flag("--batch_size", text, 128, cli.positive_int, metavar="N")
@@ -54,7 +54,7 @@ def make_parser() -> cli.Parser:
     flag("--tta", text, "none", str, choices=views)
     switch("--calibrate", "fit a temperature on validation, and save it in the model file", False)
     text = "folder for the report (default: <model>-report beside each model)"
-    flag("--output", text, None, Path, metavar="DIR")
+    flag("--output", text, None, cli.path, metavar="DIR")
     switch("--json", "print the figures as JSON, and nothing else, to stdout", False)
     parser.reference_size_flag(MAX_SIDE)
     text = "fail if the model takes another number of channels"

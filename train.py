@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import models
 from utils import cli
 from utils.imaging.preprocess import MAX_SIDE
-from utils.training.options import resolve_argv, run_options
+from utils.training.options import NEWEST, resolve_argv, run_name, run_options
 
 if TYPE_CHECKING:
     from utils.data.dataset import Dataset
@@ -45,30 +45,30 @@ def make_parser() -> cli.Parser:
     flag, switch = parser.flag, parser.switch
     parser.section("data and model")
     text = "folder with train and validation"
-    flag("--data_path", text, Path("data"), Path, metavar="DIR")
+    flag("--data_path", text, Path("data"), cli.path, metavar="DIR")
     text = "file for the model of the best epoch"
-    flag("--model_path", text, Path("model.pt"), Path, metavar="FILE")
+    flag("--model_path", text, Path("model.pt"), cli.path, metavar="FILE")
     flag("--model", f"network: {models.names()}", "emotionnet", network_name, metavar="NAME")
     side = cli.int_between(1, MAX_SIDE)
     flag("--image_size", "resize images to a square of this side", 48, side, metavar="PIXELS")
     flag("--image_channel", "1: grey, 3: colour", 1, int, choices=(1, 3))
-    flag("--init", "start from the weights of this model file", None, Path, metavar="FILE")
+    flag("--init", "start from the weights of this model file", None, cli.path, metavar="FILE")
     text = "start an EfficientNet from ImageNet weights, which are downloaded once"
     switch("--pretrained", text, False)
     text = "annotation table: train on the votes of all three annotators"
-    flag("--annotations", text, None, Path, metavar="TSV")
+    flag("--annotations", text, None, cli.path, metavar="TSV")
     text = "folder for the cache of decoded images (default: .store in data_path)"
-    flag("--store", text, None, Path, metavar="DIR")
+    flag("--store", text, None, cli.path, metavar="DIR")
 
     parser.section("run")
-    flag("--runs_path", "folder for the run folders", Path("runs"), Path, metavar="DIR")
+    flag("--runs_path", "folder for the run folders", Path("runs"), cli.path, metavar="DIR")
     text = "read flags from this JSON file, such as a run's options.json"
-    flag("--config", text, None, Path, metavar="FILE")
+    flag("--config", text, None, cli.path, metavar="FILE")
     text = (
         "resume the newest run, or the run with this folder; auto: the newest run with the same "
         "flags, or else start a new one"
     )
-    flag("--resume", text, None, str, nargs="?", const="newest", metavar="RUN")
+    flag("--resume", text, None, run_name, nargs="?", const=NEWEST, metavar="RUN")
     text = "minutes between saves within an epoch"
     flag("--save_every", text, 10.0, cli.non_negative_float, metavar="MINUTES")
     flag("--seed", "seed of all random numbers", 0, cli.non_negative_int, metavar="N")
@@ -107,7 +107,7 @@ def make_parser() -> cli.Parser:
     text = "mixup: draw the weight of the mix from Beta(X, X), such as 0.2 (0: off)"
     flag("--mixup", text, 0.0, cli.non_negative_float, metavar="X")
     text = "knowledge distillation: learn from this model's predictions"
-    flag("--teacher", text, None, Path, metavar="FILE")
+    flag("--teacher", text, None, cli.path, metavar="FILE")
     text = "weight of the teacher's soft targets; labels get 1 - X"
     flag("--teacher_share", text, 0.7, cli.fraction, metavar="X")
 
@@ -186,7 +186,8 @@ def network_name(name: str) -> str:
     try:
         return models.full_name(name)
     except models.NetworkError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        suggestion = cli.did_you_mean(name, [*models.NETWORKS, *models.ALIASES])
+        raise argparse.ArgumentTypeError(f"{error}{suggestion}") from None
 
 
 def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set: Dataset) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from utils import cli
 from utils.errors import StageError
+from utils.filenames import expand_home
 from utils.imaging.preprocess import MAX_SIDE
 from utils.recognition.video import VideoOptions, process_video
 from utils.recognition.video_io import VideoReader, has_screen
@@ -32,13 +33,14 @@ def make_parser() -> cli.Parser:
     """Return the parser of the script's flags."""
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    source = "camera number, video file, or address of a stream"
-    flag("--source", source, "0", str, metavar="SOURCE")
+    source = "camera number, video file, or address of a stream; --source may be omitted"
+    flag("--source", source, "0", expand_home, metavar="SOURCE")
+    parser.flagless("--source")
     model = "trained model (default: model.pt, or the bundled model if there is none)"
-    flag("--model_path", model, None, Path, metavar="FILE")
-    flag("--output", "write the marked video to this .mp4 file", None, Path, metavar="FILE")
+    flag("--model_path", model, None, cli.path, metavar="FILE")
+    flag("--output", "write the marked video to this .mp4 file", None, cli.path, metavar="FILE")
     log = "write a line for every face of every frame to this .csv or .jsonl file"
-    flag("--log", log, None, Path, metavar="FILE")
+    flag("--log", log, None, cli.path, metavar="FILE")
     parser.switch("--no_display", "open no window, as if there were no screen", False)
     parser.reference_size_flag(MAX_SIDE)
     parser.section("faces")

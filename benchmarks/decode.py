@@ -27,7 +27,7 @@ from utils.parallel import cores
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--data_path", "a folder of class folders", Path("data/train"), Path, metavar="DIR")
+    flag("--data_path", "a folder of class folders", Path("data/train"), cli.path, metavar="DIR")
     flag("--image_size", "side of the decoded images", 48, cli.positive_int, metavar="PIXELS")
     flag("--image_channel", "1 grey, 3 colour", 1, int, choices=(1, 3))
     flag("--images", "images to decode, at most", 4096, cli.positive_int, metavar="N")

@@ -49,8 +49,8 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     text = "FER2013 as folders: train and validation, each with class folders"
-    flag("--data_path", text, Path("fer2013"), Path, metavar="DIR")
-    flag("--output", "folder for the runs", Path("fer2013-runs"), Path, metavar="DIR")
+    flag("--data_path", text, Path("fer2013"), cli.path, metavar="DIR")
+    flag("--output", "folder for the runs", Path("fer2013-runs"), cli.path, metavar="DIR")
     flag("--networks", "networks to train", list(NETWORKS), str, nargs="+", choices=NETWORKS)
     flag("--recipes", "recipes to train them with", list(RECIPES), str, nargs="+", choices=RECIPES)
     flag("--seeds", "seeds: one training for each", [0, 1, 2], int, nargs="+")

@@ -61,7 +61,7 @@ def main() -> int:
     flag = parser.flag
     flag("--rows", "rows of the table", ROWS, cli.positive_int, metavar="N")
     text = "new or empty folder to work in (default: a temporary one)"
-    flag("--folder", text, None, Path, metavar="DIR")
+    flag("--folder", text, None, cli.path, metavar="DIR")
     parser.switch("--keep", "keep the folder at the end", False)
     args = parser.parse_args()
 

@@ -44,8 +44,8 @@ print(len(paths) / (time.perf_counter() - started))
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--model_path", "trained model", Path("model.pt"), Path, metavar="FILE")
-    flag("--images", "a folder of class folders", Path("data/test"), Path, metavar="DIR")
+    flag("--model_path", "trained model", Path("model.pt"), cli.path, metavar="FILE")
+    flag("--images", "a folder of class folders", Path("data/test"), cli.path, metavar="DIR")
     flag("--count", "images to classify, at most", 4000, cli.positive_int, metavar="N")
     flag("--rounds", "rounds, each with all ways in turn", 5, cli.positive_int, metavar="N")
     args = parser.parse_args()

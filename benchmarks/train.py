@@ -53,8 +53,8 @@ SCRIPT = "train.py"
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--faces", "folder of class folders", Path("data/train"), Path, metavar="DIR")
-    flag("--crops", "folder of class folders (default: none)", None, Path, metavar="DIR")
+    flag("--faces", "folder of class folders", Path("data/train"), cli.path, metavar="DIR")
+    flag("--crops", "folder of class folders (default: none)", None, cli.path, metavar="DIR")
     names = ["emotionnet", "resnet18", "vgg19"]
     flag("--models", f"networks: {models.names()}", names, str, nargs="+", metavar="NAME")
     flag("--batch_size", "images per step", 128, cli.positive_int, metavar="N")

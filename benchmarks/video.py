@@ -36,8 +36,8 @@ SIZE, RATE, FRAMES = (1280, 720), 30, 240
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--model_path", "trained model", Path("model.pt"), Path, metavar="FILE")
-    flag("--source", "video file (default: a clip that is made)", None, Path, metavar="FILE")
+    flag("--model_path", "trained model", Path("model.pt"), cli.path, metavar="FILE")
+    flag("--source", "video file (default: a clip that is made)", None, cli.path, metavar="FILE")
     flag("--rounds", "rounds, each with both ways in turn", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 

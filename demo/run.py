@@ -55,7 +55,7 @@ def main() -> int:
     parser.flag("--per_class", "photos of each emotion", 60, cli.positive_int, metavar="N")
     parser.flag("--epochs", "epochs of training", 24, cli.positive_int, metavar="N")
     output = "folder for the results, emptied first"
-    parser.flag("--output", output, ROOT / "demo" / "out", Path, metavar="DIR")
+    parser.flag("--output", output, ROOT / "demo" / "out", cli.path, metavar="DIR")
     args = parser.parse_args()
     started = time.monotonic()
     out = make_empty(args.output)

@@ -74,7 +74,9 @@ ENGLISH = Wording(
 All flags of all scripts. `python train.py --help` prints the same text for one script.
 [한국어](ko/cli.md)
 
-- A flag is written in full: there are no abbreviations.
+- A flag is written in full: there are no abbreviations. Hyphens may stand for underscores
+  (`--data-path`), and values with a choice are taken in any case (`--optimizer Adam`).
+- `~` at the start of a path is the home folder, also after `=` and in the files of `--config`.
 - A switch such as `--flip` takes every usual spelling: `--flip`, `--flip False`, `--flip=0`,
   `--no-flip`, `--no_flip`.
 - A value in brackets may be left out; `…` stands for one or more.
@@ -92,7 +94,9 @@ KOREAN = Wording(
 스크립트별 전체 플래그 목록입니다. `python train.py --help`처럼 실행하면 같은 내용을 영어로
 볼 수 있습니다. [English](../cli.md)
 
-- 플래그 이름은 줄여 쓸 수 없습니다.
+- 플래그 이름은 줄여 쓸 수 없습니다. 밑줄 대신 하이픈을 써도 되고(`--data-path`), 선택지 가운데
+  고르는 값은 대소문자를 가리지 않습니다(`--optimizer Adam`).
+- 경로 맨 앞의 `~`는 홈 폴더입니다. `=` 뒤에 쓸 때나 `--config` 파일 안에서도 같습니다.
 - `--flip`처럼 켜고 끄는 플래그는 흔히 쓰는 표기를 모두 지원합니다:
   `--flip`, `--flip False`, `--flip=0`, `--no-flip`, `--no_flip`.
 - 대괄호 안의 값은 생략할 수 있고, `…`은 여러 값을 지정할 수 있다는 뜻입니다.

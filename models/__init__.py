@@ -67,11 +67,15 @@ def names() -> str:
 
 
 def full_name(name: str) -> str:
-    """Return the registered name for a name or alias. Raise NetworkError for anything else."""
-    name = ALIASES.get(name.lower(), name.lower())
-    if name not in NETWORKS:
+    """Return the registered name for a name or alias, in any case and with - or _.
+
+    Raise NetworkError for anything else.
+    """
+    key = name.lower().replace("_", "-")
+    key = ALIASES.get(key, key)
+    if key not in NETWORKS:
         raise NetworkError(f"no network is called {name!r}; choose from: {names()}")
-    return name
+    return key
 
 
 def create(name: str, num_classes: int, image_channel: int, image_size: int) -> nn.Module:

@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -28,9 +27,9 @@ from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint
 def make_parser() -> cli.Parser:
     """Return the parser of this script's flags."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("model", help="model file of train.py", type=Path)
+    parser.add_argument("model", help="model file of train.py", type=cli.path)
     parser.flag("--classes", "new names of the classes, in their order", None, str, nargs="+")
-    parser.flag("--output", "file to write", BUNDLED_MODEL, Path, metavar="FILE")
+    parser.flag("--output", "file to write", BUNDLED_MODEL, cli.path, metavar="FILE")
     return parser
 
 

@@ -6,16 +6,22 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from utils import interrupt
 from utils.console import is_primary_process, one_line
 from utils.errors import StageError, describe_os_error
+from utils.filenames import expand_home
 
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, interrupt.STATUS
 MAX_NUMBER = 1e9  # in any flag; a larger number would overflow somewhere
+MAX_SUGGESTIONS = 3  # flags or choices that begin like a mistyped one
+
+_DASHES = "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
+_BOOLEANS = dict.fromkeys(("true", "yes", "on", "1", "y", "t"), True)
+_BOOLEANS |= dict.fromkeys(("false", "no", "off", "0", "n", "f"), False)
 
 Number = TypeVar("Number", int, float)
 
@@ -29,16 +35,37 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return super()._format_action_invocation(action)
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser with the script's docstring as its description and one-line errors."""
+class _ListAction(argparse.Action):
+    """Stores a list of values. A flag that is given again adds to it."""
 
-    def __init__(self, docstring: str | None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse hands it over
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        is_first = earlier is self.default
+        setattr(namespace, self.dest, [*([] if is_first else earlier), *values])
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with the script's docstring as its description and one-line errors.
+
+    It takes hyphens for underscores (`--data-path`), and choices in any case (`Adam`).
+    """
+
+    def __init__(self, docstring: str | None, add_help: bool = True) -> None:
         super().__init__(
             description=docstring,
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
+            add_help=add_help,
         )
         self._group: argparse._ActionsContainer = self
+        self._names = ["--help"] * add_help  # to suggest if a flag is mistyped
+        self._flagless: argparse.Action | None = None  # takes the words without a flag
 
     def section(self, title: str) -> None:
         """Start a group of flags: those added from now on stand under this title in --help."""
@@ -53,7 +80,12 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         """Add a flag. Its help text ends with its default in parentheses."""
         help += default_note(default).replace("%", "%%")
+        if choices := options.get("choices"):
+            type = _choice(choices)
+        if options.get("nargs") == "+":
+            options["action"] = _ListAction
         self._group.add_argument(name, help=help, default=default, type=type, **options)
+        self._names.append(name)
 
     def switch(self, name: str, help: str, default: bool) -> None:
         """Add a yes/no flag that takes every usual spelling: --x, --x False, --x=0, --no-x."""
@@ -63,6 +95,71 @@ class Parser(argparse.ArgumentParser):
             self._group.add_argument(
                 negative, dest=word, action="store_false", help=argparse.SUPPRESS
             )
+        self._names += switch_forms(name)[1:]
+
+    def flagless(self, name: str) -> None:
+        """Let words that follow no flag be values of the flag `name`: `emotion.py photo.jpg`."""
+        self._flagless = self._option_string_actions[name]
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Return the values of all flags. Exit with one line for a word that cannot be used."""
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if "--" in words else len(words)
+        words, flagless = words[:end], words[end + 1 :]
+        if not {"-h", "--help"} & {*words}:
+            self._refuse_unknown(words)
+        words = self._spell(words)
+        values, rest = super().parse_known_args(words, namespace)
+        if flagless := rest + flagless:
+            name = self._flag_for(flagless, values)
+            words += [f"{name}={word}" for word in flagless]
+            values, _ = super().parse_known_args(words, namespace)
+        return values
+
+    def _flag_for(self, words: list[str], values: argparse.Namespace) -> str:
+        """Return the flag that takes the words without a flag. Exit if none can."""
+        if not self._flagless:
+            flags = (action for action in self._actions if action.metavar and action.nargs != "?")
+            example = next((f", as in {flag.option_strings[0]} {words[0]}" for flag in flags), "")
+            self.error(f"{words[0]!r} follows no flag; give it one{example}")
+        flag = self._flagless
+        name = flag.option_strings[0]
+        is_given = getattr(values, flag.dest) != flag.default
+        if flag.nargs is None and len(words) + is_given > 1:
+            self.error(f"{name} takes one value, not {words[-1]!r} as well")
+        return name
+
+    def _spell(self, words: Sequence[str]) -> list[str]:
+        """Return the words with the flags as they are declared.
+
+        If words without a flag are images, `--detect_face photo.jpg` has to become
+        `--detect_face=True photo.jpg`.
+        """
+        spelled = with_underscores(words)
+        for i, word in enumerate(spelled[:-1] if self._flagless else ()):
+            if (
+                word in self._option_string_actions
+                and self._option_string_actions[word].type is boolean
+                and not is_boolean(spelled[i + 1])
+            ):
+                spelled[i] = f"{word}=True"
+        return spelled
+
+    def _refuse_unknown(self, words: list[str]) -> None:
+        """Exit if a word looks like a flag and is none. Say which flag it resembles."""
+        problems = []
+        for word in words:
+            name = word.partition("=")[0]
+            suggestion = did_you_mean(name, self._names)
+            is_flag = name[:1] == "-" and name != "-" and " " not in name and not _is_number(word)
+            # A word processor makes one dash of two hyphens.
+            is_flag |= name[:1] in _DASHES and bool(suggestion)
+            if is_flag and with_underscores([name])[0] not in self._option_string_actions:
+                problems.append(f"unknown flag {name}{suggestion}")
+        if problems:
+            self.error("; ".join(dict.fromkeys(problems)))
 
     def device_flags(self) -> None:
         """Add --gpu and --cuda_idx."""
@@ -76,7 +173,7 @@ class Parser(argparse.ArgumentParser):
 
     def log_dir_flag(self) -> None:
         """Add --log_dir."""
-        self.flag("--log_dir", "folder for the error logs", Path(), Path, metavar="DIR")
+        self.flag("--log_dir", "folder for the error logs", Path(), path, metavar="DIR")
 
 
 def switch_forms(name: str) -> list[str]:
@@ -98,14 +195,72 @@ def default_note(default: object) -> str:
     return f" ({text})"
 
 
+def with_underscores(words: Iterable[str]) -> list[str]:
+    """Return the words of a command line, the names of flags with underscores for hyphens."""
+    spelled = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+        spelled.append(name + equals + value)
+    return spelled
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return "; did you mean --epochs?" for `--epoch`; an empty text if no name is similar."""
+    import difflib  # only now, because few command lines have a mistake
+
+    by_key = {_comparable(name): name for name in names}
+    key = _comparable(word)
+    similar = [name for known, name in by_key.items() if key and known.startswith(key)]
+    if not 1 <= len(similar) <= MAX_SUGGESTIONS:
+        similar = [by_key[close] for close in difflib.get_close_matches(key, by_key, 1)]
+    words = " or ".join(", ".join(similar).rsplit(", ", 1))
+    return f"; did you mean {words}?" if similar else ""
+
+
+def _comparable(name: str) -> str:
+    return name.strip("-" + _DASHES).replace("-", "_").lower()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def path(text: str) -> Path:
+    """Return a path, in which ~ is the home folder. An argparse type."""
+    return Path(expand_home(text))
+
+
 def boolean(text: str) -> bool:
     """Return True or False from any common spelling. An argparse type."""
-    word = text.strip().lower()
-    if word in ("true", "yes", "on", "1", "y", "t"):
-        return True
-    if word in ("false", "no", "off", "0", "n", "f"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    value = _BOOLEANS.get(text.strip().lower())
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return value
+
+
+def is_boolean(text: str) -> bool:
+    """Return whether `boolean` can read a text."""
+    return text.strip().lower() in _BOOLEANS
+
+
+def _choice(choices: Sequence[object]) -> Callable[[str], object]:
+    """Return an argparse type that takes one of the choices, in any case."""
+
+    def convert(text: str) -> object:
+        for choice in choices:
+            if str(choice).lower() == text.strip().lower():
+                return choice
+        words = [str(choice) for choice in choices]
+        problem = f"{text!r} is not one of {', '.join(words)}{did_you_mean(text, words)}"
+        raise argparse.ArgumentTypeError(problem)
+
+    return convert
 
 
 def _number(

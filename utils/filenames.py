@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,14 @@ _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") fo
 
 class FileNameError(ValueError):
     """A name that is not safe as a file name, on this system or another."""
+
+
+def expand_home(path: str) -> str:
+    """Return a path with the home folder for a ~ or ~user at its start, as a shell expands it.
+
+    A shell does not expand it within a word such as `--output=~/x`, nor do files and configs.
+    """
+    return os.path.expanduser(path)  # noqa: PTH111 - pathlib fails for an unknown user
 
 
 def nfc(text: str) -> str:

@@ -108,6 +108,54 @@ def test_resolve_argv_of_a_resumed_run_loads_no_initial_model(runs, model):
     assert resolve_argv(["--resume", "--init", "model.pt"])[1] is None
 
 
+def test_resolve_argv_finds_files_below_the_home_folder(runs, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write_config(data_path="~/faces", store="~", epochs=7)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    args = parse("--config=~/c.json", "--model_path=~/m.pt")
+    assert (args.data_path, args.store) == (tmp_path / "faces", tmp_path)
+    assert (args.model_path, args.epochs) == (tmp_path / "m.pt", 7)
+    assert parse("--resume=~/runs/001-resnet18").epochs == 11
+    assert parse("--resume", "--runs_path=~/runs").epochs == 12
+    assert parse("--init=~/model.pt").model == "resemotionnet"
+    assert run_options(args)["data_path"] == str(tmp_path / "faces")
+
+
+def test_resolve_argv_takes_hyphens_and_any_case(runs):
+    runs.rename(runs.with_name("other"))
+    assert parse("--resume", "--runs-path", "other").epochs == 12
+    assert parse("--resume", "Newest", "--runs-path=other").epochs == 12
+    assert parse("--resume", "AUTO").resume == "auto"
+    config = write_config(**{"image-size": 32, "optimizer": "Adam", "model": "VGG19"})
+    args = parse(config)
+    assert (args.image_size, args.optimizer, args.model) == (32, "adam", "vgg19")
+
+
+@pytest.mark.parametrize(
+    ("options", "suggestion"),
+    [
+        ({"epoch": 3}, "unknown flag --epoch; did you mean --epochs?"),
+        ({"optimizer": "adan"}, "did you mean adam?"),
+        ({"model": "vgg18"}, "did you mean vgg19?"),
+    ],
+)
+def test_a_mistyped_word_in_a_config_gets_a_suggestion(runs, options, suggestion, capsys):
+    with pytest.raises(SystemExit):
+        parse(write_config(**options))
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and suggestion in line
+
+
+@pytest.mark.parametrize("words", [["--config"], ["--init"], ["--runs_path"]])
+def test_resolve_argv_refuses_a_flag_without_its_value_in_one_line(words, capsys):
+    with pytest.raises(SystemExit):
+        resolve_argv(words)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "expected one argument" in line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

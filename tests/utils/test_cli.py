@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,122 @@ def test_parser_error_is_one_line_with_status_2(words, capsys):
     assert exit_.value.code == cli.COULD_NOT_RUN
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and ": error: " in line and line.endswith("(see --help)\n")
+
+
+def make_long_parser(flagless: str = "") -> cli.Parser:
+    parser = cli.Parser("docs")
+    parser.flag("--img", "images", ["a.jpg"], str, nargs="+", metavar="IMAGE")
+    parser.flag("--source", "camera", "0", str, metavar="SOURCE")
+    parser.flag("--data_path", "folder", Path("data"), cli.path, metavar="DIR")
+    parser.flag("--epochs", "number", 1, cli.positive_int, metavar="N")
+    parser.flag("--lr", "number", 1, float, metavar="N")
+    optimizers = ("adadelta", "adam", "adamw", "sgd")
+    parser.flag("--optimizer", "optimizer", "sgd", str, choices=optimizers)
+    parser.flag("--image_channel", "number", 1, int, choices=(1, 3))
+    parser.switch("--detect_face", "find faces", False)
+    if flagless:
+        parser.flagless(flagless)
+    return parser
+
+
+def error_of(parser: cli.Parser, words: list[str], capsys: pytest.CaptureFixture) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse_args(words)
+    assert exit_.value.code == cli.COULD_NOT_RUN
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        ("--epoch 3", "unknown flag --epoch; did you mean --epochs?"),
+        ("--Epochs=3", "unknown flag --Epochs; did you mean --epochs?"),
+        ("-epochs 3", "unknown flag -epochs; did you mean --epochs?"),
+        ("–epochs 3", "unknown flag –epochs; did you mean --epochs?"),
+        ("--optimiser sgd", "unknown flag --optimiser; did you mean --optimizer?"),
+        ("--data x", "unknown flag --data; did you mean --data_path?"),
+        ("--no-detect-faces", "unknown flag --no-detect-faces; did you mean --no-detect-face?"),
+        ("--detectface", "did you mean --detect_face?"),
+        ("--nothing_like_it", "unknown flag --nothing_like_it (see --help)"),
+        ("--epoch 3 --data x", "--epochs?; unknown flag --data; did you mean --data_path?"),
+        ("-x", "unknown flag -x (see"),
+        ("--helo", "did you mean --help?"),
+        ("stray", "'stray' follows no flag; give it one, as in --img stray"),
+        ("-1", "'-1' follows no flag"),
+        ("--optimizer adm", "'adm' is not one of adadelta, adam, adamw, sgd; did you mean adam?"),
+        ("--optimizer ada", "; did you mean adadelta, adam or adamw?"),
+        ("--optimizer zzz", "'zzz' is not one of adadelta, adam, adamw, sgd (see --help)"),
+        ("--image_channel 2", "'2' is not one of 1, 3"),
+        ("--detect_face a.jpg", "'a.jpg' is neither True nor False"),
+    ],
+)
+def test_parser_suggests_what_a_mistyped_word_resembles(words, suggestion, capsys):
+    assert suggestion in error_of(make_long_parser(), words.split(), capsys)
+
+
+def test_parser_takes_hyphens_and_any_case():
+    words = ["--data-path", "a-b", "--optimizer", "Adam", "--image-channel=3"]
+    args = make_long_parser().parse_args(words)
+    assert (args.data_path, args.optimizer, args.image_channel) == (Path("a-b"), "adam", 3)
+    args = make_long_parser().parse_args(["--data-path=--x-y", "--lr", "-1"])
+    assert (args.data_path, args.lr) == (Path("--x-y"), -1)
+
+
+def test_parser_does_not_touch_defaults_when_choices_are_checked():
+    args = make_long_parser().parse_args([])
+    assert (args.optimizer, args.image_channel, args.img) == ("sgd", 1, ["a.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "detect"),
+    [
+        ("p.jpg", ["p.jpg"], False),
+        ("p.jpg q.jpg", ["p.jpg", "q.jpg"], False),
+        ("--detect_face p.jpg", ["p.jpg"], True),
+        ("--detect-face p.jpg q.jpg", ["p.jpg", "q.jpg"], True),
+        ("--detect_face False p.jpg", ["p.jpg"], False),
+        ("p.jpg --detect_face q.jpg --epochs 2 r.jpg", ["p.jpg", "q.jpg", "r.jpg"], True),
+        ("--img p.jpg --img q.jpg", ["p.jpg", "q.jpg"], False),
+        ("--img p.jpg q.jpg --detect_face r.jpg", ["p.jpg", "q.jpg", "r.jpg"], True),
+        ("- --detect_face", ["-"], True),
+        ("p.jpg -- -x.jpg --epochs", ["p.jpg", "-x.jpg", "--epochs"], False),
+        ("–x.jpg", ["–x.jpg"], False),
+        ("", ["a.jpg"], False),
+    ],
+)
+def test_parser_takes_words_without_a_flag(words, images, detect):
+    parser = make_long_parser("--img")
+    for _ in range(2):  # the default is not changed
+        args = parser.parse_args(words.split())
+        assert (args.img, args.detect_face) == (images, detect)
+
+
+def test_parser_takes_one_word_without_a_flag_for_one_value(capsys):
+    parser = make_long_parser("--source")
+    assert parser.parse_args(["in.mp4", "--detect_face"]).source == "in.mp4"
+    for words in (["a", "b"], ["--source", "a", "b"], ["--detect_face", "b", "--source=a"]):
+        problem = error_of(parser, words, capsys)
+        assert "--source takes one value, not 'b' as well" in problem
+
+
+@pytest.mark.parametrize("word", ["–epochs", "--epoch"])
+def test_parser_refuses_a_mistyped_flag_beside_words_without_one(word, capsys):
+    problem = error_of(make_long_parser("--img"), ["p.jpg", word, "3"], capsys)
+    assert "did you mean --epochs?" in problem
+
+
+def test_path_is_below_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("~").mkdir()  # home is meant even so
+    for words in (["--data_path", "~/x"], ["--data_path=~/x"], ["--data-path=~/x"]):
+        assert make_long_parser().parse_args(words).data_path == tmp_path / "x"
+    assert cli.path("~") == tmp_path
+    for text in ("a/~/b", "./~", "a~", "~nobody-of-this-name/x"):
+        assert cli.path(text) == Path(text)
 
 
 def test_parser_help_shows_sections_and_defaults(monkeypatch):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import StageError, describe_os_error
-from utils.filenames import FileNameError, has_image_suffix, safe_name
+from utils.filenames import FileNameError, expand_home, has_image_suffix, safe_name
 from utils.imaging.image_io import ImageError
 
 STDIN = "-"
@@ -62,9 +62,11 @@ def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
     """Return all images that the words name, in order, and whether they are one image's name.
 
     A folder stands for the images in it and in its subfolders, sorted by name; a pattern such as
-    `*.jpg` for its matches; `@list.txt` for its lines, each a word; `-` for the bytes on stdin.
+    `*.jpg` for its matches; `@list.txt` for its lines, each a word; `-` for the bytes on stdin. A ~
+    at the start of a path is the home folder.
     Raise StageError if a folder, pattern or list names no image.
     """
+    words = [expand_home(word) for word in words]
     sources: list[ImageSource] = []
     repeats: Counter[str] = Counter()
     used: set[str] = set()
@@ -83,8 +85,8 @@ def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
 def _expand(word: str) -> Iterator[ImageSource]:
     """Yield the images that a word of the command line names."""
     if word.startswith("@") and not Path(word).exists():
-        for line in _read_list(Path(word[1:])):
-            yield from _expand_item(line)
+        for line in _read_list(Path(expand_home(word[1:]))):
+            yield from _expand_item(expand_home(line))
     else:
         yield from _expand_item(word)
 

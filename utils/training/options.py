@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils import interrupt
+from utils.cli import Parser, path, with_underscores
+from utils.filenames import expand_home
 from utils.training.run_folder import OPTIONS, Run, read_options, to_argv
 
 if TYPE_CHECKING:
     from utils.inference.checkpoint import Checkpoint
+
+NEWEST, AUTO = "newest", "auto"  # values of --resume that are no folder
 
 
 def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
@@ -22,15 +26,16 @@ def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
     The flags of a run to resume or of a model come first, then those of --config, then `argv`:
     a later one wins. Raise StageError for a run, config or model that cannot be read.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", type=Path)
-    finder.add_argument("--init", type=Path)
-    finder.add_argument("--resume", nargs="?", const="newest")
-    finder.add_argument("--runs_path", type=Path, default=Path("runs"))
+    finder = Parser(None, add_help=False)
+    finder.add_argument("--config", type=path)
+    finder.add_argument("--init", type=path)
+    finder.add_argument("--resume", type=run_name, nargs="?", const=NEWEST)
+    finder.add_argument("--runs_path", type=path, default=Path("runs"))
+    argv = with_underscores(argv)
     args, _ = finder.parse_known_args(argv)
-    config = to_argv(read_options(args.config)) if args.config else []
+    config = with_underscores(to_argv(read_options(args.config))) if args.config else []
     args, _ = finder.parse_known_args(config + argv)
-    if args.resume and args.resume != "auto":
+    if args.resume and args.resume != AUTO:
         run = find_run(args.resume, args.runs_path)
         return to_argv(read_options(run.folder / OPTIONS)) + config + argv, None
     if args.init:
@@ -53,9 +58,15 @@ def model_flags(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def run_name(text: str) -> str:
+    """Return the value of --resume: NEWEST, AUTO, or a path, in which ~ is the home folder."""
+    word = text.strip().lower()
+    return word if word in (NEWEST, AUTO) else expand_home(text)
+
+
 def find_run(resume: str, runs_path: Path) -> Run:
     """Return the run that --resume names. Raise StageError if there is none."""
-    return Run.newest(runs_path) if resume == "newest" else Run.at(Path(resume))
+    return Run.newest(runs_path) if resume == NEWEST else Run.at(Path(resume))
 
 
 def run_options(args: argparse.Namespace) -> dict[str, Any]:

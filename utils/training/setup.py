@@ -26,7 +26,7 @@ from utils.training.augment import Augment
 from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
-from utils.training.options import find_run, model_flags, run_options
+from utils.training.options import AUTO, find_run, model_flags, run_options
 from utils.training.run_folder import Run
 from utils.training.targets import class_weights, one_hot, vote_targets
 from utils.training.trainer import Recipe, Trainer, TrainingSet
@@ -74,7 +74,7 @@ def run_to_resume(
     # torchrun restarts all processes if one is killed: they resume their run.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     run = None
-    if distributed.is_primary and args.resume and args.resume != "auto":
+    if distributed.is_primary and args.resume and args.resume != AUTO:
         run = find_run(args.resume, args.runs_path)
     elif distributed.is_primary and (args.resume or restarted):
         run = Run.find_matching(args.runs_path, run_options(args))
