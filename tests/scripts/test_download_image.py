@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import unicodedata
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.server import (
     endless,
     page,
     reset,
+    send,
     silent,
     stalls,
     status,
@@ -127,6 +129,83 @@ def test_download_from_a_server_that_compresses(tmp_path, server):
     table = write_table(tmp_path / "t.tsv", [row(name, f"{server.url}/{name}")])
     assert run("downloadImage.py", "--input", table, cwd=tmp_path).returncode == 0
     assert tree(tmp_path / "original") == {f"기쁨/{name}": jpeg()}
+
+
+def test_download_logs_a_photo_that_lacks_its_end(tmp_path, server):
+    photo = jpeg((300, 300))
+    cuts = {"marker": photo[:-2], "rows": photo[:-500], "head": photo[:300]}
+    names = {cut: f"{cut}_여_20_기쁨_실내_2020.jpg" for cut in cuts}
+    # The server announces the length that it sends.
+    server.files = {f"/{names[cut]}": content for cut, content in cuts.items()}
+    table = write_table(tmp_path / "t.tsv", [row(n, f"{server.url}/{n}") for n in names.values()])
+    done = run("downloadImage.py", "--input", table, "--retries", 0, cwd=tmp_path)
+    assert done.returncode == 1 and not tree(tmp_path / "original")
+    reasons = reasons_in(tmp_path / "download.error.log")
+    for cut in ("marker", "rows"):
+        assert reasons[names[cut]] == "truncated: the JPEG has no end"
+    assert names["head"] in reasons
+
+
+def test_download_shows_the_password_of_an_address_in_its_column_only(tmp_path, server):
+    def private(handler: BaseHTTPRequestHandler) -> None:
+        # Basic, and ann:s3cret in Base64.
+        is_known = handler.headers["Authorization"] == "Basic YW5uOnMzY3JldA=="
+        send(handler, 200 if is_known else 401, jpeg())
+
+    names = [name_of("기쁨", i) for i in range(3)]
+    login = f"ann:s3cret@{server.url.removeprefix('http://')}"
+    server.files = {f"/{names[0]}": private, f"/{names[1]}": status(401)}
+    urls = [f"http://{login}/{names[0]}", f"http://{login}/{names[1]}", f"ftp://{login}/x"]
+    rows = [row(name, url) for name, url in zip(names, urls, strict=True)]
+    done = run("downloadImage.py", "--input", write_table(tmp_path / "t.tsv", rows), cwd=tmp_path)
+    assert done.returncode == 1 and list(tree(tmp_path / "original")) == [f"기쁨/{names[0]}"]
+    log = tmp_path / "download.error.log"
+    reasons = reasons_in(log)
+    assert reasons[names[1]] == "HTTP status 401 Unauthorized" and "…@" in reasons[names[2]]
+    assert "s3cret" not in done.stdout + done.stderr + "".join(reasons.values())
+    assert [failed["url"] for failed in Table(log, ())] == [urls[2], urls[1]]  # for the next try
+
+
+def test_download_through_a_proxy_with_a_password(tmp_path, server):
+    def asking(handler: BaseHTTPRequestHandler) -> None:
+        # Basic, and ann:p@ss in Base64.
+        is_known = handler.headers["Proxy-Authorization"] == "Basic YW5uOnBAc3M="
+        send(handler, 200 if is_known else 407, jpeg())
+
+    urls = ["http://photos.example/a.jpg", "http://사진.한국/b.jpg"]
+    server.files = {urls[0]: asking, "http://xn--vf4bi0o.xn--3e0b707e/b.jpg": asking}
+    rows = [row(name_of("기쁨", i), url) for i, url in enumerate(urls)]
+    args = ("--input", write_table(tmp_path / "t.tsv", rows), "--retries", 0)
+    where = server.url.removeprefix("http://")
+    for value, reason in {
+        f"http://ann:s3cret@{where}": f"the proxy {where} (http_proxy) refuses the name and",
+        f"http://{where}": f"the proxy {where} (http_proxy) wants a name and a password",
+        "http://ann:s3cret@127.0.0.1:9": "the proxy 127.0.0.1:9 (http_proxy) does not answer",
+    }.items():
+        environment = {"http_proxy": value, "no_proxy": ""}
+        done = run("downloadImage.py", *args, cwd=tmp_path, env=environment)
+        log = tmp_path / "download.error.log"
+        assert done.returncode == 1 and "s3cret" not in done.stdout + done.stderr + log.read_text()
+        assert all(reason in logged for logged in reasons_in(log).values())
+    environment = {"http_proxy": f"http://ann:p%40ss@{where}", "no_proxy": ""}
+    done = run("downloadImage.py", *args, cwd=tmp_path, env=environment)
+    assert done.returncode == 0 and len(tree(tmp_path / "original")) == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("SSL_CERT_FILE", "none.pem", ("SSL_CERT_FILE=none.pem", "No such file")),
+        ("SSL_CERT_FILE", "t.tsv", ("SSL_CERT_FILE=t.tsv", "holds no certificates")),
+        ("http_proxy", "socks5://ann:s3cret@a.b:1", ("http_proxy", "socks5 proxies are not")),
+        ("http_proxy", "http://ann:s3cret@a.b:port", ("http_proxy", "no address of a proxy")),
+    ],
+)
+def test_download_names_a_wrong_setting_of_the_network_once(tmp_path, variable, value, words):
+    table = write_table(tmp_path / "t.tsv", [row(name_of("기쁨", i)) for i in range(9)])
+    done = run("downloadImage.py", "--input", table, cwd=tmp_path, env={variable: value})
+    one_line_error(done, *words)
+    assert "s3cret" not in done.stderr and list(tmp_path.iterdir()) == [table]
 
 
 def test_download_retries_transient_errors(tmp_path, server):
@@ -238,6 +317,17 @@ def test_download_keeps_connections_and_limits_them_per_host(tmp_path, server):
     assert run("downloadImage.py", "--input", table, *cap, cwd=tmp_path).returncode == 0
     assert len(tree(tmp_path / "original")) == 60
     assert server.most_at_once == 3 and server.connections == 3
+
+
+def test_download_reuses_every_connection_of_many_workers(tmp_path, server):
+    names = [name_of("기쁨", i) for i in range(200)]
+    server.files = dict.fromkeys((f"/{name}" for name in names), jpeg())
+    server.delay = 0.1
+    table = write_table(tmp_path / "t.tsv", [row(n, f"{server.url}/{n}") for n in names])
+    many = ("--workers", 64, "--per_host", 64)
+    done = run("downloadImage.py", "--input", table, *many, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "" and len(tree(tmp_path / "original")) == 200
+    assert server.connections <= 64
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="many names of 127.0.0.1")

@@ -10,10 +10,12 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from typing import BinaryIO
@@ -203,6 +205,21 @@ def test_download_goes_through_the_proxy_of_the_environment(server, monkeypatch)
     server.files = {"http://photos.example/x": b"by proxy"}
     monkeypatch.setenv("http_proxy", server.url.removeprefix("http://"))
     assert fetch("http://photos.example/x") == b"by proxy"
+
+
+def test_download_keeps_as_many_connections_as_were_in_use_at_once(server):
+    count = 70
+    all_are_here = threading.Barrier(count)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        all_are_here.wait(timeout=30)
+        send(handler, 200, b"x")
+
+    server.files = {"/x": answer}
+    with ThreadPoolExecutor(count) as threads:
+        for _ in range(2):
+            assert set(threads.map(fetch, [f"{server.url}/x"] * count)) == {b"x"}
+    assert server.connections == count
 
 
 def test_download_passes_the_errors_of_the_file_on(server):
