@@ -280,7 +280,7 @@ def read_manifest(output: Path) -> set[Target]:
     path = output / MANIFEST
     if not path.exists():
         return set()
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")[:-1]
     try:
         columns = [lines[0].split("\t").index(column) for column in ("set", "class", "file")]
         rows = [line.split("\t") for line in lines[1:]]

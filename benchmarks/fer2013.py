@@ -22,6 +22,7 @@ import torch
 
 import models
 from utils import cli
+from utils.files import CSV_ENCODING
 
 TRAIN_IMAGES = 28_707  # of FER2013
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,7 +106,7 @@ def history(folder: Path) -> list[dict[str, str]]:
     tables = sorted(folder.glob("*/results.csv"))
     if not tables:
         return []
-    with tables[-1].open(encoding="utf-8", newline="") as file:
+    with tables[-1].open(encoding=CSV_ENCODING, newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -108,7 +108,7 @@ def test_the_report_says_in_files_what_is_printed(trained, here):
     assert f"accuracy {report['accuracy']:.3%} ({report['right']} of 18 images)" in done.stdout
     low, high = report["accuracy_95"]
     assert low < report["accuracy"] <= high and f"{low:.1%} to {high:.1%}" in done.stdout
-    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "truth", "prediction", *CLASSES] and len(rows) == 18
     assert sum(r["truth"] == r["prediction"] for r in rows) == report["right"]
@@ -116,7 +116,7 @@ def test_the_report_says_in_files_what_is_printed(trained, here):
         assert r["file"].startswith(r["truth"]) and (trained / "data/test" / r["file"]).exists()
         probs = [float(r[name]) for name in CLASSES]
         assert CLASSES[int(np.argmax(probs))] == r["prediction"] and abs(sum(probs) - 1) < 1e-5
-    with (folder / "confusion.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "confusion.csv").open(encoding="utf-8-sig", newline="") as file:
         table = list(csv.reader(file))
     assert [list(map(int, line[1:])) for line in table[1:]] == report["confusion"]
     for name in ("confusion", "reliability", "mistakes"):
@@ -144,7 +144,7 @@ def test_several_models_side_by_side(trained, here):
     assert (here / "other-report/report.json").exists()
     done = run("test.py", *args, "--json", cwd=here)
     assert [report["model"] for report in json.loads(done.stdout)] == ["model.pt", "other.pt"]
-    one_line_error(run("test.py", *args[:3], "model.pt", "./model.pt", cwd=here), "of one name")
+    one_line_error(run("test.py", *args[:3], "model.pt", "./model.pt", cwd=here), "have the same name")
 
 
 def test_calibration_is_kept_in_the_model_and_used(trained, here):
@@ -385,7 +385,7 @@ def test_faces_keep_their_numbers_and_every_frame_has_its_lines(here, clip):
     args = ("--source", clip, "--output", "out.mp4", "--log")
     done = run("video.py", *args, "faces.csv", cwd=here)
     assert done.returncode == 0 and "40 frames -> out.mp4 -> faces.csv" in done.stdout
-    with (here / "faces.csv").open(encoding="utf-8", newline="") as file:
+    with (here / "faces.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(r["frame"]) for r in rows] == sorted(int(r["frame"]) for r in rows)
     assert {int(r["frame"]) for r in rows} == set(range(40))

@@ -69,7 +69,8 @@ def undisturbed(data, tmp_path_factory):
 
 def results(folder: Path, run_name: str = "001-emotionnet") -> list[dict[str, str]]:
     """The lines of a run's results.csv, but for how fast it was."""
-    with (folder / "runs" / run_name / "results.csv").open(encoding="utf-8", newline="") as file:
+    table = folder / "runs" / run_name / "results.csv"
+    with table.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for line in rows:
         del line["images_per_second"]

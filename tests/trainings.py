@@ -68,7 +68,8 @@ def small_trainer(
 
 def run_results(folder: Path, run_name: str = "001-emotionnet") -> list[dict[str, str]]:
     """Return the rows of a run's results.csv below `folder`, without the speed."""
-    with (folder / "runs" / run_name / "results.csv").open(encoding="utf-8", newline="") as file:
+    table = folder / "runs" / run_name / "results.csv"
+    with table.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         del row["images_per_second"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import secrets
 import time
@@ -17,6 +19,10 @@ try:
     import fcntl
 except ImportError:  # Windows refuses to remove or rename an open file, which serves as a lock
     fcntl = None  # type: ignore[assignment]
+
+# UTF-8 with a byte order mark, without which Excel takes Hangul for another encoding. Reading in it
+# takes files with and without the mark.
+CSV_ENCODING = "utf-8-sig"
 
 _TEMPORARY = ".part-"  # how the names of temporary files begin
 _ABANDONED = 24 * 3600  # seconds; without locks, an older temporary file counts as abandoned
@@ -69,6 +75,14 @@ def write_tsv(path: Path, rows: Iterable[Iterable[str]]) -> None:
     with atomic_file(path) as file:
         text = "".join("\t".join(row) + "\n" for row in rows)
         file.write(text.encode(errors="surrogateescape"))
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows of cells as a CSV file, in CSV_ENCODING."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode(CSV_ENCODING, errors="surrogateescape"))
 
 
 def make_folder(folder: Path) -> None:

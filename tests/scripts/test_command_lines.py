@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 
@@ -121,8 +122,11 @@ def test_outputs_go_below_the_home_folder(home):
     (home / "c.json").write_text(json.dumps(config), encoding="utf-8")
     done = run_at_home(home, "train.py", "--config=~/c.json", "--amp", "OFF")
     assert done.returncode == 0
-    assert (home / "model.pt").exists() and list((home / "runs").glob("*/results.csv"))
+    assert (home / "model.pt").exists()
     words = ("--model-path=~/model.pt", "--data_path=~/data", "--split", "Validation")
     done = run_at_home(home, "test.py", *words, "--output=~/report", "--log_dir=~/logs")
     assert done.returncode == 0 and (home / "report").is_dir()
+    tables = [*(home / "runs").rglob("*.csv"), *(home / "report").rglob("*.csv")]
+    assert {path.name for path in tables} == {"results.csv", "predictions.csv", "confusion.csv"}
+    assert all(path.read_bytes().startswith(codecs.BOM_UTF8) for path in tables)  # for Excel
     assert [path.name for path in Path().iterdir()] == ["~"] and not list(Path("~").iterdir())

@@ -136,7 +136,7 @@ def test_write_results_writes_the_whole_table_each_time(tmp_path):
     rows = [{"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": 0.25}]
     (run.folder / "results.csv").write_text("epoch,loss\n1,0.3\n1,0.3\n2,0.")
     run.write_results(rows)
-    text = (run.folder / "results.csv").read_text("utf-8")
+    text = (run.folder / "results.csv").read_text("utf-8-sig")
     assert text.split() == ["epoch,loss", "1,0.333333", "2,0.25"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pytest
 
 from tests.helpers import ROOT
 from utils.files import (
+    CSV_ENCODING,
     atomic_file,
     file_lock,
     make_folder,
     remove_stale_temp_files,
     try_lock,
+    write_csv,
     write_tsv,
 )
 
@@ -81,6 +84,17 @@ def test_make_folder_names_the_file_that_is_in_the_way(tmp_path, below):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file names are Unicode on Windows")
+def test_write_csv_is_read_by_excel_and_with_its_encoding(tmp_path):
+    path = tmp_path / "x.csv"
+    name = "\udcff.png"  # the byte 0xff in a file's name
+    write_csv(path, [["파일", "기쁨, 슬픔"], [Path("a") / name, 0.5]])
+    begin = codecs.BOM_UTF8 + '파일,"기쁨, 슬픔"\r\n'.encode()
+    assert path.read_bytes() == begin + b"a/\xff.png,0.5\r\n"
+    for mark in (codecs.BOM_UTF8, b""):
+        path.write_bytes(mark + "파일\r\n".encode())
+        assert path.read_text(CSV_ENCODING) == "파일\n"
+
+
 def test_write_tsv_keeps_undecodable_file_names(tmp_path):
     name = os.fsdecode("기쁨.jpg".encode("cp949"))
     write_tsv(tmp_path / "x.tsv", [("file", "class"), (name, "기쁨")])

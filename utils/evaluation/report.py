@@ -8,15 +8,13 @@ model-report/report.json        all figures
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from utils.evaluation.evaluator import Evaluation
-from utils.files import atomic_file, make_folder
+from utils.files import atomic_file, make_folder, write_csv
 from utils.imaging.grids import draw_mistakes
 from utils.imaging.plots import draw_confusion, draw_reliability
 from utils.metrics import wilson
@@ -66,9 +64,9 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     with atomic_file(folder / "report.json") as file:
         # A path may not be UTF-8: its other bytes become escapes.
         file.write(text.encode(errors="backslashreplace"))
-    _write_csv(folder / "predictions.csv", _prediction_rows(evaluation))
+    write_csv(folder / "predictions.csv", _prediction_rows(evaluation))
     rows = [[name, *counts] for name, counts in zip(classes, scores.confusion, strict=True)]
-    _write_csv(folder / "confusion.csv", [["truth\\prediction", *classes], *rows])
+    write_csv(folder / "confusion.csv", [["truth\\prediction", *classes], *rows])
     draw_confusion(scores, classes, folder / "confusion.png")
     draw_reliability(evaluation.reliability, folder / "reliability.png")
     draw_mistakes(_worst_mistakes(evaluation), folder / "mistakes.png")
@@ -83,13 +81,6 @@ def _prediction_rows(evaluation: Evaluation) -> Iterable[list[object]]:
     ):
         file = path.relative_to(evaluation.root)
         yield [file, classes[truth], classes[prediction], *(f"{p:.6f}" for p in probs)]
-
-
-def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def _worst_mistakes(evaluation: Evaluation) -> list[tuple[Path, str, str, float]]:

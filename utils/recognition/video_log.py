@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from utils.files import CSV_ENCODING
 from utils.recognition.tracking import TrackedFace
 from utils.recognition.video_io import Frame
 
@@ -24,10 +25,10 @@ def open_log(path: Path, classes: list[str]) -> Iterator[LogWriter]:
     A frame without a face has a line too. An existing log is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    is_csv = path.suffix.lower() == ".csv"
     # Under its own name from the start and flushed by frame: it can be read while a camera runs.
-    with path.open("w", encoding="utf-8", newline="") as file:
-        make_writer = _csv_writer if path.suffix.lower() == ".csv" else _json_writer
-        write = make_writer(file, classes)
+    with path.open("w", encoding=CSV_ENCODING if is_csv else "utf-8", newline="") as file:
+        write = (_csv_writer if is_csv else _json_writer)(file, classes)
 
         def write_and_flush(frame: Frame, faces: list[TrackedFace]) -> None:
             write(frame, faces)

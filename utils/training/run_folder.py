@@ -10,9 +10,7 @@ runs/003-vgg19/options.json     every flag; train.py --config reads it
 
 from __future__ import annotations
 
-import csv
 import filecmp
-import io
 import json
 import os
 import re
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import StageError, describe_os_error
-from utils.files import atomic_file, remove_stale_temp_files, try_lock
+from utils.files import atomic_file, remove_stale_temp_files, try_lock, write_csv
 
 OPTIONS, RESULTS = "options.json", "results.csv"
 BEST, LAST, REPLACED = "best.pt", "last.pt", "replaced.pt"
@@ -101,12 +99,9 @@ class Run:
 
     def write_results(self, history: list[dict[str, float]]) -> None:
         """Write all rows of `results.csv` again, so that none can be repeated or incomplete."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(history[0]))
-        writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
-        with atomic_file(self.folder / RESULTS) as file:
-            file.write(text.getvalue().encode())
+        columns = list(history[0])
+        rows = ([f"{row[column]:.6g}" for column in columns] for row in history)
+        write_csv(self.folder / RESULTS, [columns, *rows])
 
 
 def read_options(path: Path) -> dict[str, Any]:
