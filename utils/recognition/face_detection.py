@@ -51,7 +51,14 @@ def _cascade() -> Any:
 def _load_cascade() -> Any:
     cv2 = import_cv2()
     path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
-    cascade = cv2.CascadeClassifier(str(path))
+    cascade = cv2.CascadeClassifier()
+    try:
+        # From memory: on Windows, OpenCV cannot open a path with Hangul in it, such as a user's.
+        mode = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
+        storage = cv2.FileStorage(path.read_text(encoding="utf-8"), mode)
+        cascade.read(storage.getFirstTopLevelNode())
+    except Exception:  # OpenCV documents none for broken files
+        cascade = cv2.CascadeClassifier()
     if cascade.empty():
         raise StageError(f"OpenCV {cv2.__version__} cannot read {path}; install opencv-python 4")
     return cascade
