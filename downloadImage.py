@@ -41,7 +41,7 @@ from utils.emotions import EMOTIONS
 from utils.errors import describe_os_error, is_fatal_os_error
 from utils.filenames import find_existing
 from utils.files import atomic_file, make_folder
-from utils.imaging.image_io import verify
+from utils.imaging.image_io import load_decoders, verify
 
 OUTPUT = Path("original")
 AHEAD = 64  # rows planned per worker, so that a slow host does not hold up the others
@@ -75,6 +75,7 @@ def main() -> int:
     """Download the missing photos. Return the exit status."""
     args = make_parser().parse_args()
     check_settings()
+    load_decoders()
     table = Table(args.input, required=("name", "url"))
     allow_open_files(1024 + 4 * args.workers)
     for emotion in EMOTIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import unicodedata
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from PIL import Image
 
 from tests.helpers import (
+    ROOT,
     command,
     jpeg,
     name_of,
@@ -129,6 +132,30 @@ def test_download_from_a_server_that_compresses(tmp_path, server):
     table = write_table(tmp_path / "t.tsv", [row(name, f"{server.url}/{name}")])
     assert run("downloadImage.py", "--input", table, cwd=tmp_path).returncode == 0
     assert tree(tmp_path / "original") == {f"기쁨/{name}": jpeg()}
+
+
+def test_download_imports_nothing_in_its_threads(tmp_path, server):
+    contents = {"bad": page, "zip": compressed, "cut": truncated_without_length}
+    for image_format in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"):
+        file = io.BytesIO()
+        Image.new("RGB", (30, 30)).save(file, image_format)
+        contents[image_format] = file.getvalue()
+    # Through a proxy, so that the host needs no name server.
+    host = "http://사진.한국"
+    rows = []
+    for kind, content in contents.items():
+        server.files[f"http://xn--vf4bi0o.xn--3e0b707e/{kind}"] = content
+        rows.append(row(f"{kind}_여_20_기쁨_실내_2020.jpg", f"{host}/{kind}"))
+    table = write_table(tmp_path / "t.tsv", rows)
+    environment = {
+        "http_proxy": server.url,
+        "PYTHONPATH": str(ROOT / "tests/robustness/imports"),
+        "IN_THREADS": str(tmp_path / "imported"),
+    }
+    args = ("--input", table, "--retries", 0)
+    done = run("downloadImage.py", *args, cwd=tmp_path, env=environment)
+    assert "7 downloaded, 0 already there, 2 failed" in done.stdout
+    assert not (tmp_path / "imported").exists(), (tmp_path / "imported").read_text()
 
 
 def test_download_logs_a_photo_that_lacks_its_end(tmp_path, server):

@@ -73,6 +73,14 @@ def _configure_pillow() -> None:
     Image.core.set_blocks_max(4)
 
 
+def load_decoders() -> None:
+    """Import Pillow's decoders now. Otherwise the first threads that open pictures import them."""
+    _configure_pillow()
+    Image.init()
+    with suppress(ImageError):  # pillow-heif may be missing
+        _register_heif()
+
+
 def open_header(source: Path | BinaryIO) -> Image.Image:
     """Open a picture and read its size and format, but not its pixels.
 
