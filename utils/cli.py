@@ -163,7 +163,7 @@ class Parser(argparse.ArgumentParser):
 
     def device_flags(self) -> None:
         """Add --gpu and --cuda_idx."""
-        self.switch("--gpu", "use a GPU if the system has one; --no-gpu: use the CPU", True)
+        self.switch("--gpu", "use a CUDA GPU if the system has one; --no-gpu: use the CPU", True)
         self.flag("--cuda_idx", "index of the GPU, from 0", 0, non_negative_int, metavar="N")
 
     def reference_size_flag(self, max_side: int) -> None:

@@ -32,6 +32,12 @@ def test_choose_device_is_the_gpu_of_the_index(gpus):
     assert choose_device(True, 1) == torch.device("cuda", 1)
 
 
+def test_choose_device_is_the_cpu_on_a_mac_with_its_own_gpu(gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device(True, 0) == torch.device("cpu")
+
+
 def test_choose_device_refuses_an_index_that_no_gpu_has(gpus):
     gpus(2)
     with pytest.raises(StageError, match=r"--cuda_idx 2: this system has 2 GPU\(s\)"):

@@ -8,7 +8,10 @@ from utils.errors import StageError
 
 
 def choose_device(gpu: bool, cuda_idx: int) -> torch.device:
-    """Return GPU `cuda_idx` if `gpu` is set and the system has GPUs, else the CPU.
+    """Return GPU `cuda_idx` if `gpu` is set and the system has CUDA GPUs, else the CPU.
+
+    Apple's GPUs (`mps`) are not used: no test has run on one, and they lack the float64 in which
+    the trainer adds up the losses.
 
     Raise StageError if the system has GPUs but none of this index.
     """
