@@ -80,11 +80,11 @@ def test_assign_splits_puts_nothing_into_a_split_of_ratio_0():
 
 
 def test_assign_splits_fills_up_with_single_photos():
-    # The group of 10 is validation's and test's whole part; single photos make train's.
-    photos = [SplitItem("x", f"{i}") for i in range(100)]
-    splits = assign_splits(photos, [range(10)], RATIO_80_10_10, 0)
-    assert Counter(splits) == {"train": 80, "validation": 10, "test": 10}
-    assert len(set(splits[:10])) == 1
+    photos = [SplitItem("x", f"{i}") for i in range(200)]
+    groups = [range(5 * i, 5 * i + 5) for i in range(20)]  # half of the photos
+    splits = assign_splits(photos, groups, RATIO_80_10_10, 0)
+    assert Counter(splits) == {"train": 160, "validation": 20, "test": 20}
+    assert Counter(splits[:100]) == {"train": 80, "validation": 10, "test": 10}
 
 
 @pytest.mark.parametrize(
