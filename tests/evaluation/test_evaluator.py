@@ -1,0 +1,135 @@
+"""Predictions for folders of labelled images, and the temperature that is fitted to them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from tests.helpers import make_faces
+from utils import metrics
+from utils.errors import StageError
+from utils.evaluation import evaluator as evaluator_module
+from utils.evaluation.evaluator import Evaluator
+from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
+
+CLASSES = ["a", "b", "c"]
+PREPROCESS = Preprocess(16, 1)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def faces(tmp_path):
+    return make_faces(tmp_path / "faces", CLASSES, 5)
+
+
+@pytest.fixture
+def checkpoint():
+    torch.manual_seed(0)
+    weights = models.create("resemotionnet", 3, 1, 16).state_dict()
+    weights["fc.weight"] *= 40
+    return Checkpoint("resemotionnet", CLASSES, PREPROCESS.to_dict(), 1, 0.5, weights)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_evaluate_predicts_every_image(faces, checkpoint, batch_size):
+    result = Evaluator(CPU, batch_size).evaluate(Path("m.pt"), checkpoint, faces)
+    files = sorted(faces.rglob("*.png"))
+    assert result.paths == files and result.truth.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    pixels = torch.from_numpy(np.stack([PREPROCESS.read(path) for path in files]))
+    with torch.no_grad():
+        expected = checkpoint.build()(pixels / 255).double().softmax(1).numpy()
+    assert result.probs == pytest.approx(expected, abs=1e-5)
+    assert result.predictions.tolist() == expected.argmax(1).tolist()
+    assert result.scores.right == (expected.argmax(1) == result.truth).sum()
+    assert result.reliability.count.sum() == 15
+    assert result.parameters == 1_973_187 and result.images_per_second > 0
+
+
+def test_evaluate_uses_temperature_and_views(faces, checkpoint):
+    evaluator = Evaluator(CPU, 8)
+    plain = evaluator.evaluate(Path("m.pt"), checkpoint, faces).probs
+    warm = evaluator.evaluate(Path("m.pt"), replace(checkpoint, temperature=3.0), faces).probs
+    assert warm == pytest.approx(np.exp(metrics.scale(np.log(plain), 3)), abs=1e-5)
+    flipped = evaluator.evaluate(Path("m.pt"), checkpoint, faces, tta="flip").probs
+    assert not np.allclose(flipped, plain)
+
+
+def test_evaluate_decodes_a_folder_once_for_models_with_the_same_input(
+    faces, checkpoint, monkeypatch
+):
+    decoded = []
+    load = evaluator_module.load_dataset
+    monkeypatch.setattr(
+        evaluator_module, "load_dataset", lambda *a, **k: decoded.append(a) or load(*a, **k)
+    )
+    evaluator = Evaluator(CPU, 8)
+    for temperature in (None, 2.0):
+        evaluator.evaluate(Path("m.pt"), replace(checkpoint, temperature=temperature), faces)
+    assert len(decoded) == 1
+    larger = replace(checkpoint, preprocess=Preprocess(20, 1).to_dict())
+    evaluator.evaluate(Path("m.pt"), larger, faces)
+    assert len(decoded) == 2
+
+
+def test_failures_are_listed_once_for_all_models(faces, checkpoint):
+    (faces / "a/broken.png").write_bytes(b"<html>")
+    evaluator = Evaluator(CPU, 8)
+    for size in (16, 20):
+        changed = replace(checkpoint, preprocess=Preprocess(size, 1).to_dict())
+        assert len(evaluator.evaluate(Path("m.pt"), changed, faces).paths) == 15
+    assert evaluator.failures == [(faces / "a/broken.png", "an HTML page, not an image")]
+
+
+def test_evaluate_labels_by_the_models_classes_and_notes_missing_ones(faces, checkpoint, capsys):
+    shutil.rmtree(faces / "a")
+    result = Evaluator(CPU, 8).evaluate(Path("m.pt"), checkpoint, faces)
+    assert result.truth.tolist() == [1] * 5 + [2] * 5
+    assert "has no images of a: means over classes leave them out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([], "has no class folder with images"),
+        (["a", "z"], "classes that the model does not know: z; it knows a b c"),
+    ],
+)
+def test_evaluate_refuses_folders_that_do_not_fit(tmp_path, checkpoint, classes, message):
+    (tmp_path / "faces").mkdir()
+    make_faces(tmp_path / "faces", classes, 1)
+    with pytest.raises(StageError, match=message):
+        Evaluator(CPU, 8).evaluate(Path("m.pt"), checkpoint, tmp_path / "faces")
+
+
+def test_evaluate_refuses_a_folder_without_a_readable_image(faces, checkpoint):
+    for path in faces.rglob("*.png"):
+        path.write_bytes(b"<html>")
+    with pytest.raises(StageError, match="no readable image"):
+        Evaluator(CPU, 8).evaluate(Path("m.pt"), checkpoint, faces)
+
+
+def test_calibrate_fits_the_temperature_and_saves_it(faces, checkpoint, tmp_path):
+    path = tmp_path / "m.pt"
+    evaluator = Evaluator(CPU, 8)
+    # Its own temperature does not matter.
+    calibrated = evaluator.calibrate(path, replace(checkpoint, temperature=9.0), faces)
+    plain = evaluator.evaluate(path, checkpoint, faces)
+    expected = metrics.fit_temperature(np.log(plain.probs), plain.truth)
+    assert calibrated.temperature == pytest.approx(expected, rel=1e-4) and expected != 1
+    saved = Checkpoint.load(path)
+    assert saved.temperature == calibrated.temperature
+    assert torch.equal(saved.weights["fc.weight"], checkpoint.weights["fc.weight"])
+
+
+def test_calibrate_refuses_a_reference_checkpoint(faces, checkpoint, tmp_path):
+    reference = replace(checkpoint, epoch=None, val_accuracy=None)
+    with pytest.raises(StageError, match="holds weights alone, and no place for a temperature"):
+        Evaluator(CPU, 8).calibrate(tmp_path / "m.pt", reference, faces)
+    assert not (tmp_path / "m.pt").exists()
