@@ -389,8 +389,11 @@ def _proxy_problem(error: Exception, proxy: Proxy) -> DownloadError | None:
     reason = _root_cause(error)
     answer = reason.removeprefix("Tunnel connection failed: ")  # to a request for an https address
     if answer == reason:
-        is_unreachable = isinstance(error, ProxyError)
-        return DownloadError(f"{proxy} does not answer: {reason}") if is_unreachable else None
+        if not isinstance(error, ProxyError):
+            return None
+        if isinstance(error.original_error, SSLError):  # of the way to a proxy like https://host
+            return DownloadError(f"no safe connection to {proxy}: {reason}", retryable=False)
+        return DownloadError(f"{proxy} does not answer: {reason}")
     if answer.startswith(str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value)):
         return DownloadError(f"HTTP status {answer}: {_login_advice(proxy)}", retryable=False)
     is_transient = answer.startswith(("5", *map(str, RETRY_STATUSES)))

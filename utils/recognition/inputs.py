@@ -42,7 +42,6 @@ class ImageSource:
             return Path(self.name)
         if self.name == STDIN:
             return io.BytesIO(sys.stdin.buffer.read(MAX_STDIN_BYTES))
-        # Here, because only addresses need it and it takes time to import.
         from utils.download import DownloadError, DownloadLimits, download
 
         file = io.BytesIO()
@@ -64,7 +63,8 @@ def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
     A folder stands for the images in it and in its subfolders, sorted by name; a pattern such as
     `*.jpg` for its matches; `@list.txt` for its lines, each a word; `-` for the bytes on stdin. A ~
     at the start of a path is the home folder.
-    Raise StageError if a folder, pattern or list names no image.
+    Raise StageError if a folder, pattern or list names no image, or if an address is named and the
+    environment holds a proxy or certificates that cannot be used.
     """
     words = [expand_home(word) for word in words]
     sources: list[ImageSource] = []
@@ -78,6 +78,12 @@ def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
             output_name = str(path.with_stem(stem))
         used.add(output_name)
         sources.append(replace(source, output_name=output_name))
+    if any(is_address(source.name) for source in sources):
+        # Here, because only addresses need it and it takes time to import; and not in the threads
+        # that open them.
+        from utils.download import check_settings
+
+        check_settings()
     is_single = len(words) == 1 and [source.name for source in sources] == words
     return sources, is_single
 
