@@ -170,6 +170,9 @@ class _HeadLines:
         while True:
             line = self._file.readline(limit)
             self._count += 1
+            if self._count == 1 and line in (b"\r\n", b"\n"):
+                self._count = 0  # some servers end a body with a line end that does not count
+                continue
             if self._count == 1 or len(line) == limit:
                 return line  # the status line, or one that is too long
             if line in _LINE_ENDS:

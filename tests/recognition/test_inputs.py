@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.helpers import jpeg
+from utils.connections import tls_context
 from utils.errors import StageError
 from utils.imaging.image_io import ImageError
 from utils.recognition.inputs import ImageSource, expand_inputs, is_address
@@ -52,6 +53,15 @@ def test_expand_inputs_of_an_address_is_saved_under_its_last_part():
     [source], is_single = expand_inputs(["http://x.org/a/../photo.jpg?size=3"])
     assert source.output_name == "photo.jpg" and is_single and not source.is_file
     assert output_names(["https://x.org/photos/"]) == ["download.jpg"]
+
+
+def test_expand_inputs_of_an_address_checks_the_settings_of_the_network(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "none.pem")
+    tls_context.cache_clear()
+    expand_inputs(["b.jpg"])  # needs no network
+    with pytest.raises(StageError, match=r"SSL_CERT_FILE=none\.pem: No such file"):
+        expand_inputs(["http://x.org/a.jpg"])
+    assert not tls_context.cache_info().currsize
 
 
 def test_expand_inputs_gives_every_image_an_output_name_of_its_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import re
 
@@ -47,6 +48,17 @@ def test_an_odd_line_ends_no_head(line, first):
     response = answer("\n".join(["HTTP/1.1 200 OK", *lines, "X-Last: 1", "", "body and more"]))
     assert response.headers["X-Last"] == "1"
     assert response.headers["Content-Length"].split()[0] == "4" and not response.msg.get_payload()
+
+
+def test_empty_lines_before_an_answer_do_not_count():
+    response = answer("\n\nHTTP/1.1 200 OK\nContent-Length: 4\n\nbody and more")
+    assert (response.status, response.read()) == (200, b"body")
+
+
+def test_a_connection_that_ends_before_the_answer_is_lost():
+    for text in ("", "\n", "HTTP/1.1 103 Early Hints\n\n", "HTTP/1.1 103 Early Hints\n\n\n"):
+        with pytest.raises(http.client.RemoteDisconnected):
+            answer(text)
 
 
 def test_a_head_keeps_its_headers():
