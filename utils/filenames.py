@@ -7,7 +7,10 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif",
+    ".heic", ".heif",
+)  # fmt: skip
 MAX_NAME_BYTES = 255  # on every common file system
 _FORBIDDEN = set('/\\:*?"<>|')  # separators and wildcards of Linux, macOS and Windows
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from utils.data.image_folder import Sample, make_samples, scan_class_folders
 from utils.errors import StageError
+from utils.imaging.formats import can_read
 
 
 def write(root: Path, *names: str) -> None:
@@ -29,7 +31,7 @@ def test_scan_class_folders_sorts_classes_and_files(tmp_path):
 
 
 def test_scan_class_folders_leaves_out_what_is_not_an_image_of_a_class(tmp_path):
-    write(tmp_path, "x/a.jpg", "x/notes.txt", "x/.hidden.jpg", "x/.part-0.jpg", "x/sub/b.jpg")
+    write(tmp_path, "x/a.jpg", "x/notes.txt", "x/.hidden.jpg", "x/.part-0.jpg", "x/.sub/b.jpg")
     write(tmp_path, "UNKNOWN/a.jpg", ".cache/a.jpg", "none/notes.txt", "loose.jpg")
     (tmp_path / "x/folder.jpg").mkdir()
     if os.name != "nt":
@@ -70,3 +72,62 @@ def test_make_samples_labels_by_the_given_class_order():
     assert make_samples(images, ["슬픔", "중립", "기쁨"]) == [
         Sample(Path("a.jpg"), 2), Sample(Path("b.jpg"), 0), Sample(Path("c.jpg"), 0)
     ]  # fmt: skip
+
+
+def test_scan_class_folders_reports_what_it_leaves_out(tmp_path, capsys):
+    write(
+        tmp_path, "x/a.jpg", "x/notes.txt", "x/README", "none/notes.txt", "loose.jpg", "table.csv"
+    )
+    write(tmp_path, "empty/.hidden", "x/Thumbs.db", "x/desktop.ini", "x/._a.jpg", "x/split.tsv")
+    folders = scan_class_folders(tmp_path)
+    folders.report()
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: {tmp_path}: 4 files left out: 2 .txt, 1 in no class folder, 1 without a suffix",
+        f"note: {tmp_path / 'none'} is no class, because it has no readable image: "
+        f"1 file left out: 1 .txt",
+    ]
+    shutil.rmtree(tmp_path / "x")
+    (tmp_path / "loose.jpg").unlink()
+    assert scan_class_folders(tmp_path).seen() == ": 1 file left out: 1 .txt"
+
+
+def test_scan_class_folders_says_nothing_of_folders_without_other_files(tmp_path, capsys):
+    write(tmp_path, "x/a.jpg", "x/.part-1.jpg", "y/b.png", ".store/x.npy")
+    (tmp_path / "z").mkdir()
+    folders = scan_class_folders(tmp_path)
+    folders.report()
+    assert capsys.readouterr().err == folders.seen() == "" and not folders.nested
+
+
+def test_scan_class_folders_names_a_class_that_loses_all_its_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    can_read.cache_clear()
+    write(tmp_path, "happy/a.jpg")
+    for i in range(4):
+        write(tmp_path, f"angry/IMG_{i}.HEIC")
+        (tmp_path / f"angry/IMG_{i}.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    scan_class_folders(tmp_path).report()
+    can_read.cache_clear()
+    reason = "4 files left out: 4 .heic (pip install pillow-heif, or convert them)"
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: {tmp_path}: {reason}",
+        f"note: {tmp_path / 'angry'} is no class, because it has no readable image: {reason}",
+    ]
+
+
+def test_scan_class_folders_walks_down_subfolders(tmp_path, monkeypatch):
+    write(tmp_path, "x/b.jpg", "x/b/1.jpg", "x/a/1.jpg", "x/a/c/1.jpg", "y/only/below/2.png")
+    folders = scan_class_folders(tmp_path)
+    names = ["a/1.jpg", "a/c/1.jpg", "b.jpg", "b/1.jpg"]
+    assert folders == {
+        "x": [tmp_path / "x" / name for name in names],
+        "y": [tmp_path / "y/only/below/2.png"],
+    }
+    assert folders.nested == {
+        tmp_path / "x/a/1.jpg": "a/1.jpg",
+        tmp_path / "x/a/c/1.jpg": "a/c/1.jpg",
+        tmp_path / "x/b/1.jpg": "b/1.jpg",
+        tmp_path / "y/only/below/2.png": "only/below/2.png",
+    }
+    monkeypatch.chdir(tmp_path)
+    assert list(scan_class_folders(Path()).nested.values()) == list(folders.nested.values())

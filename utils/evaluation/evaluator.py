@@ -11,7 +11,7 @@ import torch
 
 from utils.console import note
 from utils.data.dataset import Dataset, load_dataset
-from utils.data.image_folder import make_samples, scan_class_folders
+from utils.data.image_folder import ClassFolders, make_samples, scan_class_folders
 from utils.errors import StageError
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.predict import predict_log_probs
@@ -92,13 +92,13 @@ class Evaluator:
     def calibrate(self, model_path: Path, checkpoint: Checkpoint, root: Path) -> Checkpoint:
         """Fit the temperature on the images in `root`, and save it in the model file.
 
-        Predict on single views, as emotion.py and video.py do. Raise StageError for a reference
-        checkpoint, whose file cannot hold a temperature.
+        Predict on single views, as emotion.py and video.py do. Raise StageError for a file of
+        weights alone, which has no place for a temperature, OSError if it cannot be saved.
         """
         if checkpoint.is_reference:
             raise StageError(
-                f"--calibrate: {model_path} is a reference checkpoint, which cannot hold a "
-                f"temperature; leave --calibrate out"
+                f"--calibrate: {model_path} holds weights alone, and no place for a temperature; "
+                f"leave --calibrate out"
             )
         result = self.evaluate(model_path, replace(checkpoint, temperature=None), root)
         log_probs = np.log(np.maximum(result.probs, MIN_PROBABILITY))
@@ -111,7 +111,8 @@ class Evaluator:
         key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
         if key not in self._datasets:
             images = scan_class_folders(root)
-            _check_classes(root, list(images), checkpoint.classes)
+            _check_classes(images, checkpoint.classes)
+            images.report()
             samples = make_samples(images, checkpoint.classes)
             description = f"{root.name} images"
             data = load_dataset(samples, checkpoint.preprocessing(), description, folder=None)
@@ -121,10 +122,13 @@ class Evaluator:
         return self._datasets[key]
 
 
-def _check_classes(root: Path, classes: list[str], known: list[str]) -> None:
+def _check_classes(images: ClassFolders, known: list[str]) -> None:
     """Raise StageError if there is no class folder, or one that the model does not know."""
+    root, classes = images.root, list(images)
     if not classes:
-        raise StageError(f"{root} has no class folder with images; check --data_path")
+        raise StageError(
+            f"{root} has no class folder with images{images.seen()}; check --data_path"
+        )
     unknown = [name for name in classes if name not in known]
     if unknown:
         raise StageError(

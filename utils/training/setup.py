@@ -44,7 +44,10 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
     classes = list(train_images)
     if len(classes) < 2:
         content = f"only the class {classes[0]}" if classes else "no class folder with images"
+        content += train_images.seen()
         raise StageError(f"{data_path / 'train'} has {content}; a model needs two classes or more")
+    train_images.report()
+    validation_images.report()
     unknown = [name for name in validation_images if name not in classes]
     if unknown:
         raise StageError(
