@@ -40,6 +40,7 @@ def run_module(module: str, *args: object, cwd: Path):
 
 
 def command(script: str, *args: object) -> list[str]:
+    """The words that start a script in a process of its own."""
     return [sys.executable, str(ROOT / script), *map(str, args)]
 
 
@@ -137,6 +138,7 @@ def _run_mortal(step: int, script: str, *args: object, cwd: Path, sig: int):
 
 
 def jpeg(size: tuple[int, int] = (60, 80), colour="gray", orientation: int = 1) -> bytes:
+    """The bytes of a JPEG of one colour, with an EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
@@ -145,15 +147,17 @@ def jpeg(size: tuple[int, int] = (60, 80), colour="gray", orientation: int = 1) 
 
 
 def box_cell(x1: float, y1: float, x2: float, y2: float) -> str:
+    """A cell of the annotation table that holds one box."""
     return f'{{"boxes": [{{"minX": {x1}, "minY": {y1}, "maxX": {x2}, "maxY": {y2}}}]}}'
 
 
 def name_of(emotion: str, number: int = 0) -> str:
+    """The name of a photo on which a subject poses an emotion."""
     return f"subject_여_20_{emotion}_실내_20200101000000-000-{number:03d}.jpg"
 
 
 def row(name: str, url: str = "", seen: str = "기쁨 기쁨 기쁨", box: str = "", **more: str):
-    """A table's row as a dict, with three equal answers and boxes unless told otherwise."""
+    """A row of the annotation table as a dict, with three equal answers and boxes by default."""
     cells = dict.fromkeys(COLUMNS, "")
     cells |= {"name": name, "url": url or f"http://127.0.0.1:9/{name}"}
     for who, emotion in zip("ABC", seen.split(), strict=True):
@@ -163,6 +167,7 @@ def row(name: str, url: str = "", seen: str = "기쁨 기쁨 기쁨", box: str =
 
 
 def write_table(path: Path, rows: list[dict], header: bool = True) -> Path:
+    """Write an annotation table and return its path."""
     lines = [list(COLUMNS)] if header else []
     lines += [list(row.values()) for row in rows]
     path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
@@ -190,13 +195,13 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def make_faces(root: Path, classes: list[str], count: int, size: int = 48, seed: int = 0) -> Path:
-    """Class folders of images that differ by class in what a small network learns at once."""
-    chance = np.random.default_rng(seed)
+    """Write class folders of images with a bright band, at another height for each class."""
+    generator = np.random.default_rng(seed)
     for i, name in enumerate(classes):
         folder = root / name
         folder.mkdir(parents=True)
         for j in range(count):
-            pixels = chance.integers(0, 60, (size, size), dtype=np.uint8)
+            pixels = generator.integers(0, 60, (size, size), dtype=np.uint8)
             band = size // len(classes)
             pixels[i * band : (i + 1) * band] += 180
             Image.fromarray(pixels).save(folder / f"{j:04d}.png")
@@ -211,7 +216,7 @@ class Evil:
 
 
 def write_no_model(path: Path, kind: str, good: bytes = b"") -> None:
-    """Write a file that is no checkpoint, of the kind that is named."""
+    """Write a file that is not a model file, of the given kind."""
     if kind in ("evil", "other"):
         torch.save({"weights": Evil() if kind == "evil" else torch.zeros(2)}, path)
     else:
