@@ -1,4 +1,4 @@
-"""The rooms: imports go one way, and importing is cheap and has no side effects."""
+"""The rooms: tests mirror them, imports go one way, are cheap and have no side effects."""
 
 from __future__ import annotations
 
@@ -96,6 +96,15 @@ def test_rooms_hold_a_docstring_only(path):
     [docstring] = ast.parse(path.read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
     assert isinstance(docstring.value.value, str)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name != "__init__.py"], ids=name_of
+)
+def test_every_module_has_a_test_file(path):
+    parts = path.relative_to(ROOT).parts
+    folder = "/".join(parts[1:-1] if len(parts) > 2 else parts[:-1])  # rooms stand below utils/
+    assert (ROOT / "tests" / folder / f"test_{path.name}").exists()
 
 
 def run_fresh(code: str, *args: str) -> str:
