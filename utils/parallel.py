@@ -10,6 +10,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from importlib import import_module
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
@@ -144,6 +145,8 @@ class ProcessPool(ThreadPoolExecutor):
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
+        # Otherwise the threads import it, when they start their workers at the same time.
+        import_module(f"multiprocessing.popen_spawn_{'win32' if os.name == 'nt' else 'posix'}")
         self.killed = 0  # workers so far
         self._of_thread = threading.local()  # .connection: to this thread's worker
         self._one_retry = threading.Lock()

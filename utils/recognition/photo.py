@@ -17,6 +17,7 @@ from utils.imaging.drawing import draw_face
 from utils.imaging.geometry import Box, add_margin
 from utils.imaging.image_io import (
     ImageError,
+    load_decoders,
     open_image,
     open_upright,
     save_image,
@@ -25,7 +26,7 @@ from utils.imaging.image_io import (
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores, ordered_map
 from utils.recognition.face_detection import detect_faces
-from utils.recognition.inputs import ImageSource
+from utils.recognition.inputs import ImageSource, is_address
 from utils.recognition.opencv import import_cv2
 
 MIN_DRAWN_SIDE = 160  # pixels of the shorter side; a smaller photo is enlarged to fit its labels
@@ -104,6 +105,10 @@ def read_photos(
     jobs = ((source, preprocess, detection, keep_pictures) for source in sources)
     if len(sources) == 1:
         return (read_photo(*job) for job in jobs)
+    # Threads that import the same module at the same time may get half of it.
+    load_decoders()
+    if any(is_address(source.name) for source in sources):
+        import utils.download  # noqa: F401
     # Threads are enough: decoding and detection release Python's global lock.
     return ordered_map(ThreadPoolExecutor(cores()), read_photo, jobs, 4 * cores())
 
