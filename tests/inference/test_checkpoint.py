@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from functools import cache
 
@@ -127,8 +128,9 @@ def test_load_refuses_a_flag_that_contradicts_the_model(tmp_path, flag, value, t
         Checkpoint.load(tmp_path / "m.pt", **{flag: value})
 
 
-def test_load_reads_half_precision_as_single(tmp_path):
-    halves = {key: w.half() if w.is_floating_point() else w for key, w in weights().items()}
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_load_reads_other_precisions_as_single(tmp_path, precision):
+    halves = {key: w.to(precision) if w.is_floating_point() else w for key, w in weights().items()}
     make_checkpoint(weights=halves).save(tmp_path / "m.pt")
     loaded = Checkpoint.load(tmp_path / "m.pt").weights
     assert all(torch.equal(loaded[key], halves[key].float()) for key in ("fc.weight", "fc.bias"))
@@ -141,11 +143,127 @@ def test_load_reads_a_reference_checkpoint(tmp_path):
     torch.save({"model": build().state_dict(), "optimizer": {}}, tmp_path / "m.pt")
     checkpoint = Checkpoint.load(tmp_path / "m.pt")
     assert checkpoint.is_reference and checkpoint.classes == list(EMOTIONS)
-    assert checkpoint.describe() == "resemotionnet, a reference checkpoint"
+    assert checkpoint.describe() == "resemotionnet, epoch and accuracy unknown"
     assert checkpoint.preprocess["image_size"] == 48
     assert Checkpoint.load(tmp_path / "m.pt", image_size=40).preprocess["image_size"] == 40
     with pytest.raises(StageError, match="--image_channel 3 contradicts"):
         Checkpoint.load(tmp_path / "m.pt", image_channel=3)
+
+
+@cache
+def seven() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return models.create("resemotionnet", 7, 1, 48).state_dict()
+
+
+def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: tensor for key, tensor in seven().items()}
+
+
+FORMS = {
+    "bare": seven,
+    "reference": lambda: {"model": seven(), "optimizer": {}},
+    "lightning": lambda: {"state_dict": with_prefix("model."), "epoch": 3},
+    "tutorial": lambda: {"model_state_dict": seven(), "epoch": 3, "loss": 0.1},
+    "several GPUs": lambda: {"model": with_prefix("module.")},
+    "compiled": lambda: {"model": with_prefix("_orig_mod.")},
+    "both": lambda: {"model": with_prefix("_orig_mod.module.")},
+    "the other way": lambda: {"net": with_prefix("module._orig_mod.")},
+    "averaged": lambda: {"n_averaged": torch.tensor(4), **with_prefix("module.")},
+    "parameters": lambda: {k: torch.nn.Parameter(v, v.ndim > 0) if v.is_floating_point() else v
+                           for k, v in seven().items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_load_reads_weights_in_any_form(tmp_path, form, zipped):
+    torch.save(FORMS[form](), tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
+    checkpoint = Checkpoint.load(tmp_path / "m.pt")
+    assert checkpoint.network == "resemotionnet" and checkpoint.classes == list(EMOTIONS)
+    assert checkpoint.weights.keys() == seven().keys()
+    assert all(torch.equal(weight, seven()[key]) for key, weight in checkpoint.weights.items())
+    assert not checkpoint.build().training
+    model = models.create("resemotionnet", 2, 1, 48)
+    assert checkpoint.transfer_to(model, ["기쁨", "중립"]) == []
+    assert torch.equal(model.fc.weight, seven()["fc.weight"][[0, 6]])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_load_reads_wrapped_weights_of_its_own_files(tmp_path, prefix):
+    wrapped = {prefix + key: weight for key, weight in weights().items()}
+    make_checkpoint(weights=wrapped).save(tmp_path / "m.pt")
+    loaded = Checkpoint.load(tmp_path / "m.pt")
+    assert loaded.weights.keys() == weights().keys() and loaded.epoch == 3
+    loaded.build()
+
+
+def test_load_says_what_it_assumes_about_weights_alone(tmp_path, capsys):
+    torch.save({"model": seven()}, tmp_path / "m.pt")
+    Checkpoint.load(tmp_path / "m.pt")
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'm.pt'} names no network; by its tensors it is resemotionnet; assumed: "
+        f"48 pixels (or give --image_size) and the classes {' '.join(EMOTIONS)}\n"
+    )
+    content = {"model": seven(), "ema": seven(), "classes": list("abcdefg")}
+    torch.save(content | {"args": argparse.Namespace()}, tmp_path / "m.pt")
+    assert Checkpoint.load(tmp_path / "m.pt", image_size=40).classes == list("abcdefg")
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'm.pt'} names no network; by its tensors it is resemotionnet; not "
+        f"used: ema; not loaded: argparse.Namespace\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "key", "classes"),
+    [
+        ("resemotionnet", 8, "model", None),
+        ("resemotionnet", 2, "", None),
+        ("resemotionnet", 8, "model", list("abcdefg")),  # one too few
+        ("efficientnet-b4", 1000, "", None),  # the classes of ImageNet, perhaps
+        ("efficientnet-b4", 1000, "state_dict", None),
+    ],
+)
+def test_load_refuses_classes_that_nobody_names(tmp_path, name, outputs, key, classes):
+    state = models.create(name, outputs, 1, 48).state_dict()
+    torch.save({key: state, "classes": classes} if key else state, tmp_path / "m.pt")
+    message = rf"m\.pt is a {name} for {outputs} classes and does not name them: save it as \{{"
+    with pytest.raises(StageError, match=message):
+        Checkpoint.load(tmp_path / "m.pt")
+
+
+def test_load_reads_the_first_outputs_of_the_references_efficientnets(tmp_path):
+    state = models.create("efficientnet-b4", 1000, 1, 48).state_dict()
+    torch.save({"model": state, "optimizer": {}}, tmp_path / "m.pt")
+    checkpoint = Checkpoint.load(tmp_path / "m.pt")
+    assert checkpoint.classes == list(EMOTIONS)
+    assert torch.equal(checkpoint.weights["_fc.bias"], state["_fc.bias"][:7])
+
+
+def test_load_takes_the_classes_that_the_file_names(tmp_path):
+    state = models.create("resemotionnet", 8, 1, 48).state_dict()
+    for names, valid in ((list("abcdefgh"), True), ([*"abcdefg", "\x1b"], False)):
+        torch.save({"state_dict": state, "classes": names}, tmp_path / "m.pt")
+        if valid:
+            assert Checkpoint.load(tmp_path / "m.pt").classes == names
+        else:
+            with pytest.raises(StageError, match="names classes that no folder can be called"):
+                Checkpoint.load(tmp_path / "m.pt")
+
+
+def test_load_says_to_save_the_state_dict_of_a_whole_network(tmp_path):
+    torch.save(models.create("resemotionnet", 7, 1, 48), tmp_path / "m.pt")
+    message = r"m\.pt holds a whole pickled network \(models\.resemotionnet\..*state_dict\(\) alone"
+    with pytest.raises(StageError, match=message):
+        Checkpoint.load(tmp_path / "m.pt")
+
+
+def test_load_refuses_a_class_in_its_own_files(tmp_path):
+    checkpoint = make_checkpoint()
+    fields = {name: getattr(checkpoint, name) for name in Checkpoint.__annotations__}
+    torch.save(fields | {"training": {"x": argparse.Namespace()}}, tmp_path / "m.pt")
+    with pytest.raises(StageError, match=r"was refused: .*\(argparse\.Namespace\); nothing in it"):
+        Checkpoint.load(tmp_path / "m.pt")
 
 
 def test_describe_names_network_epoch_and_accuracy():

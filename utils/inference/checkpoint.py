@@ -7,8 +7,7 @@ torch reads it with `weights_only`, which never runs code from the file.
 from __future__ import annotations
 
 import math
-import pickle
-import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,21 @@ import torch
 from torch import nn
 
 import models
-from models.legacy import default_image_size, identify
+from models.legacy import NUM_CLASSES, UNTRIMMED_OUTPUTS, default_image_size, unwrap
 from utils import __version__
 from utils.console import note
 from utils.emotions import EMOTIONS
-from utils.errors import StageError, describe_os_error
+from utils.errors import StageError
 from utils.filenames import is_printable
 from utils.files import atomic_file
 from utils.imaging.preprocess import Preprocess
+from utils.inference.model_file import ModelFile, read_model_file
+from utils.inference.state_dicts import FoundWeights, StateDictError, find_weights
 
 # The model that comes with the project; pretrained/make.py makes it.
 BUNDLED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-fer2013.pt"
 DEFAULT_MODEL = Path("model.pt")  # what train.py writes
+REFERENCE_PLACE = "model"  # of the weights in a checkpoint of the reference implementation
 
 
 def default_model_path() -> Path:
@@ -44,14 +46,15 @@ def default_model_path() -> Path:
 class Checkpoint:
     """The content of a model file. The field names are the keys in the file.
 
-    A reference checkpoint, of the reference implementation, has neither epoch nor accuracy.
+    A file of weights alone, by the reference implementation or any other program, has neither
+    epoch nor accuracy.
     """
 
     network: str  # registered name in models
     classes: list[str]  # in the order of the network's outputs
     preprocess: dict[str, Any]  # arguments of Preprocess: image_size, image_channel, resample
-    epoch: int | None  # of the weights, from 1; None: a reference checkpoint
-    val_accuracy: float | None  # in [0, 1], after that epoch; None: a reference checkpoint
+    epoch: int | None  # of the weights, from 1; None: not known
+    val_accuracy: float | None  # in [0, 1], after that epoch; None: not known
     weights: dict[str, torch.Tensor]  # the network's state_dict
     temperature: float | None = None  # divides the outputs; None: not calibrated
     training: dict[str, Any] | None = None  # only in a run's last.pt: the state to resume from
@@ -75,44 +78,77 @@ class Checkpoint:
     def load(
         cls, path: Path, image_size: int | None = None, image_channel: int | None = None
     ) -> Checkpoint:
-        """Read a file that `save` wrote, or a reference checkpoint.
+        """Read a file that `save` wrote, or the weights of a network from any other program.
 
-        A reference checkpoint does not hold its image size: it is `image_size`, or else the
-        network's default (see `models.legacy`). Raise StageError if the file is neither, or if the
-        model was trained with another `image_size` or `image_channel` than given.
+        Weights alone do not tell the image size: it is `image_size`, or else the network's default
+        (see `models.legacy`). Raise StageError if there are no weights of a known network, or if
+        the model was trained with another `image_size` or `image_channel` than given.
         """
-        content = _read(path)
-        try:
-            if isinstance(content, dict) and isinstance(content.get("model"), dict):
-                checkpoint = cls._from_legacy(content["model"], image_size)
-            else:
-                checkpoint = cls(**content)
-            if type(checkpoint.temperature) is int:  # a file that another program wrote
-                checkpoint = replace(checkpoint, temperature=float(checkpoint.temperature))
-            checkpoint._check()
-            weights = {key: _to_float32(weight) for key, weight in checkpoint.weights.items()}
-            checkpoint = replace(checkpoint, weights=weights)
-        except (TypeError, ValueError, AttributeError, OverflowError):
-            raise StageError(
-                f"{path} is not a model that this toolkit or the reference implementation trained"
-            ) from None
+        file, assumption = read_model_file(path), ""
+        if _is_described(file.content):
+            checkpoint = cls._from_description(file, path)
+        else:
+            checkpoint, assumption = cls._from_weights(file, path, image_size)
+        weights = {key: _to_float32(weight) for key, weight in checkpoint.weights.items()}
+        checkpoint = replace(checkpoint, weights=dict(unwrap(weights)))
         for flag, value in (("image_size", image_size), ("image_channel", image_channel)):
             if value not in (None, trained := checkpoint.preprocess[flag]):
                 raise StageError(
                     f"--{flag} {value} contradicts {path}, which was trained with {trained}: "
                     f"give --{flag} {trained}"
                 )
+        if assumption:
+            note(assumption)
         return checkpoint
 
     @classmethod
-    def _from_legacy(cls, tensors: dict[str, torch.Tensor], image_size: int | None) -> Checkpoint:
-        """Return a reference checkpoint. Raise ValueError for tensors of no known network."""
-        match = identify(tensors)
-        if match is None:
-            raise ValueError
-        name, channels, weights = match
-        preprocess = Preprocess(image_size or default_image_size(name), channels)
-        return cls(name, list(EMOTIONS), preprocess.to_dict(), None, None, weights)
+    def _from_description(cls, file: ModelFile, path: Path) -> Checkpoint:
+        """Return the model of a file that `save` wrote. Raise StageError if it was changed."""
+        if file.unloaded:
+            raise StageError(
+                f"{path} was refused: it holds more than tensors, strings and numbers "
+                f"({', '.join(file.unloaded)}); nothing in it was run"
+            )
+        try:
+            checkpoint = cls(**file.content)
+            if type(checkpoint.temperature) is int:  # a file that another program wrote
+                checkpoint = replace(checkpoint, temperature=float(checkpoint.temperature))
+            checkpoint._check()
+        except (TypeError, ValueError, AttributeError, OverflowError):
+            raise StageError(
+                f"{path} is not a model that this toolkit trained: a field is missing, or wrong"
+            ) from None
+        return checkpoint
+
+    @classmethod
+    def _from_weights(
+        cls, file: ModelFile, path: Path, image_size: int | None
+    ) -> tuple[Checkpoint, str]:
+        """Return the model of a file that names no network, and what is assumed about it, in words.
+
+        Raise StageError if its weights are those of no known network.
+        """
+        try:
+            found = find_weights(file.content)
+        except StateDictError as error:
+            reason = file.whole_network() if file.module else error
+            raise StageError(f"{path} {reason}") from None
+        found = _name_classes(found, path)
+        name, classes = found.weights.network, found.classes or []
+        size = image_size or default_image_size(name)
+        preprocess = Preprocess(size, found.weights.image_channel).to_dict()
+        checkpoint = cls(name, classes, preprocess, None, None, found.weights.tensors)
+        try:
+            checkpoint._check()
+        except ValueError:
+            raise StageError(f"{path} names classes that no folder can be called") from None
+        assumed = [] if image_size else [f"{size} pixels (or give --image_size)"]
+        assumed += [f"the classes {' '.join(classes)}"] * (classes == list(EMOTIONS))
+        parts = [f"{path} names no network; by its tensors it is {name}"]
+        parts += [f"assumed: {' and '.join(assumed)}"] * bool(assumed)
+        parts += [f"not used: {', '.join(found.others)}"] * bool(found.others)
+        parts += [f"not loaded: {', '.join(file.unloaded)}"] * bool(file.unloaded)
+        return checkpoint, "; ".join(parts)
 
     def _check(self) -> None:
         """Raise ValueError if a field has a wrong type or value: the file may be anybody's."""
@@ -184,13 +220,13 @@ class Checkpoint:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is a reference checkpoint, which has neither epoch nor accuracy."""
+        """Whether it came from weights alone, as those of the reference implementation."""
         return self.epoch is None or self.val_accuracy is None
 
     def describe(self) -> str:
         """Return the model in a few words: its network, epoch and validation accuracy."""
         if self.is_reference:
-            return f"{self.network}, a reference checkpoint"
+            return f"{self.network}, epoch and accuracy unknown"
         return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
 
 
@@ -209,27 +245,30 @@ def same_model(one: Path, other: Path) -> bool:
     )  # fmt: skip
 
 
+def _is_described(content: object) -> bool:
+    """Return whether a file's content has the keys that `save` writes."""
+    return (
+        isinstance(content, dict)
+        and {"network", "weights"} <= content.keys()
+        and not isinstance(content["network"], Mapping | torch.Tensor)
+    )
+
+
+def _name_classes(found: FoundWeights, path: Path) -> FoundWeights:
+    """Return the weights with the names of their classes. Raise StageError if nobody knows them."""
+    weights = found.weights
+    if found.classes is not None and len(found.classes) == weights.outputs:
+        return found
+    if weights.outputs == UNTRIMMED_OUTPUTS and found.place == REFERENCE_PLACE:
+        weights = weights.first_outputs(NUM_CLASSES)
+    if weights.outputs == len(EMOTIONS):
+        return found._replace(weights=weights, classes=list(EMOTIONS))
+    raise StageError(
+        f"{path} is a {weights.network} for {weights.outputs} classes and does not name them: save "
+        f'it as {{"classes": [their names, in order], "state_dict": model.state_dict()}}'
+    )
+
+
 def _to_float32(weight: torch.Tensor) -> torch.Tensor:
-    """Return a weight of half precision in single precision, others as they are."""
-    return weight.float() if weight.dtype == torch.float16 else weight
-
-
-def _read(path: Path) -> Any:
-    """Return a file's content without running code from it. Raise StageError if it is refused."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats that the except clauses report
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise StageError(
-            f"{path}: no such file; train one with python train.py, or name one with --model_path"
-        ) from None
-    except OSError as error:
-        raise StageError(describe_os_error(error)) from None
-    except pickle.UnpicklingError:
-        raise StageError(
-            f"{path} was refused: it holds more than tensors, strings and numbers, or is not a "
-            f"model file; nothing in it was run"
-        ) from None
-    except Exception:  # torch documents no exceptions for broken files
-        raise StageError(f"{path} is not a model file, or it is broken") from None
+    """Return a floating-point weight in single precision, others as they are."""
+    return weight.detach().float() if weight.is_floating_point() else weight

@@ -21,8 +21,8 @@ class Recognizer:
     ) -> None:
         """Load the model onto the device.
 
-        `image_size`: of a reference checkpoint, whose file does not hold it. Raise StageError if
-        the file is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
+        `image_size`: for a file of weights alone, which does not hold it. Raise StageError if the
+        file is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
         """
         checkpoint = Checkpoint.load(model_path, image_size)
         self.classes = checkpoint.classes
