@@ -205,7 +205,7 @@ def test_load_says_what_it_assumes_about_weights_alone(tmp_path, capsys):
         f"note: {tmp_path / 'm.pt'} names no network; by its tensors it is resemotionnet; assumed: "
         f"48 pixels (or give --image_size) and the classes {' '.join(EMOTIONS)}\n"
     )
-    content = {"model": seven(), "ema": seven(), "classes": list("abcdefg")}
+    content = {"model": seven(), "ema": dict(seven()), "classes": list("abcdefg")}
     torch.save(content | {"args": argparse.Namespace()}, tmp_path / "m.pt")
     assert Checkpoint.load(tmp_path / "m.pt", image_size=40).classes == list("abcdefg")
     assert capsys.readouterr().err == (
