@@ -85,13 +85,14 @@ def main() -> int:
     recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)
     detection = DetectionOptions(args.min_face, args.margin) if args.detect_face else None
     photos = read_photos(sources, recognizer.preprocess, detection, keep_pictures=bool(args.save))
-    with ProgressBar(len(sources), "" if is_single else "recognize", "image") as bar:
+    description, record = "" if is_single else "recognize", "the answers name all of them"
+    with ProgressBar(len(sources), description, "image", record=record) as bar:
         for photo in classify_photos(photos, recognizer, args.batch_size):
             if is_single and photo.error:
                 raise StageError(f"--img {photo.source.name}: {photo.error}")
             print_answer(photo, is_single)
             if error := photo.error or save(photo, args.save):
-                bar.fail(photo.source.name, error)
+                bar.fail(photo.source.name, error, is_recorded=bool(photo.error))
             bar.update()
     return cli.SOME_FAILED if bar.failures else cli.OK
 

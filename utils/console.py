@@ -8,7 +8,7 @@ import sys
 from tqdm import tqdm
 
 MAX_LINE = 1000  # characters
-SHOWN_FAILURES = 5  # on the screen; the log has every failure
+SHOWN_FAILURES = 5  # on the screen, of those that a log or the output has too
 
 
 def is_primary_process() -> bool:
@@ -43,11 +43,17 @@ class ProgressBar(tqdm):
     """
 
     def __init__(
-        self, total: int | None, description: str, unit: str = "photo", leave: bool = True
+        self,
+        total: int | None,
+        description: str,
+        unit: str = "photo",
+        leave: bool = True,
+        record: str = "the log has all of them",
     ) -> None:
         """Start a bar that counts `unit`s up to `total` (None: not known yet).
 
-        An empty `description` hides it; `leave` False erases it at its end.
+        An empty `description` hides it; `leave` False erases it at its end. `record`: where the
+        failures are that it does not print.
         """
         is_shown = bool(description) and is_primary_process()
         super().__init__(
@@ -56,12 +62,15 @@ class ProgressBar(tqdm):
             disable=None if is_shown else True,  # None: if stderr is not a terminal
         )  # fmt: skip
         self.failures = 0
+        self._record = record
+        self._recorded = 0  # failures
 
-    def fail(self, item: object, reason: object) -> None:
-        """Count a failure and print the first few. The stage's log has all of them."""
+    def fail(self, item: object, reason: object, is_recorded: bool = True) -> None:
+        """Count a failure. Print the first few, and all that are recorded nowhere else."""
         self.failures += 1
-        if self.failures <= SHOWN_FAILURES:
+        self._recorded += is_recorded
+        if self._recorded <= SHOWN_FAILURES or not is_recorded:
             info(f"failed: {item}: {reason}")
-        elif self.failures == SHOWN_FAILURES + 1:
-            info("more failures follow; the log has all of them")
+        elif self._recorded == SHOWN_FAILURES + 1:
+            info(f"more failures follow; {self._record}")
         self.set_postfix(failed=self.failures, refresh=False)

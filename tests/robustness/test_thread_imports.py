@@ -7,6 +7,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,3 +81,14 @@ def test_emotion_finds_faces_in_twenty_fresh_processes(tmp_path):
     assert set(results) == {results[0]}
     status, output = results[0]
     assert status == 0 and output.count('"rect"') >= 10
+
+
+def test_video_imports_nothing_in_its_threads(tmp_path):
+    codec = cv2.VideoWriter.fourcc(*"mp4v")
+    film = cv2.VideoWriter(str(tmp_path / "in.mp4"), codec, 10, (256, 256))
+    for i in range(12):
+        film.write(np.roll(ASTRONAUT[:256, :256, ::-1], i, 1))
+    film.release()
+    args = ("in.mp4", "--output", "out.mp4", "--log", "faces.csv", "--no_display")
+    assert run_watched(tmp_path, "video.py", *args).returncode == 0
+    assert (tmp_path / "out.mp4").exists()

@@ -45,6 +45,21 @@ def test_progress_bar_prints_the_first_failures_and_counts_all(capsys):
     assert bar.failures == console.SHOWN_FAILURES + 2
 
 
+def test_progress_bar_says_where_failures_are_and_prints_those_that_are_nowhere_else(capsys):
+    with ProgressBar(20, "", record="the answers name all of them") as bar:
+        for i in range(console.SHOWN_FAILURES + 2):
+            bar.fail(f"read {i}", "broken")
+            bar.fail(f"save {i}", "full", is_recorded=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "save" in line] == [
+        f"failed: save {i}: full" for i in range(console.SHOWN_FAILURES + 2)
+    ]
+    assert [line for line in lines if "save" not in line] == [
+        *(f"failed: read {i}: broken" for i in range(console.SHOWN_FAILURES)),
+        "more failures follow; the answers name all of them",
+    ]
+
+
 def test_progress_bar_shows_its_count_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with ProgressBar(None, "crop") as bar:
