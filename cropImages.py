@@ -26,6 +26,7 @@ if __name__ == "__main__":
 import argparse
 import os
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,18 +35,20 @@ from pathlib import Path
 from utils import cli
 from utils.console import ProgressBar
 from utils.data.agreement import Agreement
-from utils.data.annotations import ANNOTATORS, Row, Table
+from utils.data.annotations import ANNOTATORS, Row, Table, find_file
 from utils.data.boxes import consensus
 from utils.data.error_log import ErrorLog
+from utils.data.image_folder import find_in_subfolders
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
 from utils.emotions import EMOTIONS, UNKNOWN, majority_vote
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
-from utils.filenames import find_existing, nfc, unicode_variants
+from utils.filenames import is_stored, nfc, unicode_variants
 from utils.files import make_folder
-from utils.imaging.geometry import Box, BoxError, to_pixels
+from utils.imaging.geometry import Box, BoxError, face_region
 from utils.imaging.image_io import ImageError, open_region, save_image, to_srgb
 from utils.parallel import ProcessPool, WorkerKilledError, cores
 
+TABLE, ORIGINAL = Path("metadata/emotions.tsv"), Path("original")
 LABELS = (*EMOTIONS, UNKNOWN)
 AHEAD = 16  # photos planned per process, so that no process waits for its next one
 SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -58,6 +61,7 @@ class CropJob(Job):
 
     answers: tuple[str, ...] = ()
     boxes: tuple[list[Box], ...] = ()
+    has_photo: bool = True  # whether the photo is downloaded
 
 
 def make_parser() -> cli.Parser:
@@ -66,8 +70,8 @@ def make_parser() -> cli.Parser:
     flag = parser.flag
     parser.section("files")
     table = "annotation table, or parse.error.log or crop.error.log"
-    flag("--input", table, Path("metadata/emotions.tsv"), cli.path, metavar="TSV")
-    flag("--original", "folder of the downloaded photos", Path("original"), cli.path, metavar="DIR")
+    flag("--input", table, TABLE, cli.path, metavar="TSV")
+    flag("--original", "folder of the downloaded photos", ORIGINAL, cli.path, metavar="DIR")
     flag("--output", "folder for the faces", Path("crop"), cli.path, metavar="DIR")
     sheet = "also draw up to 12 faces of each class into this .jpg or .png"
     flag("--contact_sheet", sheet, None, cli.path, metavar="FILE")
@@ -89,12 +93,12 @@ def main() -> int:
     for label in LABELS:
         make_folder(args.output / label)
 
-    agreement = Agreement()
+    agreement, missing = Agreement(), Counter[str]()
     row_log = ErrorLog(args.shard.log_path(args.log_dir, "parse", table), table)
     photo_log = ErrorLog(args.shard.log_path(args.log_dir, "crop", table), table)
     with row_log, photo_log, ProgressBar(None, "crop") as bar:
         stage = TableStage(table, args.shard, bar, row_log, photo_log)
-        jobs = measure_agreement(stage.plan_jobs(partial(plan, args=args)), agreement)
+        jobs = survey(stage.plan_jobs(partial(plan, args=args)), agreement, missing)
         workers = start_workers(args.ray, 1, ProcessPool, args.workers or cores())
         failures = (ImageError, BoxError, WorkerKilledError)
         stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=remove_other_labels)
@@ -109,6 +113,8 @@ def main() -> int:
     for log in (row_log, photo_log):
         if log.failures:
             print(f"{log.failures} rows failed, with their reasons: {log.path}")
+    if missing:
+        print(f"{missing.total()} photos are not downloaded: {download_command(args)}")
     if args.contact_sheet:
         draw_sheet(args.output, args.contact_sheet)
         print(f"faces of each class: {args.contact_sheet}")
@@ -134,21 +140,32 @@ def plan(row: Row, args: argparse.Namespace) -> CropJob:
     name, answers, boxes = row.photo_name(), row.answers(), row.boxes()
     label, box = majority_vote(answers), consensus(boxes)
     photos = args.original / row.posed_emotion()
-    source = find_existing(photos, name) or photos / name
-    existing = find_existing(args.output / label, name)
+    source = find_file(photos, name) or find_in_subfolders(photos, name)
+    existing = find_file(args.output / label, name)
     target = existing or args.output / label / name
-    arguments = (source, target, box, args.quality)
+    arguments = (source or photos / name, target, box, args.quality)
     return CropJob(
         row, target, existing is not None, (label, box), arguments,
-        answers=tuple(answers), boxes=tuple(boxes),
+        answers=tuple(answers), boxes=tuple(boxes), has_photo=source is not None,
     )  # fmt: skip
 
 
-def measure_agreement(jobs: Iterable[CropJob], agreement: Agreement) -> Iterator[CropJob]:
-    """Yield the jobs, and count how well their annotators agree."""
+def survey(
+    jobs: Iterable[CropJob], agreement: Agreement, missing: Counter[str]
+) -> Iterator[CropJob]:
+    """Yield the jobs. Count how well their annotators agree, and the photos that are missing."""
     for job in jobs:
         agreement.add(job.answers, job.boxes)
+        if not (job.exists or job.has_photo):
+            missing[job.label] += 1
         yield job
+
+
+def download_command(args: argparse.Namespace) -> str:
+    """Return the command that downloads the photos of this table."""
+    given = (("--input", args.input, TABLE), ("--output", args.original, ORIGINAL))
+    flags = [f"{flag} {path}" for flag, path, default in given if path != default]
+    return " ".join(["python downloadImage.py", *flags])
 
 
 def remove_other_labels(job: CropJob) -> None:
@@ -156,7 +173,8 @@ def remove_other_labels(job: CropJob) -> None:
     for other in LABELS:
         if other != job.label:
             for path in unicode_variants(job.target.parent.parent / other, nfc(job.target.name)):
-                path.unlink(missing_ok=True)
+                if is_stored(path):
+                    path.unlink()
 
 
 def crop(source: Path, target: Path, box: Box, quality: int) -> None:
@@ -165,7 +183,7 @@ def crop(source: Path, target: Path, box: Box, quality: int) -> None:
     Raise ImageError or BoxError if the photo cannot be cropped, and OSError if the disk is full.
     """
     try:
-        face = open_region(source, partial(to_pixels, box))
+        face = open_region(source, partial(face_region, box))
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
     # Keep the colour profile, which belongs to the pixels. Drop the photo's place and time.

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from utils import cli
 from utils.console import ProgressBar
-from utils.data.annotations import Row, RowError, Table
+from utils.data.annotations import Row, RowError, Table, find_file
 from utils.data.error_log import ErrorLog
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
 from utils.download import (
@@ -39,7 +39,6 @@ from utils.download import (
 )
 from utils.emotions import EMOTIONS
 from utils.errors import describe_os_error, is_fatal_os_error
-from utils.filenames import find_existing
 from utils.files import atomic_file, make_folder
 from utils.imaging.image_io import load_decoders, verify
 
@@ -105,7 +104,7 @@ def plan(row: Row, output: Path, limits: DownloadLimits) -> Job:
     except ValueError as error:
         raise RowError(str(error) if url else "no url") from None
     folder, name = output / row.posed_emotion(), row.photo_name()
-    existing = find_existing(folder, name)
+    existing = find_file(folder, name)
     target = existing or folder / name
     return Job(row, target, existing is not None, (target, url), (url, target, limits), host)
 

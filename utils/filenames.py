@@ -16,6 +16,14 @@ _FORBIDDEN = set('/\\:*?"<>|')  # separators and wildcards of Linux, macOS and W
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 
 
+SAME_BUT_FOR_CASE = (
+    "differs in upper and lower case only, and this disk does not tell them apart: rename one, or "
+    "use another disk"
+)
+_telling_case: set[Path] = set()  # folders on disks that tell upper from lower case
+_stored_names: dict[Path, set[str]] = {}  # of folders on other disks, when they were listed
+
+
 class FileNameError(ValueError):
     """A name that is not safe as a file name, on this system or another."""
 
@@ -65,8 +73,49 @@ def is_printable(text: str) -> bool:
 
 
 def find_existing(folder: Path, name: str) -> Path | None:
-    """Return the path of the file in the folder, in the Unicode form it is stored in, or None."""
-    return next((path for path in unicode_variants(folder, name) if path.exists()), None)
+    """Return the path of the file in the folder, in the Unicode form it is stored in, or None.
+
+    Raise FileNameError if another file takes its place: one whose name differs in upper and lower
+    case only, on a disk that does not tell them apart.
+    """
+    for path in unicode_variants(folder, name):
+        if os.path.exists(path):  # noqa: PTH110 - like samefile below
+            if other := _stored_in_other_case(path):
+                raise FileNameError(f"{other} {SAME_BUT_FOR_CASE}")
+            return path
+    return None
+
+
+def is_stored(path: Path) -> bool:
+    """Return whether the file is there under this name, upper and lower case included."""
+    return os.path.lexists(path) and not _stored_in_other_case(path)
+
+
+def _stored_in_other_case(path: Path) -> Path | None:
+    """Return the file that the disk takes an existing path for, if its name differs in case."""
+    folder, swapped = path.parent, path.with_name(path.name.swapcase())
+    if folder in _telling_case or swapped == path:
+        return None
+    try:
+        may_ignore_case = os.path.samefile(path, swapped)  # noqa: PTH121 - faster, and testable
+    except OSError:
+        may_ignore_case = False
+    if not may_ignore_case:
+        _telling_case.add(folder)  # most disks: one look at each folder is enough
+        return None
+    # The disk may show one file under both names, or hold two links to it. The list tells.
+    name = nfc(path.name)
+    if name in _stored_names.get(folder, ()) or name in _list_names(folder):
+        return None
+    folded = name.casefold()
+    other = next((name for name in _stored_names[folder] if name.casefold() == folded), None)
+    return folder / other if other else None
+
+
+def _list_names(folder: Path) -> set[str]:
+    """List the names in a folder, in NFC, and keep them."""
+    names = _stored_names[folder] = {nfc(name) for name in os.listdir(folder)}  # noqa: PTH208
+    return names
 
 
 def unicode_variants(folder: Path, name: str) -> list[Path]:

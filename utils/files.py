@@ -7,9 +7,11 @@ import errno
 import io
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -97,6 +99,20 @@ def make_folder(folder: Path) -> None:
         reason = "is a file, but a folder is needed"
         raise NotADirectoryError(errno.ENOTDIR, reason, str(file)) from None
     remove_stale_temp_files(folder)
+
+
+@cache
+def ignores_case(folder: Path) -> bool:
+    """Return whether the disk takes names that differ in upper and lower case only for one.
+
+    Write an empty file to find out. If that fails, return False.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f"{_TEMPORARY}case-", dir=folder) as file:
+            path = Path(file.name)
+            return path.with_name(path.name.swapcase()).exists()
+    except OSError:
+        return False
 
 
 def remove_stale_temp_files(folder: Path) -> None:

@@ -160,6 +160,19 @@ def test_name_registry_tells_repeated_from_conflicting_rows(tmp_path):
         names.is_new(first, "a", 2)
 
 
+@pytest.mark.parametrize("names", [("a.jpg", "A.jpg"), ("A.jpg", "a.jpg"), ("aB.jpg", "Ab.jpg")])
+def test_name_registry_refuses_names_that_differ_in_case_where_the_disk_does(tmp_path, names):
+    [row_] = Table(write_table(tmp_path / "t.tsv", [row(names[0])]), ())
+    registry = NameRegistry()
+    assert [registry.is_new(row_, name, name, lambda: False) for name in names] == [True, True]
+    registry = NameRegistry()
+    assert registry.is_new(row_, names[0], 1, lambda: True)
+    assert not registry.is_new(row_, names[0], 1, lambda: True)  # a repeated row
+    with pytest.raises(RowError, match="earlier row differs in upper and lower case only"):
+        registry.is_new(row_, names[1], 1, lambda: True)
+    assert not registry.is_new(row_, names[0], 1, lambda: True)
+
+
 # The text of NameRegistry.CONFLICT, and the one that the logs of version 0.1.0 hold.
 CONFLICTS = (
     "conflict: an earlier row has this name and other content; correct the table itself",

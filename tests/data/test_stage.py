@@ -16,6 +16,7 @@ import pytest
 from tests.helpers import row, write_table
 from utils import cli
 from utils.console import ProgressBar
+from utils.data import stage as stage_module
 from utils.data.annotations import Row, RowError, Table
 from utils.data.error_log import ErrorLog
 from utils.data.stage import (
@@ -224,3 +225,18 @@ def test_table_stage_stops_at_an_error_that_is_not_a_failure_of_the_job(tmp_path
 
     with pytest.raises(BrokenJobError):
         run()
+
+
+def test_table_stage_makes_no_two_files_that_the_disk_takes_for_one(tmp_path, monkeypatch):
+    rows = [row("a_기쁨.jpg"), row("A_기쁨.jpg"), row("b_기쁨.jpg"), row("a_기쁨.jpg")]
+    for ignores_case, made in ((True, 2), (False, 3)):
+        folder = tmp_path / str(ignores_case)
+        folder.mkdir()
+        monkeypatch.setattr(stage_module, "ignores_case", lambda _, answer=ignores_case: answer)
+        with open_stage(folder, rows) as stage:
+            jobs = stage.plan_jobs(partial(plan, folder=folder))
+            stage.run_jobs(jobs, write_name, Workers(ThreadPoolExecutor(1), 1), 4, ())
+        assert (stage.created.total(), stage.repeated_rows) == (made, 1)
+        assert len(failures_in(folder / "row.error.log")) == 3 - made
+    reason = failures_in(tmp_path / "True/row.error.log")["A_기쁨.jpg"]
+    assert "differs in upper and lower case only, and this disk does not tell them" in reason

@@ -478,3 +478,114 @@ def test_crop_help_shows_examples(tmp_path):
     done = run("cropImages.py", "--help", cwd=tmp_path, env={"COLUMNS": "100"})
     assert done.returncode == 0 and done.stderr == ""
     assert "python cropImages.py --input crop.error.log" in done.stdout
+
+
+def crop_of_box(folder: Path, size: tuple[int, int], box: str) -> tuple[int, str]:
+    """Crop a box out of a photo of this size. Return the exit status and the logged reason."""
+    write_photo(folder, "a_기쁨_.jpg", jpeg(size))
+    table = write_table(folder / "t.tsv", [row("a_기쁨_.jpg", box=box)])
+    done = run("cropImages.py", "--input", table, cwd=folder)
+    assert list(tree(folder / "crop")) == ([] if done.returncode else ["기쁨/a_기쁨_.jpg"])
+    return done.returncode, reasons_in(folder / "crop.error.log").get("a_기쁨_.jpg", "")
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "reason"),
+    [
+        # A host's preview, a third and two thirds of the photo's size; its "not available" picture.
+        (
+            (750, 1000),
+            box_cell(900, 1000, 2200, 2300),
+            "no face region: .* is it the one annotated",
+        ),
+        (
+            (1000, 1333),
+            box_cell(900, 1000, 2200, 2300),
+            "^1 % of the box lies in this 1000×1333 ph",
+        ),
+        ((1500, 2000), box_cell(900, 1000, 2200, 2300), "^35 % of the box lies in this 1500×2000 "),
+        (
+            (1024, 1024),
+            box_cell(900, 1000, 2200, 2300),
+            "^0 % .*1024×1024 photo: is it the one ann",
+        ),
+        ((100, 100), box_cell(60, 20, 141, 80), "^49 % of the box lies in this 100×100 photo"),
+        ((100, 100), box_cell(-41, 20, 40, 80), "^49 % of the box"),
+        ((100, 100), box_cell(61, 61, 120, 120), "^43 % of the box"),
+    ],
+)
+def test_crop_asks_whether_a_photo_is_the_one_annotated(tmp_path, size, box, reason):
+    status, logged = crop_of_box(tmp_path, size, box)
+    assert status == 1 and re.search(reason, logged)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((100, 100), box_cell(60, 20, 140, 80)),  # half of it
+        ((100, 100), box_cell(-20, -20, 100, 100)),
+        ((3000, 4000), box_cell(900, 1000, 2200, 2300)),
+    ],
+)
+def test_crop_clips_a_box_that_lies_mostly_in_its_photo(tmp_path, size, box):
+    assert crop_of_box(tmp_path, size, box) == (0, "")
+
+
+def test_crop_before_the_download_says_so_once(tmp_path):
+    rows = [row(name_of("기쁨", i)) for i in range(5)]
+    table = write_table(tmp_path / "t.tsv", rows)
+    for i in range(2):
+        write_photo(tmp_path, name_of("기쁨", i), jpeg())
+    (tmp_path / "original").rename(tmp_path / "photos")
+    done = run("cropImages.py", "--input", table, "--original", "photos", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == (
+        f"3 photos are not downloaded: python downloadImage.py --input {table} --output photos"
+    )
+    (tmp_path / "metadata").mkdir()
+    table.rename(tmp_path / "metadata/emotions.tsv")
+    (tmp_path / "photos").rename(tmp_path / "original")
+    done = run("cropImages.py", cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == ("3 photos are not downloaded: python downloadImage.py")
+    for i in range(5):
+        write_photo(tmp_path, name_of("기쁨", i), jpeg())
+    assert "not downloaded" not in run("cropImages.py", cwd=tmp_path).stdout
+
+
+def test_crop_finds_photos_in_subfolders(tmp_path):
+    rows = [row(name_of("기쁨", i)) for i in range(3)]
+    write_photo(tmp_path, name_of("기쁨", 0), jpeg(colour="white"))
+    write_photo(tmp_path, "other/" + name_of("기쁨", 0), jpeg(colour="black"))  # not asked for
+    write_photo(tmp_path, "part 1/deep/" + name_of("기쁨", 1), jpeg(colour="white"))
+    write_photo(tmp_path, "part 1/" + name_of("기쁨", 2), jpeg(colour="white"))
+    write_photo(tmp_path, "part 2/" + name_of("기쁨", 2), jpeg(colour="white"))
+    decompose(tmp_path / "original/기쁨/part 1")
+    table = write_table(tmp_path / "t.tsv", rows)
+    done = run("cropImages.py", "--input", table, cwd=tmp_path)
+    assert done.returncode == 0 and "3 cropped, 0 already there, 0 failed" in done.stdout
+    for i in range(3):
+        with Image.open(tmp_path / "crop/기쁨" / name_of("기쁨", i)) as face:
+            assert np.asarray(face).min() > 250
+
+
+def test_crop_takes_neither_of_two_photos_of_one_name(tmp_path):
+    for part, colour in (("1", "white"), ("2", "black")):
+        write_photo(tmp_path, f"part {part}/" + name_of("기쁨"), jpeg(colour=colour))
+    table = write_table(tmp_path / "t.tsv", [row(name_of("기쁨"))])
+    done = run("cropImages.py", "--input", table, cwd=tmp_path)
+    assert done.returncode == 1 and not tree(tmp_path / "crop")
+    reason = reasons_in(tmp_path / "parse.error.log")[name_of("기쁨")]
+    assert reason.startswith("two photos have this name:")
+    assert "part 1" in reason and "part 2" in reason
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("avif", "AVIF"), ("jfif", "JPEG"), ("heic", "JPEG")])
+def test_crop_writes_the_format_of_the_name_or_jpeg(tmp_path, suffix, kind):
+    name = f"a_기쁨_.{suffix}"
+    content = io.BytesIO()
+    Image.new("RGB", (80, 80), "gray").save(content, "AVIF")  # the first bytes tell, not the name
+    write_photo(tmp_path, name, content.getvalue())
+    table = write_table(tmp_path / "t.tsv", [row(name)])
+    assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
+    with Image.open(tmp_path / "crop/기쁨" / name) as face:
+        assert (face.format, face.size) == (kind, (40, 50))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from utils.filenames import (
     find_existing,
     has_image_suffix,
     is_printable,
+    is_stored,
     nfc,
     safe_name,
     unicode_variants,
@@ -101,3 +105,53 @@ def test_unicode_variants_name_each_form_of_folder_and_file(tmp_path):
 def test_unicode_variants_leave_out_a_name_that_no_file_system_could_store(tmp_path):
     name = "가" * 80 + ".jpg"  # 244 bytes, decomposed 484
     assert unicode_variants(tmp_path, name) == [tmp_path / name]
+
+
+@pytest.fixture
+def ignoring_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take names that differ in case only for one, as on Windows and most Macs."""
+    if os.name == "nt":
+        pytest.skip("Windows does not ask Python")
+
+    def lenient(function: Callable) -> Callable:
+        def call(path: os.PathLike, *args: object, **options: object) -> os.stat_result:
+            folder, name = os.path.split(path)
+            if folder == str(tmp_path):
+                for stored in os.listdir(folder):  # noqa: PTH208 - Path would ask again
+                    if stored.casefold() == name.casefold():
+                        path = tmp_path / stored
+            return function(path, *args, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "lstat", lenient(os.lstat))
+    monkeypatch.setattr(os, "stat", lenient(os.stat))
+
+
+def test_find_existing_takes_no_file_whose_name_differs_in_case(tmp_path, ignoring_case):
+    (tmp_path / "photo_기쁨.JPG").touch()
+    assert find_existing(tmp_path, "photo_기쁨.JPG") == tmp_path / "photo_기쁨.JPG"
+    assert is_stored(tmp_path / "photo_기쁨.JPG")
+    for other in ("photo_기쁨.jpg", "Photo_기쁨.JPG"):
+        assert not is_stored(tmp_path / other)
+        with pytest.raises(FileNameError, match=r"photo_기쁨\.JPG differs in upper and lower case"):
+            find_existing(tmp_path, other)
+    assert find_existing(tmp_path, "other.jpg") is None
+    # A file that is made meanwhile is found.
+    (tmp_path / "new_기쁨.jpg").touch()
+    assert find_existing(tmp_path, "new_기쁨.jpg") == tmp_path / "new_기쁨.jpg"
+
+
+def test_find_existing_finds_a_decomposed_name_on_a_disk_that_ignores_case(tmp_path, ignoring_case):
+    (tmp_path / nfd("a_기쁨.jpg")).touch()
+    assert find_existing(tmp_path, "a_기쁨.jpg") == tmp_path / nfd("a_기쁨.jpg")
+
+
+def test_find_existing_tells_two_files_apart_where_the_disk_does(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    if (tmp_path / "A.jpg").exists():
+        pytest.skip("this disk does not tell them apart")
+    assert find_existing(tmp_path, "A.jpg") is None and not is_stored(tmp_path / "A.jpg")
+    os.link(tmp_path / "a.jpg", tmp_path / "A.jpg")  # one file, but two names
+    for name in ("a.jpg", "A.jpg"):
+        assert find_existing(tmp_path, name) == tmp_path / name and is_stored(tmp_path / name)

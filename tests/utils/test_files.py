@@ -15,6 +15,7 @@ from utils.files import (
     CSV_ENCODING,
     atomic_file,
     file_lock,
+    ignores_case,
     make_folder,
     remove_stale_temp_files,
     try_lock,
@@ -151,3 +152,14 @@ def test_file_lock_of_a_file_makes_the_file(tmp_path):
     for _ in range(2):
         with file_lock(tmp_path / ".lock", "waiting"):
             assert (tmp_path / ".lock").exists()
+
+
+def test_ignores_case_asks_the_disk(tmp_path, monkeypatch):
+    (tmp_path / "probe").touch()
+    expected = (tmp_path / "PROBE").exists()
+    assert ignores_case(tmp_path) is expected
+    assert [path.name for path in tmp_path.iterdir()] == ["probe"]
+    assert not ignores_case(tmp_path / "none")
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    (tmp_path / "other").mkdir()
+    assert ignores_case(tmp_path / "other")

@@ -7,7 +7,7 @@ annotation table at all raises a StageError.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from utils.data.boxes import parse_boxes
 from utils.emotions import find_emotion, posed_emotion
 from utils.errors import StageError, describe_os_error
-from utils.filenames import FileNameError, safe_name
+from utils.filenames import SAME_BUT_FOR_CASE, FileNameError, find_existing, safe_name
 from utils.imaging.geometry import Box, BoxError
 
 ANNOTATORS = ("TaskA", "TaskB", "TaskC")
@@ -199,6 +199,17 @@ class Table:
             raise StageError(f"{self.path} is not UTF-8 text (CP949, perhaps): save it as UTF-8")
 
 
+def find_file(folder: Path, name: str) -> Path | None:
+    """Return the path of a row's file in the folder, or None.
+
+    Raise RowError if another file takes its place.
+    """
+    try:
+        return find_existing(folder, name)
+    except FileNameError as error:
+        raise RowError(str(error)) from None
+
+
 class NameRegistry:
     """Remembers the names of a table and their content, in constant memory per name."""
 
@@ -207,20 +218,41 @@ class NameRegistry:
     # The text in logs of version 0.1.0.
     OLD_CONFLICT = "the name stands in an earlier row, with other content: correct the table itself"
 
+    CASE_CONFLICT = f"the name of an earlier row {SAME_BUT_FOR_CASE}"
+
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
+        self._with_upper_case: set[int] = set()  # names with upper case, in lower case
 
-    def is_new(self, row: Row, name: str, content: Hashable) -> bool:
+    def is_new(
+        self,
+        row: Row,
+        name: str,
+        content: Hashable,
+        ignores_case: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Return True for a new name, False for a known name with the same content.
 
-        Raise RowError for a known name with other content. The row stays invalid when it is
-        retried from its error log, which does not hold the earlier row.
+        `ignores_case` returns whether the disk takes names that differ in case only for one. Raise
+        RowError for such a name, and for a known name with other content. The latter stays invalid
+        when it is retried from its error log, which does not hold the earlier row.
         """
         is_new = hash(name) not in self._seen
+        if is_new and self._differs_in_case(name) and ignores_case():
+            raise RowError(self.CASE_CONFLICT)
         known_content = self._seen.setdefault(hash(name), hash(content))
         if known_content != hash(content) or self._is_logged_conflict(row):
             raise RowError(self.CONFLICT)
         return is_new
+
+    def _differs_in_case(self, name: str) -> bool:
+        """Return whether a new name differs from a known one in upper and lower case only."""
+        folded = name.casefold()
+        if folded == name:
+            return hash(name) in self._with_upper_case
+        is_known = hash(folded) in self._with_upper_case or hash(folded) in self._seen
+        self._with_upper_case.add(hash(folded))
+        return is_known
 
     def _is_logged_conflict(self, row: Row) -> bool:
         reason = row.error[0] if row.error else ""

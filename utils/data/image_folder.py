@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.console import note
+from utils.data.annotations import RowError
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
 from utils.filenames import has_image_suffix, is_printable, nfc
@@ -106,6 +109,29 @@ def _add_images(members: dict[str, Path], nested: dict[Path, str], folder: Path)
         if separator in relative:
             nested[members[relative]] = relative.replace(separator, "/")
     return left_out
+
+
+def find_in_subfolders(folder: Path, name: str) -> Path | None:
+    """Return the image of this name (NFC) in the subfolders of a folder, or None.
+
+    Raise RowError if there are several that differ.
+    """
+    paths = _images_in_subfolders(folder).get(name, [])
+    for other in paths[1:]:
+        if not filecmp.cmp(paths[0], other, shallow=False):
+            raise RowError(f"two photos have this name: {paths[0]} and {other}")
+    return paths[0] if paths else None
+
+
+@cache
+def _images_in_subfolders(folder: Path) -> dict[str, list[Path]]:
+    """Return name (NFC) → the images of this name, without those in the folder itself."""
+    images: dict[str, list[Path]] = {}
+    start = len(str(folder)) + 1
+    for path in find_images(folder)[0] if folder.is_dir() else ():
+        if os.sep in path[start:]:
+            images.setdefault(nfc(os.path.basename(path)), []).append(Path(path))  # noqa: PTH119
+    return images
 
 
 def make_samples(images: dict[str, list[Path]], classes: list[str]) -> list[Sample]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from utils.console import ProgressBar
 from utils.data.annotations import NameRegistry, Row, RowError, Table
 from utils.data.error_log import ErrorLog
 from utils.filenames import nfc
+from utils.files import ignores_case
 from utils.parallel import bounded_map
 from utils.ray_executor import RayExecutor
 
@@ -141,7 +143,8 @@ class TableStage:
                 continue
             try:
                 job = plan(row)
-                is_new = names.is_new(row, nfc(job.target.name), job.fingerprint)
+                name, on_disk = nfc(job.target.name), partial(ignores_case, job.target.parent)
+                is_new = names.is_new(row, name, job.fingerprint, on_disk)
             except RowError as error:
                 self._fail(row, error, self._row_log)
                 continue

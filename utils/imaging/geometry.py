@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+MIN_INSIDE = 0.5  # of the area of an annotated box lies in its photo
+
 
 class BoxError(ValueError):
     """A box that covers nothing of a picture, or a text that is not a box."""
@@ -63,8 +65,30 @@ def to_pixels(box: Box, width: int, height: int) -> Box:
     top, bottom = (round(min(max(y, 0), height)) for y in (box.top, box.bottom))
     if left >= right or top >= bottom:
         corners = ", ".join(f"{value:g}" for value in box)
-        raise BoxError(f"no face region: ({corners}) leaves nothing of a {width}×{height} photo")
+        raise BoxError(
+            f"no face region: ({corners}) leaves nothing of a {width}×{height} photo: is it the "
+            f"one annotated?"
+        )
     return Box(left, top, right, bottom)
+
+
+def face_region(box: Box, width: int, height: int) -> Box:
+    """Clip an annotated box to the photo as `to_pixels` does.
+
+    Raise BoxError if less than MIN_INSIDE of its area is left: the photo may be a smaller copy of
+    the one annotated, or another one.
+    """
+    region = to_pixels(box, width, height)
+    inside = (min(box.right, width) - max(box.left, 0)) * (
+        min(box.bottom, height) - max(box.top, 0)
+    )
+    part = inside / (box.width * box.height)
+    if part < MIN_INSIDE:
+        raise BoxError(
+            f"{int(100 * part)} % of the box lies in this {width}×{height} photo: is it the one "
+            f"annotated?"
+        )
+    return region
 
 
 def add_margin(box: Box, margin: float, width: int, height: int) -> Box:
