@@ -27,9 +27,10 @@ import argparse
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,10 +39,17 @@ from utils.console import ProgressBar
 from utils.data.duplicates import find_duplicates
 from utils.data.error_log import write_file_errors
 from utils.data.image_folder import SPLITS, scan_class_folders
-from utils.data.split import SplitItem, assign_splits, group_by_subject
+from utils.data.split import SplitItem, assign_splits, group_by_subject, make_items
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
-from utils.filenames import is_printable, nfc
-from utils.files import atomic_file, file_lock, make_folder, remove_stale_temp_files, write_tsv
+from utils.filenames import SAME_BUT_FOR_CASE, is_printable, is_stored
+from utils.files import (
+    atomic_file,
+    file_lock,
+    ignores_case,
+    make_folder,
+    remove_stale_temp_files,
+    write_tsv,
+)
 
 MANIFEST, COPIES = "split.tsv", "copies.tsv"
 
@@ -131,18 +139,32 @@ def find_photos(args: argparse.Namespace) -> list[SplitItem]:
         raise StageError("--ratio 0 0 0 leaves no photo anywhere: give at least one part above 0")
     images = scan_class_folders(args.input)
     if not images:
-        raise StageError(f"{args.input} has no class folders with images in them")
+        raise StageError(f"{args.input} has no class folders with images in them{images.seen()}")
     if args.input.resolve().is_relative_to(args.output.resolve()):
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
-    photos = [
-        SplitItem(label, nfc(path.name), path) for label, paths in images.items() for path in paths
-    ]
+    images.report()
+    output = args.output.absolute()
+    existing_folder = next(path for path in (output, *output.parents) if path.is_dir())
+    disk_ignores_case = partial(ignores_case, existing_folder)
+    check_classes(images, disk_ignores_case)
+    photos = make_items(images, disk_ignores_case)
     for photo in photos:
         if not is_printable(str(photo.path)):
             raise StageError(
                 f"{photo.path}: a name with a tab, line break or control character; rename it"
             )
     return photos
+
+
+def check_classes(classes: Iterable[str], disk_ignores_case: Callable[[], bool]) -> None:
+    """Raise StageError if the disk of --output takes two classes for one."""
+    known: dict[str, str] = {}
+    for name in classes:
+        other = known.setdefault(name.casefold(), name)
+        if other != name and disk_ignores_case():
+            raise StageError(
+                f"the class {other} and the class {name}: the name {SAME_BUT_FOR_CASE}"
+            )
 
 
 def check_subjects(
@@ -184,9 +206,11 @@ def remove_stale(photos: Sequence[SplitItem], output: Path) -> int:
     existing: dict[Target, Path] = {}
     for split in SPLITS:
         if (output / split).is_dir():
-            for label, paths in scan_class_folders(output / split).items():
+            images = scan_class_folders(output / split)
+            for label, paths in images.items():
                 remove_stale_temp_files(output / split / label)
-                existing |= {Target(split, label, nfc(path.name)): path for path in paths}
+                # A photo in a subfolder has a name that no target has.
+                existing |= {Target(split, label, images.name_of(path)): path for path in paths}
     listed = read_manifest(output)
     if foreign := existing.keys() - listed:
         raise StageError(
@@ -200,7 +224,7 @@ def remove_stale(photos: Sequence[SplitItem], output: Path) -> int:
         stored_path = existing.get(target, path)  # a Mac may have decomposed the name
         if target not in wanted or stored_path != path:
             for each in {path, stored_path}:
-                with suppress(FileNotFoundError):
+                if is_stored(each):
                     each.unlink()
                     removed += 1
     return removed

@@ -79,7 +79,7 @@ def find_existing(folder: Path, name: str) -> Path | None:
     case only, on a disk that does not tell them apart.
     """
     for path in unicode_variants(folder, name):
-        if os.path.exists(path):  # noqa: PTH110 - like samefile below
+        if os.path.exists(path):  # noqa: PTH110 - like lstat below, which tests replace
             if other := _stored_in_other_case(path):
                 raise FileNameError(f"{other} {SAME_BUT_FOR_CASE}")
             return path
@@ -97,7 +97,7 @@ def _stored_in_other_case(path: Path) -> Path | None:
     if folder in _telling_case or swapped == path:
         return None
     try:
-        may_ignore_case = os.path.samefile(path, swapped)  # noqa: PTH121 - faster, and testable
+        may_ignore_case = os.path.samestat(os.lstat(path), os.lstat(swapped))
     except OSError:
         may_ignore_case = False
     if not may_ignore_case:

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from utils.data.image_folder import Sample, make_samples, scan_class_folders
+from utils.data.annotations import RowError
+from utils.data.image_folder import (
+    Sample,
+    find_in_subfolders,
+    make_samples,
+    scan_class_folders,
+)
 from utils.errors import StageError
 from utils.imaging.formats import can_read
 
@@ -131,3 +137,32 @@ def test_scan_class_folders_walks_down_subfolders(tmp_path, monkeypatch):
     }
     monkeypatch.chdir(tmp_path)
     assert list(scan_class_folders(Path()).nested.values()) == list(folders.nested.values())
+
+
+def test_scan_class_folders_says_that_unknown_is_left_out(tmp_path, capsys):
+    write(tmp_path, "x/a.jpg", "UNKNOWN/a.jpg")
+    scan_class_folders(tmp_path).report()
+    assert (
+        capsys.readouterr().err
+        == f"note: {tmp_path / 'UNKNOWN'} is left out: its photos have no class\n"
+    )
+
+
+def test_name_of_is_the_path_in_the_class(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "가.jpg")
+    write(tmp_path, f"x/{decomposed}", f"x/sub/{decomposed}")
+    folders = scan_class_folders(tmp_path)
+    assert [folders.name_of(path) for path in folders["x"]] == ["sub/가.jpg", "가.jpg"]
+
+
+def test_find_in_subfolders_tells_equal_from_different_photos(tmp_path):
+    write(tmp_path, "flat.jpg", "1/deep/own.jpg", "1/same.jpg", "2/same.jpg", "1/two.jpg")
+    write(tmp_path, "2/" + unicodedata.normalize("NFD", "가.jpg"), "2/two.jpg")
+    (tmp_path / "2/two.jpg").write_bytes(b"another")
+    assert find_in_subfolders(tmp_path, "flat.jpg") is None
+    assert find_in_subfolders(tmp_path, "own.jpg") == tmp_path / "1/deep/own.jpg"
+    assert find_in_subfolders(tmp_path, "same.jpg") == tmp_path / "1/same.jpg"
+    assert find_in_subfolders(tmp_path, "가.jpg").parent == tmp_path / "2"
+    assert find_in_subfolders(tmp_path / "none", "own.jpg") is None
+    with pytest.raises(RowError, match=r"two photos have this name: .*1/two\.jpg and .*2/two\.jpg"):
+        find_in_subfolders(tmp_path, "two.jpg")

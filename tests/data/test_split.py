@@ -6,11 +6,12 @@ import hashlib
 import random
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
-from utils.data.image_folder import SPLITS
-from utils.data.split import SplitItem, assign_splits, group_by_subject
+from utils.data.image_folder import SPLITS, ClassFolders, scan_class_folders
+from utils.data.split import SplitItem, assign_splits, group_by_subject, make_items
 
 RATIO_80_10_10 = [Fraction(80), Fraction(10), Fraction(10)]
 
@@ -114,3 +115,53 @@ def test_assign_splits_of_version_0_1_0_stay_the_same(group, digest):
     ]
     splits = assign_splits(photos, list(group(photos).values()), RATIO_80_10_10, 7)
     assert hashlib.sha256(" ".join(splits).encode()).hexdigest().startswith(digest)
+
+
+def folders_of(root: Path, *names: str) -> ClassFolders:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return scan_class_folders(root)
+
+
+def test_make_items_keeps_the_names_of_a_flat_folder(tmp_path):
+    images = folders_of(tmp_path, "x/b_1.jpg", "x/a_1.jpg", "y/a_1.jpg")
+    assert make_items(images, lambda: True) == [
+        SplitItem(label, name, tmp_path / label / name)
+        for label, name in (("x", "a_1.jpg"), ("x", "b_1.jpg"), ("y", "a_1.jpg"))
+    ]
+
+
+def test_make_items_puts_the_subfolder_before_the_name(tmp_path):
+    names = ["x/1.jpg", "x/a/1.jpg", "x/b/1.jpg", "x/b/c d/p7_1.jpg", "x/a_1.jpg", "x/A/1.jpg"]
+    items = make_items(folders_of(tmp_path, *names), lambda: False)
+    assert {item.name: item.path.read_text() for item in items} == {
+        "1.jpg": "x/1.jpg",
+        "a_1.jpg": "x/a_1.jpg",  # it keeps its name
+        "A_1-2.jpg": "x/A/1.jpg",  # the set may move to a disk that ignores case
+        "a_1-3.jpg": "x/a/1.jpg",
+        "b_1.jpg": "x/b/1.jpg",
+        "b_c d_p7_1.jpg": "x/b/c d/p7_1.jpg",
+    }
+    subjects = {item.name: item.subject for item in items}
+    assert subjects["b_c d_p7_1.jpg"] == "p7" and subjects["b_1.jpg"] is None
+    assert subjects["a_1.jpg"] == "a"
+
+
+def test_make_items_shortens_names_that_no_disk_could_store(tmp_path):
+    long, longest = "ab" * 100, "z" * 251
+    names = [f"x/{long}/{long}/1.jpg", f"x/{long}/2/1.jpg", f"x/c/{longest}.jpg"]
+    items = make_items(folders_of(tmp_path, *names), lambda: False)
+    assert len({item.name for item in items}) == 3
+    assert all(len(item.name) < 256 and item.name.endswith(".jpg") for item in items)
+
+
+def test_make_items_numbers_names_that_the_disk_takes_for_one(tmp_path):
+    images = folders_of(tmp_path, "x/P1_a.jpg", "x/p1_a.jpg", "x/P1_A.jpg", "y/p1_a.jpg")
+    if len(images["x"]) < 3:
+        pytest.skip("this disk takes them for one")
+    names = [item.name for item in make_items(images, lambda: False)]
+    assert names == ["P1_A.jpg", "P1_a.jpg", "p1_a.jpg", "p1_a.jpg"]
+    items = make_items(images, lambda: True)
+    assert [item.name for item in items] == ["P1_A.jpg", "P1_a-2.jpg", "p1_a-3.jpg", "p1_a.jpg"]
+    assert [item.subject for item in items] == ["P1", "P1", "p1", "p1"]

@@ -289,3 +289,93 @@ def test_split_help_shows_examples(tmp_path):
     done = run("dataPreparation.py", "--help", cwd=tmp_path, env={"COLUMNS": "100"})
     assert done.returncode == 0 and done.stderr == ""
     assert "python dataPreparation.py --group subject" in done.stdout
+
+
+def save(path: Path, kind: str, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 9), (number, 80, 90)).save(path, kind)
+
+
+@pytest.fixture
+def phone_folder(tmp_path: Path) -> Path:
+    """Class folders as phones and browsers fill them."""
+    faces = tmp_path / "faces"
+    for n in range(12):
+        save(faces / f"happy/p{n}_a.jpg", "JPEG", n)
+    for n in range(4):
+        save(faces / f"sad/q{n}.jfif", "JPEG", 40 + n)
+        save(faces / f"sad/second session/r{n}.JPG", "JPEG", 50 + n)
+        save(faces / f"angry/t{n}.avif", "AVIF", 60 + n)
+        save(faces / f"angry/u{n}", "JPEG", 70 + n)
+        (faces / f"angry/IMG_{n:04}.HEIC").write_bytes(HEIC)
+        (faces / f"happy/notes {n}.txt").write_text("hello")
+    (faces / "none").mkdir()
+    (faces / "none/film.mov").write_bytes(b"\0\0\0\x14ftypqt  ")
+    return faces
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+NO_HEIF = "import sys\nsys.modules['pillow_heif'] = None\n"
+
+
+@pytest.mark.parametrize("has_heif", [True, False])
+def test_split_of_a_folder_that_a_phone_filled(tmp_path, phone_folder, has_heif):
+    env = {}
+    if not has_heif:
+        (tmp_path / "sitecustomize.py").write_text(NO_HEIF)
+        env = {"PYTHONPATH": str(tmp_path)}
+    done = run("dataPreparation.py", "--input", "faces", cwd=tmp_path, env=env or None)
+    assert done.returncode == 0
+    heic = "" if has_heif else "4 .heic (pip install pillow-heif, or convert them), "
+    assert done.stderr.splitlines() == [
+        f"note: faces: {5 if has_heif else 9} files left out: {heic}4 .txt, 1 .mov",
+        "note: faces/none is no class, because it has no readable image: 1 file left out: 1 .mov",
+    ]
+    assert f"{32 if has_heif else 28} photos -> data, 0 moved or removed" in done.stdout
+    found = set(split_of(tmp_path / "data"))
+    expected = {f"happy/p{n}_a.jpg" for n in range(12)}
+    for n in range(4):
+        expected |= {f"sad/q{n}.jfif", f"sad/second session_r{n}.JPG"}
+        expected |= {f"angry/t{n}.avif", f"angry/u{n}"}
+        expected |= {f"angry/IMG_{n:04}.HEIC"} if has_heif else set()
+    assert found == expected
+    again = run("dataPreparation.py", "--input", "faces", cwd=tmp_path, env=env or None)
+    assert again.returncode == 0 and "0 moved or removed" in again.stdout
+
+
+def test_split_of_a_folder_without_an_image_says_what_it_saw(tmp_path):
+    (tmp_path / "faces/x").mkdir(parents=True)
+    for name in ("x/a.txt", "x/b.txt", "loose.jpg"):
+        (tmp_path / "faces" / name).write_text("hello")
+    done = run("dataPreparation.py", "--input", "faces", cwd=tmp_path)
+    one_line_error(done, "no class folders with images in them: 3 files left out: 2 .txt, 1 in no")
+
+
+def test_split_keeps_photos_of_one_name_in_subfolders_apart(tmp_path):
+    for n, folder in enumerate(("x", "x/a", "x/b", "x/a/deep", "y")):
+        for i in range(5):
+            save(tmp_path / f"faces/{folder}/{i}.png", "PNG", 10 * n + i)
+    done = run("dataPreparation.py", "--input", "faces", cwd=tmp_path)
+    assert done.returncode == 0 and "25 photos -> data" in done.stdout
+    placed = sorted(content for path, content in tree(tmp_path / "data").items() if "/" in path)
+    assert placed == sorted(tree(tmp_path / "faces").values())
+    lines = (tmp_path / "data/split.tsv").read_text(encoding="utf-8").splitlines()
+    assert "a_deep_0.png\tx\t\ttrain" in lines or "a_deep_0.png\tx\t\ttest" in lines
+    assert len(lines) == 26
+    # Subfolders of the sets are not of this script's making.
+    save(tmp_path / "data/train/x/mine/0.png", "PNG", 200)
+    again = run("dataPreparation.py", "--input", "faces", cwd=tmp_path)
+    one_line_error(again, "mine/0.png", "not put there by this script")
+
+
+def test_split_by_subject_reads_the_own_name_of_a_photo_in_a_subfolder(tmp_path):
+    for subject in range(10):
+        for session in ("one", "two"):
+            save(tmp_path / f"faces/x/{session}/p{subject}_a.png", "PNG", subject)
+            save(tmp_path / f"faces/y/{session}/p{subject}_b.png", "PNG", 100 + subject)
+    run("dataPreparation.py", "--input", "faces", "--group", "subject", cwd=tmp_path)
+    lines = (tmp_path / "data/split.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    splits: dict[str, set[str]] = {}
+    for _, _, subject, split in (line.split("\t") for line in lines):
+        splits.setdefault(subject, set()).add(split)
+    assert len(splits) == 10 and all(len(names) == 1 for names in splits.values())

@@ -38,9 +38,16 @@ class ClassFolders(dict[str, list[Path]]):
         self.nested: dict[Path, str] = {}  # image in a subfolder → its path in the class, with /
         self.left_out = LeftOut()
         self.lost: dict[str, LeftOut] = {}  # folder without an image → what it holds instead
+        self.has_unknown = False  # whether UNKNOWN holds anything
+
+    def name_of(self, path: Path) -> str:
+        """Return an image's path in its class folder, in NFC and with slashes."""
+        return (self.nested.get(path) if self.nested else None) or nfc(path.name)
 
     def report(self) -> None:
         """Print what was left out, if anything was, and the folders that are no class for it."""
+        if self.has_unknown:
+            note(f"{self.root / UNKNOWN} is left out: its photos have no class")
         if self.left_out:
             note(f"{self.root}: {self.left_out}")
         for name, left_out in self.lost.items():
@@ -85,11 +92,15 @@ def _class_folders(folders: ClassFolders) -> Iterator[tuple[str, Path]]:
     with os.scandir(folders.root) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = nfc(entry.name)
-            if name.startswith(".") or name == UNKNOWN:
+            if name.startswith("."):
                 continue
             if not _is_folder(entry):
                 if has_image_suffix(name):
                     folders.left_out[_NO_CLASS] += 1
+                continue
+            if name == UNKNOWN:
+                with os.scandir(entry.path) as content:
+                    folders.has_unknown = any(content)
                 continue
             if not is_printable(name):
                 raise StageError(f"{entry.path}: a name with a control character; rename it")

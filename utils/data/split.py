@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.image_folder import SPLITS
+from utils.data.image_folder import SPLITS, ClassFolders
+from utils.filenames import MAX_NAME_BYTES, nfc
 
+MAX_FLAT_NAME = MAX_NAME_BYTES - 10  # bytes; a number may be added
 PASSES = 20  # over all groups, to find a better split for each; few are needed
 
 
@@ -21,15 +24,68 @@ class SplitItem(NamedTuple):
     """A photo and the split that it is in."""
 
     label: str  # its class
-    name: str  # its file name, in NFC
+    name: str  # its file name in the split, in NFC
     path: Path = Path()
     split: str = ""  # one of SPLITS; empty before the photos are assigned
+    own_name: str = ""  # its file's name in NFC, if `name` is another one
 
     @property
     def subject(self) -> str | None:
         """The person on the photo: the first part of `<subject>_…`, or None without one."""
-        first, underscore, _ = self.name.partition("_")
+        first, underscore, _ = (self.own_name or self.name).partition("_")
         return first if underscore and first else None
+
+
+def make_items(images: ClassFolders, ignores_case: Callable[[], bool]) -> list[SplitItem]:
+    """Return the photos, each with a name of its own in its class.
+
+    A photo in a subfolder gets the path to it before its name, joined by `_`, so that a/1.jpg and
+    b/1.jpg stay two. `ignores_case` returns whether the disk takes names that differ in upper and
+    lower case only for one. Where a name is taken, a number is added.
+    """
+    items = []
+    for label, paths in images.items():
+        nested = [path for path in paths if path in images.nested] if images.nested else []
+        flat = [path for path in paths if path not in images.nested] if nested else paths
+        names = [nfc(path.name) for path in flat]
+        taken = {name.casefold() for name in names}
+        if len(taken) < len(names) and ignores_case():
+            taken = set()
+            names = [_free_name(name, taken) for name in names]
+        items += [_make_item(label, name, path) for name, path in zip(names, flat, strict=True)]
+        for path in nested:
+            name = _free_name(_flat_name(images.nested[path]), taken)
+            items.append(_make_item(label, name, path))
+    return items
+
+
+def _make_item(label: str, name: str, path: Path) -> SplitItem:
+    own_name = nfc(path.name)
+    return SplitItem(label, name, path, own_name="" if name == own_name else own_name)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with a number if it is taken, and take it. `taken` holds lower case."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - the name may be only a suffix
+    number = 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}-{number}{suffix}"
+    taken.add(name.casefold())
+    return name
+
+
+def _flat_name(relative: str) -> str:
+    """Return one name for a path: `a/b/1.jpg` becomes `a_b_1.jpg`.
+
+    If it were too long, a digest stands for the folders, or for the whole path.
+    """
+    folders, _, name = relative.rpartition("/")
+    digest = hashlib.blake2b(os.fsencode(relative), digest_size=8).hexdigest()
+    suffix = os.path.splitext(name)[1]  # noqa: PTH122
+    flat = f"{folders}_{name}".replace("/", "_")
+    names = (flat, f"{digest}_{name}", f"{digest}{suffix}")
+    return next(name for name in names if len(os.fsencode(name)) <= MAX_FLAT_NAME)
 
 
 def assign_splits(
