@@ -21,11 +21,12 @@ import argparse
 from pathlib import Path
 
 from utils import cli
+from utils.console import info
 from utils.errors import StageError
 from utils.filenames import expand_home
 from utils.imaging.preprocess import MAX_SIDE
 from utils.recognition.video import VideoOptions, process_video
-from utils.recognition.video_io import VideoReader, has_screen
+from utils.recognition.video_io import FORMATS, TIMEOUT, VideoReader, has_screen
 from utils.recognition.video_log import LOG_SUFFIXES
 
 
@@ -38,10 +39,13 @@ def make_parser() -> cli.Parser:
     parser.flagless("--source")
     model = "trained model (default: model.pt, or the bundled model if there is none)"
     flag("--model_path", model, None, cli.path, metavar="FILE")
-    flag("--output", "write the marked video to this .mp4 file", None, cli.path, metavar="FILE")
+    output = "write the marked video to this .mp4, .mov or .mkv file"
+    flag("--output", output, None, cli.path, metavar="FILE")
     log = "write a line for every face of every frame to this .csv or .jsonl file"
     flag("--log", log, None, cli.path, metavar="FILE")
     parser.switch("--no_display", "open no window, as if there were no screen", False)
+    timeout = "seconds without a picture after which a camera or stream counts as failed"
+    flag("--timeout", timeout, TIMEOUT, cli.positive_float, metavar="SECONDS")
     parser.reference_size_flag(MAX_SIDE)
     parser.section("faces")
     flag("--detect_every", "frames between face detections", 5, cli.positive_int, metavar="N")
@@ -66,7 +70,10 @@ def main() -> int:
 
     model_path = args.model_path or default_model_path()
     recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)
-    video = VideoReader(args.source)
+    try:
+        video = VideoReader(args.source, args.timeout)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing is recorded yet") from None
     options = VideoOptions(
         args.detect_every, args.min_face, args.smooth, args.output, args.log, display
     )
@@ -76,20 +83,29 @@ def main() -> int:
         raise KeyboardInterrupt("what was recorded so far is kept") from None
     files = "".join(f" -> {path}" for path in (args.output, args.log) if path)
     print(f"{frames} frames{files}, {frames / max(seconds, 1e-6):.1f} frames/s")
+    if video.problem:
+        info(video.problem)
+        return cli.SOME_FAILED
     return cli.OK
 
 
 def check_outputs(args: argparse.Namespace, display: bool) -> None:
     """Raise StageError if an output cannot be written, or if there is none."""
-    if args.log and args.log.suffix.lower() not in LOG_SUFFIXES:
-        raise StageError(f"--log {args.log}: name a .csv or a .jsonl")
-    for path in (args.output, args.log):
+    for flag, path, suffixes in (
+        ("--output", args.output, tuple(FORMATS)),
+        ("--log", args.log, LOG_SUFFIXES),
+    ):
+        if path and path.suffix.lower() not in suffixes:
+            raise StageError(f"{flag} {path}: its name must end in {' or '.join(suffixes)}")
         if path and path.resolve() == Path(args.source).resolve():
             raise StageError(f"{path} is the source itself: name another file")
-    if not (display or args.output or args.log):
-        raise StageError(
-            "there is no screen to show the video on; add --output out.mp4 or --log faces.csv"
-        )
+    if display or args.output or args.log:
+        return
+    if args.no_display:
+        raise StageError("with --no_display nothing would show: name --output or --log")
+    raise StageError(
+        "there is no screen to show the video on; add --output out.mp4 or --log faces.csv"
+    )
 
 
 if __name__ == "__main__":

@@ -1,32 +1,34 @@
-"""Frames of files and streams, with their times; recordings that last as long as the source."""
+"""Frames of files and streams, with their times; recordings with these times, and with sound."""
 
 from __future__ import annotations
 
+import io
+import socket
+import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from contextlib import closing, suppress
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.photos import count_frames, write_video
+from tests.films import grey_frames, has_sound, read_film, write_film
 from utils.errors import StageError
-from utils.recognition import video_io
+from utils.recognition import video_io, video_source
 from utils.recognition.video_io import Frame, VideoReader, VideoWindow, VideoWriter, has_screen
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 
 
 class Capture:
-    """Stands for OpenCV's VideoCapture: frames of some milliseconds each, with their number."""
+    """Stands for OpenCV's VideoCapture: frames, with their number in the left half."""
 
-    times = (0, 100, 700, 700, 0, 900)
-    count = 6  # as the source says; 0: a live stream
+    count = 6  # frames
     rate = 10.0
     opened = True
 
-    def __init__(self, source: str | int) -> None:
+    def __init__(self, source: int) -> None:
         self.reads = 0
 
     def isOpened(self) -> bool:  # noqa: N802 - as OpenCV calls it
@@ -35,45 +37,31 @@ class Capture:
     def read(self) -> tuple[bool, np.ndarray]:
         self.reads += 1
         pixels = BLACK.copy()
-        pixels[:, :32] = self.reads
-        return self.reads <= len(self.times), pixels
+        pixels[:, :32] = self.reads % 200 + 1
+        return self.reads <= self.count, pixels
 
     def get(self, what: int) -> float:
-        import cv2
-
-        if what == cv2.CAP_PROP_POS_MSEC:
-            return self.times[min(self.reads, len(self.times)) - 1]
-        return {cv2.CAP_PROP_FPS: self.rate, cv2.CAP_PROP_FRAME_COUNT: self.count}[what]
+        return self.rate
 
     def release(self) -> None:
         pass
 
 
 @pytest.fixture
-def capture(monkeypatch, tmp_path):
-    """Have every source be a Capture; and a file that exists."""
+def capture(monkeypatch):
+    """Have every camera be a Capture."""
     import cv2
 
     class OwnCapture(Capture):
         pass
 
     monkeypatch.setattr(cv2, "VideoCapture", OwnCapture)
-    (tmp_path / "x.mp4").touch()
-    OwnCapture.file = str(tmp_path / "x.mp4")
     return OwnCapture
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never happens")
 
 
 def test_reader_gives_every_frame_of_a_file(tmp_path):
     frames = [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(12)]
-    path = write_video(tmp_path / "x.mp4", frames, 25)
+    path = write_film(tmp_path / "x.mp4", frames)
     reader = VideoReader(str(path))
     assert (reader.size, reader.rate, reader.total) == ((64, 48), 25, 12) and not reader.is_live
     for number, frame in enumerate(reader):
@@ -94,67 +82,117 @@ def test_reader_gives_the_time_of_each_frame(tmp_path):
     reader.close()
 
 
-def test_reader_time_never_goes_back(capture):
-    """If a file gives the same time twice, or none."""
-    reader = VideoReader(capture.file)
-    assert [round(frame.seconds, 3) for frame in reader] == [0, 0.1, 0.7, 0.7, 0.7, 0.9]
-    reader.close()
-
-
 def test_reader_without_a_known_rate_takes_the_default(capture):
-    capture.rate, capture.times = 0.0, (0, 0, 0)
-    reader = VideoReader(capture.file)
-    assert reader.rate == video_io.DEFAULT_RATE == 30
-    assert [round(frame.seconds, 4) for frame in reader] == [0, 0.0333, 0.0667]
-    reader.close()
+    capture.rate, capture.count = 0.0, 1000
+    with closing(VideoReader("0")) as reader:
+        assert reader.rate == video_source.DEFAULT_RATE == 30
 
 
 def test_reader_mirrors_a_camera_and_keeps_only_its_newest_frame(capture):
-    capture.times = tuple(range(50))
-    reader = VideoReader("0")
-    assert reader.is_camera and reader.is_live and reader.total == 0
-    wait_until(lambda: reader._video.reads > 50)
-    frames = iter(reader)
-    frame = next(frames)
-    assert frame.number == 49 and frame.pixels[0, -1, 0] == 50 and frame.pixels[0, 0, 0] == 0
-    with pytest.raises(StageError, match="camera 0 sends no more frames; is it still connected"):
-        next(frames)
-    reader.close()
+    capture.count = 1000
+    with closing(VideoReader("0")) as reader:
+        assert reader.is_live and reader.path is None and reader.total == 0
+        frame = next(iter(reader))
+        assert frame.pixels[0, -1, 0] > 0 == frame.pixels[0, 0, 0]
+        assert reader._items.qsize() <= 1
 
 
-def test_reader_reports_a_stream_that_sends_nothing_for_a_while(capture, monkeypatch):
-    capture.count = 0
-    monkeypatch.setattr(video_io, "TIMEOUT", 0.01)
-    monkeypatch.setattr(VideoReader, "_read", lambda reader: None)
-    reader = VideoReader("rtsp://camera/stream")
-    assert reader.is_live and not reader.is_camera
-    with pytest.raises(StageError, match="stream rtsp://camera/stream has sent no frame for"):
-        next(iter(reader))
-    reader.close()
+def test_reader_reports_a_camera_that_fails(capture):
+    capture.count = 3
+    with (
+        closing(VideoReader("0")) as reader,
+        pytest.raises(StageError, match=r"camera 0 sends no more frames; is it still conn"),
+    ):
+        list(reader)
+
+
+def test_reader_reports_a_camera_that_hangs(capture, monkeypatch):
+    capture.count, wait = 1000, threading.Event()
+    read = capture.read
+    monkeypatch.setattr(
+        capture, "read", lambda self: read(self) if self.reads < 3 else (wait.wait(5), BLACK)
+    )
+    with closing(VideoReader("0", 0.01)) as reader:
+        with pytest.raises(StageError, match=r"camera 0: no picture in 0\.01 seconds"):
+            list(reader)
+        wait.set()
 
 
 @pytest.mark.parametrize(
-    ("source", "change", "message"),
-    [
-        ("none.mp4", {}, r"--source none\.mp4: no such file"),
-        ("99", {"opened": False}, "--source 99: no camera answers"),
-        ("http://x/y", {"opened": False}, "--source http://x/y: not a video"),
-        ("http://x/y", {"times": ()}, "no frame can be read"),
-    ],
+    ("source", "message"),
+    [("none.mp4", r"--source none\.mp4: no such file"), ("99", "--source 99: no camera answers")],
 )
-def test_reader_refuses_a_source_that_cannot_be_opened(capture, source, change, message):
-    for name, value in change.items():
-        setattr(capture, name, value)
+def test_reader_refuses_a_source_that_cannot_be_opened(capture, source, message):
+    capture.opened = False
     with pytest.raises(StageError, match=message):
         VideoReader(source)
 
 
-def test_reader_that_is_closed_early_reads_no_further(capture):
-    capture.times = tuple(range(10_000))
-    reader = VideoReader(capture.file)
+def test_reader_that_is_closed_early_reads_no_further(tmp_path):
+    path = write_film(tmp_path / "x.mp4", grey_frames(100))
+    reader = VideoReader(str(path))
     next(iter(reader))
     reader.close()
-    assert not reader._thread.is_alive() and reader._video.reads < 100
+    assert not reader._thread.is_alive() and reader._source._decoded < 30
+
+
+def test_reader_passes_on_an_error_that_nobody_expects(capture, monkeypatch):
+    def fail(self: Capture) -> tuple[bool, np.ndarray]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(capture, "read", fail)
+    with pytest.raises(ZeroDivisionError):
+        VideoReader("0")
+
+
+class Camera:
+    """A server on 127.0.0.1 that sends JPEGs, as many cameras do, and then waits or hangs up."""
+
+    def __init__(self, count: int, hangs_up: bool) -> None:
+        self._count, self._hangs_up, self._connections = count, hangs_up, []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/live"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        jpeg = io.BytesIO()
+        Image.new("RGB", (64, 48), "white").save(jpeg, "JPEG")
+        part = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg.getvalue() + b"\r\n"
+        head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self._connections.append(connection)
+                connection.sendall(head + part * self._count)
+                if self._hangs_up:
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_reader_reports_a_stream_that_ends():
+    with closing(VideoReader(Camera(40, hangs_up=True).url)) as reader:
+        assert reader.is_live and reader.size == (64, 48) and reader.total == 0
+        with pytest.raises(
+            StageError, match=r"stream http.*/live sends no more frames; is it still conn"
+        ):
+            list(reader)
+
+
+def test_reader_reports_a_stream_that_sends_nothing_for_a_while():
+    with closing(VideoReader(Camera(40, hangs_up=False).url, 1)) as reader:
+        started, message = (
+            time.monotonic(),
+            "stream .*: no picture in 1 seconds; a longer --timeout",
+        )
+        with pytest.raises(StageError, match=message):
+            list(reader)
+        assert time.monotonic() - started < 3
+
+
+def test_reader_reports_a_stream_that_never_begins():
+    started = time.monotonic()
+    with pytest.raises(StageError, match=r"--source http.*/live: no picture in 0\.5 seconds"):
+        VideoReader(Camera(0, hangs_up=False).url, 0.5)
+    assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.parametrize(("width", "height"), [(65, 49), (64, 49), (65, 48), (64, 48)])
@@ -172,19 +210,66 @@ def test_writer_doubles_the_last_row_or_column_of_an_odd_size(tmp_path, width, h
     assert written[-1].min() > 200 and written[:, -1].min() > 200
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "MP4"])
 @pytest.mark.parametrize(
-    ("live", "seconds", "expected"),
+    "seconds",
     [
-        (True, (0, 0.4, 0.5, 1.0), 11),  # four frames in a second, at ten a second
-        (True, (0, 0.01, 0.02, 0.1), 2),  # more than ten a second
-        (False, (0, 0.4, 0.5, 1.0), 4),  # of a file each once
+        (0, 0.4, 0.5, 1.0),
+        (0, 0.01, 0.02, 0.1),
+        tuple(i / 30 for i in range(40)),
+        tuple(i * 1001 / 30_000 for i in range(40)),
+        (0, 1 / 3, 20, 3600),
     ],
 )
-def test_writer_records_as_long_as_was_filmed(tmp_path, live, seconds, expected):
-    with VideoWriter(tmp_path / "x.mp4", (64, 48), 10, live) as writer:
+def test_writer_gives_each_frame_its_own_time(tmp_path, suffix, seconds):
+    path, frames = tmp_path / f"x.{suffix}", grey_frames(len(seconds))
+    with VideoWriter(path, (64, 48), 10) as writer:
         for number, second in enumerate(seconds):
+            writer.write(Frame(number, second, frames[number]))
+    times, brightness = read_film(path)
+    assert times == pytest.approx(seconds, abs=0.0006 if suffix == "mkv" else 1e-5)
+    assert brightness == pytest.approx([frame.mean() for frame in frames], abs=4)
+    assert not has_sound(path)
+
+
+def test_writer_keeps_frames_of_the_same_time(tmp_path):
+    with VideoWriter(tmp_path / "x.mp4", (64, 48), 10) as writer:
+        for number, second in enumerate((0, 0.1, 0.1, 0.1, 0.2)):
             writer.write(Frame(number, second, BLACK))
-    assert count_frames(tmp_path / "x.mp4") == expected
+    assert read_film(tmp_path / "x.mp4")[0] == pytest.approx([0, 0.1, 0.1, 0.1, 0.2], abs=1e-4)
+
+
+def test_writer_shows_the_last_frame_as_long_as_the_source(tmp_path):
+    for name, duration, expected in (("x", 2.5, 3.5), ("y", 0.0, 1.1)):
+        path = tmp_path / f"{name}.mp4"
+        with VideoWriter(path, (64, 48), 10) as writer:
+            for number, second in enumerate((0, 0.5, 1)):
+                writer.write(Frame(number, second, BLACK, duration))
+        with av.open(str(path)) as film:
+            assert film.duration / 1e6 == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (1280, 720)])
+def test_writer_writes_what_browsers_and_messengers_play(tmp_path, size):
+    colours = [(0, 0, 250), (0, 250, 0), (250, 0, 0), (128, 128, 128)]
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    for i, colour in enumerate(colours):
+        pixels[:, i * size[0] // 4 : (i + 1) * size[0] // 4] = colour
+    with VideoWriter(tmp_path / "x.mp4", size, 25) as writer:
+        for number in range(3):
+            writer.write(Frame(number, number / 25, pixels))
+    content = (tmp_path / "x.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat"), "the index stands first"
+    with av.open(str(tmp_path / "x.mp4")) as film:
+        [stream] = film.streams
+        context = stream.codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        assert context.colorspace == (1 if size[1] >= 720 else 6) and context.color_range == 1
+        assert stream.average_rate == 25
+        middles = slice(size[0] // 8, None, size[0] // 4)
+        for frame in film.decode(video=0):
+            bgr = frame.to_ndarray(format="bgr24")[size[1] // 2, middles].astype(int)
+            assert np.abs(bgr - colours).max() < 12
 
 
 class BugError(Exception):
@@ -205,29 +290,65 @@ def test_writer_keeps_what_was_recorded_unless_it_fails_itself(tmp_path, error, 
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"] * kept
 
 
-def test_writer_refuses_a_suffix_that_is_not_of_a_video(tmp_path):
+def test_writer_without_a_frame_leaves_no_file_and_keeps_an_older_one(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"an older one")
+    for name in ("x.mp4", "y.mp4"):
+        with VideoWriter(tmp_path / name, (64, 48), 10):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+    assert (tmp_path / "x.mp4").read_bytes() == b"an older one"
+
+
+def test_writer_refuses_frames_that_are_too_large(tmp_path):
     with (
-        pytest.raises(StageError, match=r"x\.txt cannot be written as a video; name an \.mp4"),
-        VideoWriter(tmp_path / "x.txt", (64, 48), 10),
+        pytest.raises(StageError, match=r"x\.mp4: frames of 40000x20 pixels cannot be written"),
+        VideoWriter(tmp_path / "x.mp4", (40_000, 20), 10),
     ):
         pass
     assert not any(tmp_path.iterdir())
 
 
-def test_writer_reports_a_video_that_is_not_whole(tmp_path):
-    """As on a full disk, which OpenCV does not report."""
+@pytest.mark.parametrize(
+    "name", ["10:22:11.mp4", "100%_%03d.mp4", "찍은 것 [1].mov", "rtsp:__x.mkv"]
+)
+def test_writer_takes_any_name_for_a_file(tmp_path, name):
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this system has no such names")
+    with VideoWriter(tmp_path / name, (64, 48), 10) as writer:
+        writer.write(Frame(0, 0, BLACK))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(read_film(tmp_path / name)[0]) == 1
+
+
+@pytest.mark.parametrize("when", ["encode", "mux", "close"])
+def test_writer_reports_a_video_that_is_not_whole(tmp_path, monkeypatch, when):
+    """As on a full disk."""
+
+    def fail(*args: object) -> None:
+        raise av.error.OSError(28, "No space left on device")
 
     def record() -> None:
         with VideoWriter(tmp_path / "x.mp4", (64, 48), 10) as writer:
-            writer.write(Frame(0, 0, BLACK))
-            writer._frames.put(None)
-            writer._thread.join()
-            writer._video.release()
-            Path(writer._temporary).write_bytes(b"cut off")
+            name = "_stream" if when == "encode" else "_output"
+            monkeypatch.setattr(writer, name, Failing(getattr(writer, name), when, fail))
+            for number in range(200):
+                writer.write(Frame(number, number / 10, BLACK))
 
-    with pytest.raises(StageError, match="could not be written whole; is the disk full"):
+    with pytest.raises(StageError, match=r"x\.mp4 could not be written whole: No space left on"):
         record()
     assert not any(tmp_path.iterdir())
+
+
+class Failing:
+    """An object, one method of which is replaced."""
+
+    def __init__(self, real: object, name: str, method: object) -> None:
+        self._real, self._name, self._method = real, name, method
+
+    def __getattr__(self, name: str) -> object:
+        return self._method if name == self._name else getattr(self._real, name)
 
 
 def test_window_shows_frames_until_a_key_is_pressed(monkeypatch):

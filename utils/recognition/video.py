@@ -13,9 +13,10 @@ from PIL import Image
 
 from utils.console import ProgressBar
 from utils.imaging.drawing import draw_face, draw_probabilities, paste, render_text
+from utils.recognition.sound import open_sound
 from utils.recognition.tracking import Track, TrackedFace, Tracker
 from utils.recognition.video_io import VideoReader, VideoWindow, VideoWriter
-from utils.recognition.video_log import open_log
+from utils.recognition.video_log import LogWriter, open_log
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from utils.recognition.recognizer import Recognizer
@@ -46,15 +47,7 @@ def process_video(
     frames, seconds = 0, 0.0
     with ExitStack() as stack:
         stack.callback(video.close)
-        log = writer = window = None
-        if options.log:
-            log = stack.enter_context(open_log(options.log, classes))
-        if options.output:
-            writer = stack.enter_context(
-                VideoWriter(options.output, video.size, video.rate, video.is_live)
-            )
-        if options.display:
-            window = stack.enter_context(VideoWindow())
+        log, writer, window = _open_outputs(video, classes, options, stack)
         bar = stack.enter_context(ProgressBar(video.total or None, "video", "frame"))
         started = time.monotonic()
         for frames, frame in enumerate(video, 1):
@@ -71,7 +64,24 @@ def process_video(
             bar.update()
             if window and not window.show(frame.pixels):
                 break
+        if writer and video.is_at_end:
+            writer.finish()
     return frames, seconds
+
+
+def _open_outputs(
+    video: VideoReader, classes: list[str], options: VideoOptions, stack: ExitStack
+) -> tuple[LogWriter | None, VideoWriter | None, VideoWindow | None]:
+    """Open the log, the recording with the sound of a file, and the window, until `stack` ends."""
+    log = writer = window = None
+    if options.log:
+        log = stack.enter_context(open_log(options.log, classes))
+    if options.output:
+        sound = open_sound(video.path, video.start, stack) if video.path else None
+        writer = stack.enter_context(VideoWriter(options.output, video.size, video.rate, sound))
+    if options.display:
+        window = stack.enter_context(VideoWindow())
+    return log, writer, window
 
 
 def classify_tracks(

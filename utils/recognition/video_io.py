@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from functools import partial
+from fractions import Fraction
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Empty, Full, Queue
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.errors import StageError
 from utils.files import atomic_file
 from utils.recognition.opencv import import_cv2
+from utils.recognition.pyav import import_av
+from utils.recognition.video_source import (
+    HD_HEIGHT,
+    Source,
+    describe_silence,
+    find_source,
+    is_camera,
+)
+from utils.urls import hide_credentials
+
+if TYPE_CHECKING:
+    from av import Packet
+
+    from utils.recognition.sound import Sound
 
 QUEUE_SIZE = 8  # frames that wait after reading or before writing
 TIMEOUT = 10.0  # seconds without a frame after which a camera or stream counts as failed
-DEFAULT_RATE = 30.0  # frames per second of a source that does not know its rate
+STEP = 0.1  # seconds that a thread waits for another before it looks around
 WINDOW_TITLE = "facial emotion recognition"
 ESCAPE = 27  # code of the key
+
+# Suffix of a recording → FFmpeg's name of the format.
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CRF = 20  # constant rate factor of x264: 18 looks like the original, 23 is its default
+PRESET = "veryfast"
+TIME_BASE = Fraction(1, 90_000)  # seconds: 24, 25, 30 and 30000/1001 frames/s fit in exactly
 
 _AFTER_FAILURE = "is it still connected? What was recorded so far is kept"
 
@@ -36,6 +58,11 @@ class Frame:
     number: int  # from 0; counts dropped frames too
     seconds: float  # since the first frame
     pixels: np.ndarray  # uint8 BGR (height, width, 3), as OpenCV has it
+    duration: float = 0.0  # seconds until the next one; 0: not known
+
+
+class _EmptyError(Exception):
+    """A recording without a frame, which leaves no file."""
 
 
 class VideoReader:
@@ -45,124 +72,177 @@ class VideoReader:
     picture is never late.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, timeout: float = TIMEOUT) -> None:
         """Open a camera by its number, a file by its path, or a stream by its address.
 
-        Raise StageError if the source cannot be opened.
+        `timeout`: seconds without a frame after which a camera or stream counts as failed. Raise
+        StageError if the source cannot be opened.
         """
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: errors get one line here
-        cv2 = import_cv2()
-        self.is_camera = source.isdecimal() and len(source) < 4
-        is_address = "://" in source
-        if not self.is_camera and not is_address and not Path(source).is_file():
-            raise StageError(f"--source {source}: no such file")
-        cv2.utils.logging.setLogLevel(0)
-        self._video = cv2.VideoCapture(int(source) if self.is_camera else source)
-        if not self._video.isOpened():
-            problem = "not a video that OpenCV can read; convert it to an H.264 .mp4"
-            if self.is_camera:
-                problem = "no camera answers; is another program using it?"
-            raise StageError(f"--source {source}: {problem}")
-        success, self._first = self._video.read()
-        if not success:
-            raise StageError(f"--source {source}: no frame can be read from it")
-        self.size = self._first.shape[1::-1]  # as displayed: phones store videos turned
-        get = self._video.get
-        self._position = partial(get, cv2.CAP_PROP_POS_MSEC)  # of the frame that was read last
-        rate = get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 0 < rate < 1000 else DEFAULT_RATE
-        count = int(get(cv2.CAP_PROP_FRAME_COUNT))
-        self.is_live = self.is_camera or (is_address and count <= 0)
-        self.total = count if not self.is_live and count > 0 else 0  # frames; 0: not known
-        self._name = f"{'camera' if self.is_camera else 'stream'} {source}"
-        self._frames: Queue[Frame | None] = Queue(
-            1 if self.is_live else QUEUE_SIZE
-        )  # None: the end
+        self._timeout = timeout
+        self._open, self.path = find_source(source, timeout)  # `path`: of a file, else None
+        self._items: Queue[Frame | Exception | None] = Queue(QUEUE_SIZE)  # None: the end
         self._closed = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        try:
+            self._first = self._get_first(source)
+        except BaseException:
+            self.close()
+            raise
+        self.size = self._first.pixels.shape[1::-1]  # as displayed: phones store videos turned
+        self.rate, self.is_live = self._source.rate, self._source.is_live
+        self.total = self._source.total  # frames; 0: not known
+        self.start = self._source.start  # seconds on the file's own clock
+        self.is_at_end = False
+
+    def _get_first(self, source: str) -> Frame:
+        # A camera may take its time to start, and a file is read from a disk.
+        waits = self.path is None and not is_camera(source)
+        try:
+            item = self._get(self._timeout if waits else None)
+        except Empty:
+            problem = describe_silence(self._timeout)
+            raise StageError(f"--source {hide_credentials(source)}: {problem}") from None
+        if isinstance(item, Exception):
+            raise item
+        if item is None:
+            raise StageError(
+                f"--source {hide_credentials(source)}: no frame can be read from it; convert it"
+            )
+        return item
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with a file that was read to its end, in a line; None: nothing."""
+        return self._source.problem
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames. Raise StageError if a camera or live stream stops sending."""
-        while True:
+        """Yield the frames. Raise StageError if a camera or stream stops sending."""
+        item: Frame | Exception | None = self._first
+        while isinstance(item, Frame):
+            yield item
             try:
-                frame = self._frames.get(timeout=TIMEOUT if self.is_live else None)
+                # The reader knows best why nothing comes: it is given a second to tell.
+                item = self._get(None if self.path else self._timeout + 1)
             except Empty:
-                problem = f"has sent no frame for {TIMEOUT:.0f} seconds"
-                raise StageError(f"{self._name} {problem}; {_AFTER_FAILURE}") from None
-            if frame is None:
-                if self.is_live:
-                    raise StageError(f"{self._name} sends no more frames; {_AFTER_FAILURE}")
-                return
-            yield frame
+                problem = describe_silence(self._timeout)
+                raise StageError(f"{self._source.name}: {problem}; {_AFTER_FAILURE}") from None
+        if item:
+            raise item
+        self.is_at_end = True
 
     def close(self) -> None:
         """Stop reading and release the source."""
         self._closed = True
-        while self._thread.is_alive():
-            self._drop()
-            self._thread.join(0.05)
-        self._video.release()
+        # A thread that waits for a server does not listen; it ends with the process.
+        self._thread.join(2 * STEP if self.path is None else None)
+
+    def _get(self, timeout: float | None) -> Frame | Exception | None:
+        """Return what the thread sends next. Raise Empty if it sends nothing for `timeout` seconds.
+
+        Wait in short steps, because Windows does not hear Ctrl-C in a long one.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            with suppress(Empty):
+                return self._items.get(timeout=max(0.0, min(STEP, deadline - time.monotonic())))
+            if time.monotonic() >= deadline:
+                raise Empty
 
     def _read(self) -> None:
-        started, number, seconds = time.monotonic(), 0, 0.0
-        success, pixels, first_position = True, self._first, self._position()
-        while success and not self._closed:
-            if self.is_live:
-                seconds = time.monotonic() - started
-            elif number:  # the rate of phones' videos varies; a file without times has only a rate
-                position = (self._position() - first_position) / 1000
-                seconds = position if position > seconds else max(seconds, number / self.rate)
-            if self.is_camera:
-                pixels = np.ascontiguousarray(pixels[:, ::-1])  # people expect a mirror
-            if self.is_live:
-                self._drop()
-            self._frames.put(Frame(number, seconds, pixels))
-            success, pixels = self._video.read()
-            number += 1
-        self._frames.put(None)
+        """Open the source, read it to its end and close it, all in this thread."""
+        end: Exception | None = None
+        try:
+            self._source = self._open()
+            with closing(self._source):
+                self._send_frames(self._source)
+            if self._source.is_live:
+                problem = self._source.problem
+                problem = f": {problem}" if problem else " sends no more frames"
+                end = StageError(f"{self._source.name}{problem}; {_AFTER_FAILURE}")
+        except Exception as error:  # which the main thread raises
+            end = error
+        self._send(end)
 
-    def _drop(self) -> None:
-        """Remove the frame that waits longest, if there is one."""
-        with suppress(Empty):
-            self._frames.get_nowait()
+    def _send_frames(self, source: Source) -> None:
+        started = 0.0
+        for number, picture in enumerate(source.pictures()):
+            if not number:
+                started = time.monotonic()
+            seconds = picture.seconds
+            if seconds is None:
+                seconds = time.monotonic() - started
+            if source.is_live:
+                with suppress(Empty):
+                    self._items.get_nowait()  # an older frame, which nobody had the time for
+            self._send(Frame(number, seconds, picture.pixels, picture.duration))
+            if self._closed:
+                return
+
+    def _send(self, item: Frame | Exception | None) -> None:
+        while not self._closed:
+            with suppress(Full):
+                self._items.put(item, timeout=STEP)
+                return
 
 
 class VideoWriter:
-    """Write frames into a video file, in a thread, within a `with` block.
+    """Write frames into a file as H.264, in a thread, within a `with` block.
 
-    Each frame of a file is written once. A frame of a live source is repeated or left out, so that
-    the recording lasts as long as the source was filmed. The file gets its name when the block ends
-    without an error, by Ctrl-C or by a StageError: what was recorded stays.
+    Each frame gets its own time. The file gets its name when the block ends without an error, by
+    Ctrl-C or by a StageError: what was recorded stays.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: float, live: bool = False) -> None:
-        """`size`: width and height in pixels. `rate`: frames per second."""
-        self._path, self._size, self._rate, self._live = path, size, rate, live
-        # OpenCV would cut an odd size to an even one: the last column or row is doubled instead.
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: float, sound: Sound | None = None
+    ) -> None:
+        """`size`: width and height in pixels. `rate`: frames per second, on average."""
+        self._path, self._size, self._rate, self._sound = path, size, rate, sound
+        # YUV with half the colours has even sides: the last column or row is doubled.
         self._add_right, self._add_below = size[0] % 2, size[1] % 2
-        self._count = 0  # frames in the file
         self._frames: Queue[Frame | None] = Queue(QUEUE_SIZE)  # None: the end
-        self._thread = threading.Thread(target=self._write_all, daemon=True)
+        self._is_complete = False  # whether the source has ended
+        self._last: Frame | None = None  # in the file
+        self._last_pts = -1  # its time in the file, in units of TIME_BASE
+        self._error: Exception | None = None  # of the thread
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> VideoWriter:
-        """Raise StageError if the path's suffix is not of a video that OpenCV can write."""
-        cv2 = import_cv2()
+        """Raise StageError if H.264 cannot have frames of this size."""
+        self._av = import_av()
+        suffix = self._path.suffix.lower()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        even_size = self._size[0] + self._add_right, self._size[1] + self._add_below
         with ExitStack() as stack:
-            self._temporary = stack.enter_context(atomic_file(self._path)).name
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self._video = cv2.VideoWriter(self._temporary, codec, self._rate, even_size)
-            if not self._video.isOpened():
-                raise StageError(f"{self._path} cannot be written as a video; name an .mp4")
+            temporary = stack.enter_context(atomic_file(self._path)).name
+            # The index at the start lets a browser play the file before it has all of it.
+            options = {} if suffix == ".mkv" else {"movflags": "+faststart"}
+            self._output = self._av.open(
+                f"file:{temporary}", "w", FORMATS[suffix], container_options=options
+            )
+            self._add_stream()
+            if self._sound:
+                self._sound.add_to(self._output)
+            try:
+                self._output.start_encoding()
+            except self._av.error.FFmpegError as error:
+                size = f"{self._size[0]}x{self._size[1]}"
+                problem = f"frames of {size} pixels cannot be written ({error.strerror})"
+                raise StageError(f"{self._path}: {problem}") from None
             self._file = stack.pop_all()
         self._thread.start()
         return self
 
     def write(self, frame: Frame) -> None:
-        """Hand over the next frame, which must not be changed afterwards."""
-        self._frames.put(frame)
+        """Hand over the next frame, which must not be changed afterwards.
+
+        Raise StageError if the file cannot be written, as on a full disk.
+        """
+        while not self._put(frame):
+            self._check()
+
+    def finish(self) -> None:
+        """Let the recording have the rest of the sound: the source has ended."""
+        self._is_complete = True
 
     def __exit__(
         self,
@@ -171,28 +251,100 @@ class VideoWriter:
         traceback: TracebackType | None,
     ) -> None:
         """Finish the file. Raise StageError if it is not a whole video."""
-        with self._file:
-            self._frames.put(None)
+        with suppress(_EmptyError), self._file:
+            while self._thread.is_alive() and not self._put(None):
+                pass
             self._thread.join()
-            self._video.release()
             if error and not isinstance(error, KeyboardInterrupt | StageError):
                 raise error  # and remove the file
-            # OpenCV does not report a write that failed.
-            if self._count and not import_cv2().VideoCapture(self._temporary).read()[0]:
-                raise StageError(f"{self._path} could not be written whole; is the disk full?")
+            self._check()
+            if not self._last:
+                raise _EmptyError
 
-    def _write_all(self) -> None:
-        cv2 = import_cv2()
-        while (frame := self._frames.get()) is not None:
-            pixels = frame.pixels
-            if self._add_right or self._add_below:
-                pixels = cv2.copyMakeBorder(
-                    pixels, 0, self._add_below, 0, self._add_right, cv2.BORDER_REPLICATE
-                )
-            times = int(frame.seconds * self._rate) + 1 - self._count if self._live else 1
-            for _ in range(times):
-                self._video.write(pixels)
-                self._count += 1
+    def _put(self, frame: Frame | None) -> bool:
+        """Return False if the queue is full for a moment, or the thread has failed."""
+        if self._error:
+            return False
+        try:
+            self._frames.put(frame, timeout=STEP)
+        except Full:
+            return False
+        return True
+
+    def _check(self) -> None:
+        """Raise the error of the thread, if it has failed."""
+        if isinstance(self._error, self._av.error.FFmpegError):
+            reason = self._error.strerror or str(self._error)
+            raise StageError(f"{self._path} could not be written whole: {reason}")
+        if self._error:
+            raise self._error
+
+    def _add_stream(self) -> None:
+        """Add a stream whose settings every browser and messenger knows."""
+        rate = Fraction(self._rate).limit_denominator(1001)  # 30000/1001 is common
+        self._stream = stream = self._output.add_stream("libx264", rate=rate)
+        stream.options = {"crf": str(CRF), "preset": PRESET, "bf": "0"}
+        stream.width, stream.height = self._even_size()
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = TIME_BASE
+        is_hd = self._size[1] >= HD_HEIGHT
+        self._colours = "ITU709" if is_hd else "ITU601"
+        context = stream.codec_context
+        # BT.709, and SMPTE 170M, which is BT.601; the range of the values is that of television.
+        context.colorspace = context.color_primaries = context.color_trc = 1 if is_hd else 6
+        context.color_range = 1
+        self._converter = self._av.video.reformatter.VideoReformatter()
+
+    def _even_size(self) -> tuple[int, int]:
+        return self._size[0] + self._add_right, self._size[1] + self._add_below
+
+    def _run(self) -> None:
+        try:
+            for frame in iter(self._frames.get, None):
+                self._write(frame)
+            self._write_end()
+        except Exception as error:  # which `_check` raises in the main thread
+            self._error = error
+        try:
+            self._output.close()
+        except Exception as error:
+            self._error = self._error or error
+
+    def _write(self, frame: Frame) -> None:
+        self._mux_sound(frame.seconds)
+        pixels = frame.pixels
+        if self._add_right or self._add_below:
+            margins = (0, self._add_below), (0, self._add_right), (0, 0)
+            pixels = np.pad(pixels, margins, "edge")
+        picture = self._converter.reformat(
+            self._av.VideoFrame.from_ndarray(pixels, "bgr24"),
+            format="yuv420p",
+            src_color_range="JPEG",
+            dst_color_range="MPEG",
+            dst_colorspace=self._colours,
+        )
+        self._last = frame
+        self._last_pts = max(self._last_pts + 1, round(frame.seconds / TIME_BASE))
+        picture.pts, picture.time_base = self._last_pts, TIME_BASE
+        self._mux(self._stream.encode(picture))
+
+    def _write_end(self) -> None:
+        if not self._last:
+            return
+        self._mux(self._stream.encode(None))
+        last_second = self._last.seconds + (self._last.duration or 1 / self._rate)
+        self._mux_sound(math.inf if self._is_complete else last_second)
+
+    def _mux(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if packet.pts == self._last_pts and self._last and self._last.duration:
+                packet.duration = round(self._last.duration / TIME_BASE)
+            self._output.mux(packet)
+
+    def _mux_sound(self, until: float) -> None:
+        if self._sound:
+            for packet in self._sound.packets(until):
+                self._output.mux(packet)
 
 
 class VideoWindow:
