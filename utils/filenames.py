@@ -96,14 +96,10 @@ def _stored_in_other_case(path: Path) -> Path | None:
     folder, swapped = path.parent, path.with_name(path.name.swapcase())
     if folder in _telling_case or swapped == path:
         return None
-    try:
-        may_ignore_case = os.path.samestat(os.lstat(path), os.lstat(swapped))
-    except OSError:
-        may_ignore_case = False
-    if not may_ignore_case:
+    if not os.path.lexists(swapped):
         _telling_case.add(folder)  # most disks: one look at each folder is enough
         return None
-    # The disk may show one file under both names, or hold two links to it. The list tells.
+    # One file under both names, or two files? Not every disk says so by numbers of files (inodes).
     name = nfc(path.name)
     if name in _stored_names.get(folder, ()) or name in _list_names(folder):
         return None

@@ -71,15 +71,15 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
 
     Folders come before links to folders, so that a file has the path of the folder it lies in.
     """
-    seen: set[tuple[int, int]] = set()
+    seen: set[object] = set()
     folders = [folder]
     links: list[str] = []
     while folders or links:
         path = folders.pop() if folders else links.pop()
-        state = os.stat(path)  # noqa: PTH116 - strings, because half a million Paths take a while
-        if (state.st_dev, state.st_ino) in seen:
+        folder_id = _folder_id(path)
+        if folder_id in seen:
             continue
-        seen.add((state.st_dev, state.st_ino))
+        seen.add(folder_id)
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -95,6 +95,13 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
                 else:
                     folders.append(entry.path)
         links.sort(reverse=True)
+
+
+def _folder_id(path: str) -> object:
+    """Return what is equal for two paths of one folder."""
+    state = os.stat(path)  # noqa: PTH116
+    # Some disks of other systems give no number.
+    return (state.st_dev, state.st_ino) if state.st_ino else os.path.realpath(path)
 
 
 def _reason_to_leave_out(entry: os.DirEntry[str]) -> str:
