@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ def one_line(text: object) -> str:
 def info(message: object) -> None:
     """Print a line on stderr, above any progress bar."""
     if is_primary_process():
-        tqdm.write(one_line(message), file=sys.stderr)
+        ProgressBar.write(one_line(message), file=sys.stderr)
 
 
 def note(message: object) -> None:
@@ -74,3 +75,7 @@ class ProgressBar(tqdm):
         elif self._recorded == SHOWN_FAILURES + 1:
             info(f"more failures follow; {self._record}")
         self.set_postfix(failed=self.failures, refresh=False)
+
+
+# tqdm's own lock is one between processes. It is made at the first use, which Ctrl-C may interrupt.
+ProgressBar.set_lock(threading.RLock())

@@ -69,7 +69,7 @@ def check(script: str, process: subprocess.Popen) -> None:
         ("cropImages.py", [1, 150]),
         ("dataPreparation.py", [1, 50]),
         ("train.py", [1, 150, 500, 1000]),
-        ("test.py", [1, 150, 800]),
+        ("test.py", [1, 150, 800, 1250]),
         ("emotion.py", [1, 2, 30, 100, 200, 300, 500, 700, 900, 1000, 1100, 1200]),
         ("video.py", [1, 300, 1100]),
     ],

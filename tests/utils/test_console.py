@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+from tests.helpers import ROOT
 from utils import console
 from utils.console import ProgressBar, info, note, one_line
 
@@ -43,6 +47,12 @@ def test_progress_bar_prints_the_first_failures_and_counts_all(capsys):
         bar.fail("another", "broken")
     assert capsys.readouterr().err == ""
     assert bar.failures == console.SHOWN_FAILURES + 2
+
+
+def test_progress_bar_needs_no_lock_between_processes():
+    code = "import sys; from utils.console import ProgressBar, info; info(1); ProgressBar(1, '')"
+    code += "; sys.exit('multiprocessing' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_progress_bar_says_where_failures_are_and_prints_those_that_are_nowhere_else(capsys):
