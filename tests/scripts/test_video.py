@@ -7,12 +7,19 @@ import io
 import json
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import one_line_error, run
+from tests.films import cut, grey_frames, noise_frames, read_beep, read_film, turn, write_film
+from tests.helpers import command, one_line_error, run
 from tests.photos import ASTRONAUT, write_video
 from tests.trainings import CLASSES
 
@@ -148,6 +155,140 @@ def test_video_reports_a_source_that_cannot_be_opened(here, source, word):
 @pytest.mark.skipif(os.name == "nt", reason="a screen is always there")
 def test_video_without_a_screen_needs_an_output(here):
     one_line_error(run("video.py", cwd=here, env=NO_SCREEN), "no screen")
+
+
+@pytest.mark.parametrize("env", [NO_SCREEN, {"DISPLAY": ":0"}])
+def test_video_without_a_window_needs_an_output(here, env):
+    done = run("video.py", "--no_display", "--source", "in.mp4", cwd=here, env=env)
+    one_line_error(done, "with --no_display nothing would show: name --output or --log")
+
+
+@pytest.mark.parametrize("name", ["out.avi", "out", "out.jpg", "out.mp4.txt"])
+def test_video_refuses_an_output_that_is_not_a_video(here, name):
+    done = run("video.py", "--source", "in.mp4", "--output", name, cwd=here)
+    one_line_error(done, f"--output {name}: its name must end in .mp4 or .mov or .mkv")
+
+
+def test_video_keeps_times_and_sound_and_turns_what_was_filmed_sideways(here):
+    times = [0, 0.04, 0.5, 1.0, 1.1, 1.5]
+    photo = np.rot90(ASTRONAUT[:256, 60:380, ::-1])
+    write_film(here / "in.mp4", [photo] * len(times), times, sound="aac", beep=(0.5, 1.1))
+    turn(here / "in.mp4", 6)
+    args = ("--source", "in.mp4", "--output", "out.mp4", "--log", "faces.csv")
+    assert run("video.py", *args, cwd=here).returncode == 0
+    assert read_film(here / "out.mp4")[0] == pytest.approx(times, abs=0.001)
+    assert read_beep(here / "out.mp4") == pytest.approx((0.5, 1.1), abs=0.03)
+    with (here / "faces.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["timestamp"]) for r in rows] == times and {r["track"] for r in rows} == {"1"}
+
+
+def test_video_takes_any_name_for_a_file(here):
+    for name in ("2021-03-04T10:22:11.mp4", "100%_smile %03d.mp4", "찍은 것 [1].mp4"):
+        try:
+            write_film(here / "x.mp4", grey_frames(4)).rename(here / name)
+        except OSError:
+            continue  # this system has no such names
+        done = run("video.py", "--source", name, "--output", f"marked {name}", cwd=here)
+        assert done.returncode == 0 and "4 frames" in done.stdout, done.stderr
+        assert len(read_film(here / f"marked {name}")[0]) == 4
+
+
+def test_video_keeps_what_it_reads_of_a_film_that_is_cut(here):
+    cut(write_film(here / "in.avi", noise_frames(100), codec="mjpeg"), 0.6)
+    args = ("--source", "in.avi", "--output", "out.mp4", "--log", "x.csv")
+    done = run("video.py", *args, cwd=here)
+    count = len(read_film(here / "out.mp4")[0])
+    assert done.returncode == 1 and 55 < count < 65 and f"{count} frames" in done.stdout
+    assert done.stderr == (
+        f"in.avi: only {count} of 100 frames can be read; is it a partial copy, or damaged?\n"
+    )
+    assert len((here / "x.csv").read_text("utf-8").splitlines()) == count + 1
+
+
+def test_video_says_when_the_size_of_the_picture_changes(here):
+    with (here / "in.mjpeg").open("wb") as file:
+        for size in [(320, 240)] * 3 + [(240, 320)] * 3:
+            Image.new("RGB", size, "white").save(file, "JPEG")
+    done = run("video.py", "--source", "in.mjpeg", "--output", "out.mp4", cwd=here)
+    assert done.returncode == 0 and done.stderr.count("\n") == 1
+    assert "from 320x240 to 240x320 pixels at frame 3; it is fitted into 320x240" in done.stderr
+    _, brightness = read_film(here / "out.mp4")
+    assert len(brightness) == 6 and min(brightness[:3]) > 230 and max(brightness[3:]) < 160
+
+
+def test_video_tells_streams_that_do_not_come_apart(here):
+    """Refused, not found, and silent: each in a line, and within --timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        quiet = f"127.0.0.1:{silent.getsockname()[1]}"
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        for address, message in (
+            (f"rtsp://127.0.0.1:{port}/x", "the connection was refused"),
+            (f"http://127.0.0.1:{port}/x", "the connection was refused"),
+            (f"rtsp://me:secret@{quiet}/x", "no picture in 1 seconds; a longer --timeout"),
+            (f"http://{quiet}/x", "no picture in 1 seconds; a longer --timeout"),
+        ):
+            args = ("--source", address, "--timeout", 1, "--log", "x.csv")
+            done = run("video.py", *args, cwd=here)
+            one_line_error(done, message)
+            assert "secret" not in done.stderr
+    assert not (here / "x.csv").exists()
+
+
+def start(*args: object, cwd: Path) -> subprocess.Popen:
+    words = command("video.py", *args)
+    return subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ")
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_video_hears_ctrl_c_while_a_stream_is_silent(here, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/x"
+        process = start("--source", address, "--log", "x.csv", cwd=here)
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)  # so it waits for the answer now
+            pressed = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
+    assert time.monotonic() - pressed < 3
+    assert process.returncode == 130
+    assert error.decode() == "video.py: interrupted; nothing is recorded yet\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ")
+def test_video_keeps_what_a_live_stream_sent_until_ctrl_c(here, server):
+    picture, sent = io.BytesIO(), threading.Event()
+    Image.fromarray(ASTRONAUT[:300, 80:380]).save(picture, "JPEG")
+
+    def stream(request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        request.end_headers()
+        for number in range(1000):
+            head = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+            request.wfile.write(head + picture.getvalue() + b"\r\n")
+            request.wfile.flush()
+            time.sleep(0.02)
+            if number == 100:
+                sent.set()
+
+    server.files = {"/live.mjpg": stream}
+    args = ("--source", f"{server.url}/live.mjpg", "--log", "x.csv", "--output", "x.mp4")
+    process = start(*args, cwd=here)
+    assert sent.wait(60)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert error.decode() == "video.py: interrupted; what was recorded so far is kept\n"
+    with (here / "x.csv").open(encoding="utf-8-sig", newline="") as file:
+        logged = {float(r["timestamp"]) for r in csv.DictReader(file)}
+    times = read_film(here / "x.mp4")[0]
+    assert len(times) > 10 and len(times) == pytest.approx(len(logged), abs=2)
+    assert all(min(abs(time - other) for other in logged) < 0.002 for time in times)
 
 
 def test_video_reports_a_missing_model_in_one_line(tmp_path):
