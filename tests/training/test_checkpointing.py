@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import suppress
 from dataclasses import replace
@@ -277,7 +278,7 @@ def test_after_step_saves_and_stops_after_a_signal(tmp_path, number, capsys):
     saver = make_saver(tmp_path)
     os.kill(os.getpid(), number)
     assert "stopping after this step" in capsys.readouterr().err
-    with pytest.raises(KeyboardInterrupt, match=f"train.py --resume {saver.run.folder}"):
+    with pytest.raises(KeyboardInterrupt, match=re.escape(f"train.py --resume {saver.run.folder}")):
         saver.after_step()
     assert saver.run.last.exists()
     with pytest.raises(KeyboardInterrupt):  # a second one stops at once
