@@ -2,9 +2,9 @@
 
 An image should be a face, cropped as in training. For other photos, --detect_face finds the faces
 first and prints an answer for each, the largest first, with its `rect` (x, y, width, height) in
-pixels of the photo as displayed. If no face is found, the whole photo is classified. `probs` are
-per cent in the order of the model's classes; for the seven emotions: 기쁨 당황 분노 불안 상처 슬픔
-중립.
+pixels of the photo as displayed. If no face is found, the whole photo is classified, and its answer
+has "detected": false. `probs` are per cent in the order of the model's classes; for the seven
+emotions: 기쁨 당황 분노 불안 상처 슬픔 중립.
 
 One image prints the list of its faces. Several images print one object per line, {"file": …,
 "faces": […]} or {"file": …, "error": …}, in their order.
@@ -29,6 +29,7 @@ from pathlib import Path
 from utils import cli
 from utils.console import ProgressBar
 from utils.errors import StageError
+from utils.filenames import nfc
 from utils.imaging.image_io import ImageError, open_header
 from utils.imaging.preprocess import MAX_SIDE
 from utils.recognition.inputs import ImageSource, expand_inputs
@@ -107,13 +108,19 @@ def check_image(source: ImageSource) -> None:
 
 def check_save_folder(sources: list[ImageSource], folder: Path) -> None:
     """Raise StageError if a marked photo would overwrite one of the inputs."""
-    files = {Path(source.name).resolve() for source in sources if source.is_file}
+    files = {place_of(Path(source.name)) for source in sources if source.is_file}
     for source in sources:
         path = folder / source.output_name
-        if path.resolve() in files:
+        if place_of(path) in files:
             raise StageError(
                 f"--save {folder} would overwrite the photo {path}: name another folder"
             )
+
+
+def place_of(path: Path) -> tuple[Path, str]:
+    """Return what is equal for two paths of one file, also where the disk ignores case."""
+    path = path.resolve()
+    return path.parent, nfc(path.name).casefold()
 
 
 def print_answer(photo: RecognizedPhoto, is_single: bool) -> None:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import io
-import struct
 import sys
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pillow_heif
 import pytest
 from PIL import Image
 
+from tests.turned import FORMATS, write_turned
 from utils.imaging import image_io
 from utils.imaging.formats import can_read
 from utils.imaging.geometry import Box
 from utils.imaging.image_io import ImageError, open_header, open_image, open_region, open_upright
 
-# How an upright picture is stored for each orientation: the opposite of UPRIGHT.
-STORED = dict(image_io.UPRIGHT) | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-FORMATS = ("TIFF", "JPEG", "PNG", "PNG, at its end", "WEBP", "MPO", "AVIF", "HEIF")
 SIZE = (600, 400)
 REGION = Box(100, 40, 420, 210)
 
@@ -33,31 +28,6 @@ def upright_picture() -> Image.Image:
     return picture
 
 
-def turned(picture: Image.Image, orientation: int) -> Image.Image:
-    return picture.transpose(STORED[orientation]) if orientation in STORED else picture
-
-
-def write(path: Path, picture: Image.Image, name: str, orientation: int) -> Path:
-    exif = Image.Exif()
-    exif[image_io.ORIENTATION] = orientation
-    stored = turned(picture, orientation)
-    if name == "PNG, at its end":
-        stored.save(path, "PNG")
-        data = exif.tobytes().removeprefix(b"Exif\0\0")
-        chunk = struct.pack(">I", len(data)) + b"eXIf" + data
-        chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
-        png = path.read_bytes()
-        path.write_bytes(png[:-12] + chunk + png[-12:])
-    elif name == "MPO":
-        stored.save(path, name, exif=exif, quality=95, save_all=True, append_images=[stored])
-    elif name == "HEIF":
-        pillow_heif.from_pillow(stored).save(path, quality=95, exif=exif.tobytes())
-    else:
-        options = {"quality": 95} if name in ("JPEG", "WEBP", "AVIF") else {}
-        stored.save(path, name, exif=exif, **options)
-    return path
-
-
 def difference(a: Image.Image, b: Image.Image) -> float:
     return float(
         np.abs(np.asarray(a.convert("RGB"), int) - np.asarray(b.convert("RGB"), int)).mean()
@@ -68,7 +38,7 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_of_every_format_is_upright(tmp_path, name, orientation):
     picture = upright_picture()
-    path = write(tmp_path / "photo", picture, name, orientation)  # no suffix: the bytes tell
+    path = write_turned(tmp_path / "photo", picture, name, orientation)  # no suffix: the bytes tell
     assert open_upright(path).size == SIZE
     assert difference(open_image(path), picture) < 4
     sizes = []
@@ -81,7 +51,7 @@ def test_every_orientation_of_every_format_is_upright(tmp_path, name, orientatio
 
 
 def test_heic_without_its_package(tmp_path, monkeypatch):
-    path = write(tmp_path / "x.heic", upright_picture(), "HEIF", 1)
+    path = write_turned(tmp_path / "x.heic", upright_picture(), "HEIF", 1)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     can_read.cache_clear()
     with pytest.raises(ImageError, match=r"^a HEIC photo: pip install pillow-heif, or convert it$"):
@@ -90,7 +60,7 @@ def test_heic_without_its_package(tmp_path, monkeypatch):
 
 
 def test_heic_with_a_broken_package(tmp_path, monkeypatch):
-    path = write(tmp_path / "x.heic", upright_picture(), "HEIF", 1)
+    path = write_turned(tmp_path / "x.heic", upright_picture(), "HEIF", 1)
 
     def fail() -> None:
         raise OSError("libheif.so.1: cannot open shared object file")
@@ -108,7 +78,7 @@ def test_a_broken_heic_is_refused_in_a_line(tmp_path):
 
 
 def test_avif_of_a_pillow_that_cannot_read_it(tmp_path, monkeypatch):
-    path = write(tmp_path / "x.jpg", upright_picture(), "AVIF", 1)
+    path = write_turned(tmp_path / "x.jpg", upright_picture(), "AVIF", 1)
     with open_header(path) as header:
         assert (header.format, header.size) == ("AVIF", SIZE)
     monkeypatch.setattr(image_io.features, "check", lambda feature: False)

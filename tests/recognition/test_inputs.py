@@ -23,7 +23,7 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("b.jpg", "a.JPG", "c.txt", "d/e.png", ".hidden.png", ".cache/f.png"):
         Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_bytes(jpeg())
+        Path(name).write_bytes(b"hello" if name == "c.txt" else jpeg())
 
 
 def output_names(words: list[str]) -> list[str]:
@@ -121,3 +121,49 @@ def test_image_source_opens_the_bytes_of_an_address(server):
     assert file.getvalue() == jpeg()
     with pytest.raises(ImageError, match="404"):
         ImageSource(f"{server.url}/none.jpg", "none.jpg").open()
+
+
+def test_expand_inputs_of_a_folder_takes_photos_of_any_name_and_counts_the_rest(capsys):
+    Path("d/u1").write_bytes(jpeg())
+    Path("d/x.jfif").write_bytes(jpeg())
+    Path("d/y.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    Path("split.tsv").write_text("x")
+    assert output_names(["."]) == [
+        str(Path(name))
+        for name in ("a.JPG", "b.jpg", "d/e.png", "d/u1.jpg", "d/x.jfif", "d/y.HEIC.jpg")
+    ]
+    assert capsys.readouterr().err == "note: --img .: 1 file left out: 1 .txt\n"
+
+
+def test_expand_inputs_of_a_folder_without_an_image_says_what_it_saw():
+    Path("texts").mkdir()
+    for name in ("1.txt", "2.txt", "film.mov"):
+        Path("texts", name).write_bytes(b"\0\0\0\x14ftypqt  " if name == "film.mov" else b"hello")
+    message = "--img texts: no image in this folder: 3 files left out: 2 .txt, 1 .mov"
+    with pytest.raises(StageError, match=f"^{message}$"):
+        expand_inputs(["texts"])
+
+
+def test_expand_inputs_of_a_pattern_walks_down_folders_that_match(capsys):
+    Path("empty").mkdir()
+    assert output_names(["*"]) == ["a.JPG", "b.jpg", "c.txt.jpg", "e.png"]
+    assert output_names(["**/*"]) == ["a.JPG", "b.jpg", "c.txt.jpg", "e.png"]
+    assert output_names(["[d]"]) == ["e.png"]
+    assert capsys.readouterr().err == ""
+    Path("empty/x.txt").write_text("hello")
+    assert output_names(["[de]*"]) == ["e.png"]
+    expected = "note: --img empty: no image in this folder: 1 file left out: 1 .txt\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only administrators may make links")
+def test_expand_inputs_of_a_folder_follows_links():
+    Path("album").mkdir()
+    Path("album/linked").symlink_to("../d")
+    assert output_names(["album"]) == [str(Path("linked/e.png"))]
+
+
+def test_expand_inputs_gives_no_two_names_that_a_disk_takes_for_one():
+    Path("other").mkdir()
+    Path("other/B.JPG").write_bytes(jpeg())
+    assert output_names(["b.jpg", "other"]) == ["b.jpg", "B-2.JPG"]

@@ -13,6 +13,7 @@ from PIL import Image
 import models
 from tests.helpers import jpeg
 from tests.photos import ASTRONAUT, FACE, two_faces
+from tests.turned import FORMATS, write_turned
 from utils.data.dataset import load_dataset
 from utils.data.image_folder import make_samples, scan_class_folders
 from utils.imaging.geometry import Box, iou
@@ -21,6 +22,7 @@ from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.predict import predict_log_probs
 from utils.recognition import photo as photo_module
+from utils.recognition.face_detection import detect_faces
 from utils.recognition.inputs import ImageSource, expand_inputs
 from utils.recognition.photo import (
     DetectionOptions,
@@ -86,6 +88,32 @@ def test_read_photo_without_a_face_takes_the_whole_photo(tmp_path):
     (tmp_path / "x.jpg").write_bytes(jpeg((123, 77)))
     photo = read_photo(source(tmp_path / "x.jpg"), PREPROCESS, DETECTION, keep_picture=False)
     assert photo.boxes == [Box(0, 0, 123, 77)] and len(photo.faces) == 1
+    photo.set_answers([{"label": "기쁨", "probs": [100.0]}])
+    whole = {"rect": "(0, 0, 123, 77)", "label": "기쁨", "probs": [100.0], "detected": False}
+    assert photo.answers == [whole]
+
+
+@pytest.fixture(scope="module")
+def wide_photo() -> tuple[Image.Image, Box]:
+    """A face on one side of a photo, and its box."""
+    x, y, w, h = FACE
+    face = Image.fromarray(ASTRONAUT).crop((x - 40, y - 40, x + w + 40, y + h + 40))
+    picture = Image.new("RGB", (300, 450), (90, 110, 130))
+    picture.paste(face.resize((150, 150)), (100, 50))
+    [box] = detect_faces(np.asarray(picture.convert("L")), 0.2)
+    return picture, box
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_read_photo_stored_turned_finds_the_face_where_it_is_displayed(
+    tmp_path, wide_photo, name, orientation
+):
+    picture, box = wide_photo
+    path = write_turned(tmp_path / "x", picture, name, orientation)
+    photo = read_photo(source(path), PREPROCESS, DetectionOptions(0.2, 0), keep_picture=True)
+    assert len(photo.boxes) == 1 and iou(photo.boxes[0], box) > 0.9
+    assert photo.picture.size == picture.size
 
 
 def test_read_photo_of_a_large_jpeg_answers_in_its_own_pixels(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def test_emotion_classifies_the_whole_image_if_no_face_is_found(here):
     args = ("--img", "x.jpg", "--detect_face")
     [found] = json.loads(run("emotion.py", *args, "True", cwd=here).stdout)
     [plain] = json.loads(run("emotion.py", *args, "false", cwd=here).stdout)
-    assert found == {"rect": "(0, 0, 123, 77)", **plain}
+    assert found == {"rect": "(0, 0, 123, 77)", **plain, "detected": False}
 
 
 def test_emotion_takes_the_smallest_face_and_the_margin_from_flags(here):

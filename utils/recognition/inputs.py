@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import io
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from utils.console import note
 from utils.errors import StageError, describe_os_error
-from utils.filenames import FileNameError, expand_home, has_image_suffix, safe_name
+from utils.filenames import FileNameError, expand_home, has_image_suffix, nfc, safe_name
+from utils.imaging.image_files import HEIF_SUFFIXES, LeftOut, find_images
 from utils.imaging.image_io import ImageError
 
 STDIN = "-"
@@ -62,7 +63,8 @@ def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
 
     A folder stands for the images in it and in its subfolders, sorted by name; a pattern such as
     `*.jpg` for its matches; `@list.txt` for its lines, each a word; `-` for the bytes on stdin. A ~
-    at the start of a path is the home folder.
+    at the start of a path is the home folder. Print how many other files a folder holds.
+
     Raise StageError if a folder, pattern or list names no image, or if an address is named and the
     environment holds a proxy or certificates that cannot be used.
     """
@@ -72,11 +74,12 @@ def expand_inputs(words: list[str]) -> tuple[list[ImageSource], bool]:
     used: set[str] = set()
     for source in (source for word in words for source in _expand(word)):
         path, output_name = Path(source.output_name), source.output_name
-        while output_name in used:  # two inputs must not be saved under one name
+        # Two inputs must not be saved under one name, nor under two that a disk takes for one.
+        while nfc(output_name).casefold() in used:
             repeats[source.output_name] += 1
             stem = f"{path.stem}-{repeats[source.output_name] + 1}"
             output_name = str(path.with_stem(stem))
-        used.add(output_name)
+        used.add(nfc(output_name).casefold())
         sources.append(replace(source, output_name=output_name))
     if any(is_address(source.name) for source in sources):
         # Here, because only addresses need it and it takes time to import; and not in the threads
@@ -105,35 +108,46 @@ def _expand_item(word: str) -> Iterator[ImageSource]:
     elif is_address(word):
         yield ImageSource(word, _file_name_of(word))
     elif path.is_dir():
-        for file in _images_below(path):
-            yield ImageSource(str(file), str(file.relative_to(path)))
+        sources, left_out = _expand_folder(path)
+        if not sources:
+            seen = f": {left_out}" if left_out else ""
+            raise StageError(f"--img {path}: no image in this folder{seen}")
+        yield from sources
     elif not path.exists() and glob.has_magic(word):
-        for match in _matches_of(word):
-            yield ImageSource(match, Path(match).name)
+        yield from _expand_pattern(word)
     else:
-        yield ImageSource(word, path.name)
+        yield ImageSource(word, _output_name(Path(path.name)))
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and its subfolders, sorted, without hidden ones."""
-    files = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(root) / name
-            for name in names
-            if has_image_suffix(name) and not name.startswith(".")
-        ]
-    if not files:
-        raise StageError(f"--img {folder}: no image in this folder")
-    return sorted(files)
+def _expand_folder(folder: Path) -> tuple[list[ImageSource], LeftOut]:
+    """Return the images in a folder and its subfolders, sorted. Print what else is there."""
+    found, left_out = find_images(folder)
+    if found and left_out:
+        note(f"--img {folder}: {left_out}")
+    files = sorted(map(Path, found))
+    names = (_output_name(file.relative_to(folder)) for file in files)
+    return [ImageSource(str(file), name) for file, name in zip(files, names, strict=True)], left_out
 
 
-def _matches_of(pattern: str) -> list[str]:
+def _expand_pattern(pattern: str) -> Iterator[ImageSource]:
+    """Yield the files that match, and the images in the folders that match."""
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute one
     if not matches:
         raise StageError(f"--img {pattern}: nothing matches")
-    return matches
+    for path in map(Path, matches):
+        if not path.is_dir():
+            yield ImageSource(str(path), _output_name(Path(path.name)))
+        elif "**" not in pattern:  # which matches what is in it, too
+            sources, left_out = _expand_folder(path)
+            if left_out and not sources:
+                note(f"--img {path}: no image in this folder: {left_out}")
+            yield from sources
+
+
+def _output_name(path: Path) -> str:
+    """Return the name to save a photo under: with .jpg if its own format cannot be written."""
+    is_written = has_image_suffix(path.name) and not path.name.lower().endswith(HEIF_SUFFIXES)
+    return str(path) if is_written else f"{path}.jpg"
 
 
 def _read_list(path: Path) -> list[str]:

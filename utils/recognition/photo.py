@@ -32,7 +32,8 @@ from utils.recognition.opencv import import_cv2
 MIN_DRAWN_SIDE = 160  # pixels of the shorter side; a smaller photo is enlarged to fit its labels
 MAX_ENLARGED_SIDE = 8000  # pixels of the longer side of an enlarged photo
 
-Answer = dict[str, Any]  # `label`, `probs` in per cent and, with face detection, `rect`
+# `label`, `probs` in per cent and, with face detection, `rect`, and `detected` if no face was found
+Answer = dict[str, Any]
 Classifier = Callable[[list[np.ndarray]], list[Answer]]  # faces are uint8 (C, S, S) each
 
 
@@ -54,12 +55,15 @@ class RecognizedPhoto:
     faces: list[np.ndarray] = field(default_factory=list)  # uint8 (C, S, S), until classified
     answers: list[Answer] = field(default_factory=list)  # one for each face, once classified
     picture: Image.Image | None = None  # the whole photo, if it is to be saved
+    is_detected: bool = True  # False: no face was found, and the whole photo is taken for one
 
     def set_answers(self, answers: list[Answer]) -> None:
         """Store the answers for `faces`, in their order, and drop the faces' pixels."""
         if self.boxes is not None:
             pairs = zip(self.boxes, answers, strict=True)
             answers = [{"rect": str(box.xywh), **answer} for box, answer in pairs]
+        if not self.is_detected:
+            answers = [{**answer, "detected": False} for answer in answers]
         self.answers, self.faces = answers, []
 
     def save(self, folder: Path) -> None:
@@ -176,4 +180,5 @@ def _detect(
     pixels = [preprocess(picture.crop(region)) for region in regions]
     if keep_picture and factor != 1:
         picture = open_image(file)
-    return RecognizedPhoto(source, "", boxes, pixels, picture=picture if keep_picture else None)
+    kept = picture if keep_picture else None
+    return RecognizedPhoto(source, "", boxes, pixels, picture=kept, is_detected=bool(faces))
