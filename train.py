@@ -126,7 +126,8 @@ def make_parser() -> cli.Parser:
     parser.section("device")
     parser.device_flags()
     precisions = ("auto", "bf16", "fp16", "off")
-    flag("--amp", "mixed precision; auto: if it is faster", "auto", str, choices=precisions)
+    text = "mixed precision; auto: where device and network gain from it"
+    flag("--amp", text, "auto", str, choices=precisions)
     text = "compile the network: half a minute at the start, then faster steps"
     switch("--compile", text, False)
     switch("--deterministic", "use only deterministic operations", False)
@@ -140,6 +141,7 @@ def main() -> int:
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
     with interrupt.importing():
+        from utils.inference.environment import describe_environment
         from utils.training import setup
         from utils.training.checkpointing import CheckpointSaver, SaveOptions
         from utils.training.distributed import init_distributed
@@ -157,10 +159,10 @@ def main() -> int:
     if distributed.is_primary:
         setup.prepare_outputs(args, run, failures)
 
-    with setup.explain_errors(args, run):
+    with setup.explain_errors(args, run, distributed.world_size):
         validation_set = validation_set.to_device(distributed.device)
         training_set = setup.make_training_set(args, distributed, train_set, classes)
-        recipe = setup.make_recipe(args, distributed, model, train_set, resumed)
+        recipe = setup.make_recipe(args, distributed, resumed)
         trainer = Trainer(model, training_set, recipe, distributed, teacher)
         template = setup.checkpoint_template(args, trainer, classes, validation_set)
         options = SaveOptions(args.model_path, args.patience, args.save_every)
@@ -168,7 +170,8 @@ def main() -> int:
         if resumed:
             saver.resume(resumed)
         if distributed.is_primary:
-            run.write_options(run_options(args))
+            environment = describe_environment(distributed.device, recipe.amp)
+            run.write_options(run_options(args), environment)
             print_header(args, trainer, classes, len(validation_set), run)
             draw_first_batch(trainer, classes, run)
         saver.save_last()  # so that the run can be resumed from now on

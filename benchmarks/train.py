@@ -104,9 +104,7 @@ def table_row(name: str, root: Path, data: Dataset, classes: int, args: argparse
     """Time all ways for one network. Return the medians as a row of the table."""
     ways = make_ways(name, root, data, classes, args.batch_size)
     rates = {way: statistics.median(values) for way, values in time_ways(ways, args).items()}
-    preprocess = data.preprocess
-    model = models.create(name, classes, preprocess.image_channel, preprocess.image_size)
-    auto = resolve_amp("auto", model, (args.batch_size, *preprocess.shape), CPU)
+    auto = resolve_amp("auto", name, CPU)
     cells = [name, f"{rates['plain']:.0f}"]
     for amp in ("off", "bf16"):
         rate, limit = rates[f"{SCRIPT} {amp}"], rates[f"limit {amp}"]

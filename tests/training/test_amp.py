@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
-from torch import nn
 
+import models
 from utils.training import amp
 
 CPU = torch.device("cpu")
@@ -19,49 +21,62 @@ def test_autocast_runs_products_in_the_precision():
 
 
 @pytest.mark.parametrize("name", ["off", "bf16", "fp16"])
-def test_resolve_amp_measures_nothing_but_auto(monkeypatch, name):
-    monkeypatch.setattr(amp, "_step_seconds", None)  # a call would fail
-    assert amp.resolve_amp(name, nn.Linear(1, 1), (8, 1, 8, 8), CPU) == name
+def test_resolve_amp_leaves_anything_but_auto(monkeypatch, name):
+    monkeypatch.setattr(amp, "_cpu_has_bf16", None)  # a call would fail
+    assert amp.resolve_amp(name, "emotionnet", CPU) == name
 
 
 @pytest.mark.parametrize(
-    ("in_hardware", "speedup", "chosen"),
-    [(True, 1.3, "bf16"), (True, 1.1, "off"), (False, 9, "off")],
+    ("in_hardware", "network", "chosen"),
+    [
+        (True, "emotionnet", "bf16"),
+        (True, "resemotionnet", "bf16"),
+        (True, "resnet18", "bf16"),
+        (True, "resnet18-original", "bf16"),
+        (True, "vgg19", "bf16"),
+        (True, "vgg22", "bf16"),
+        (True, "vgg24", "bf16"),
+        (True, "efficientnet-b4", "off"),
+        (True, "efficientnet-b5", "off"),
+        (False, "emotionnet", "off"),
+        (False, "efficientnet-b4", "off"),
+    ],
 )
-def test_resolve_amp_chooses_bf16_on_a_cpu_if_it_is_faster(
-    monkeypatch, in_hardware, speedup, chosen
+def test_resolve_amp_chooses_bf16_on_a_cpu_if_the_network_gains(
+    monkeypatch, in_hardware, network, chosen
 ):
     monkeypatch.setattr(amp, "_cpu_has_bf16", lambda: in_hardware)
-    seconds = {"off": speedup, "bf16": 1}
-    monkeypatch.setattr(amp, "_step_seconds", lambda model, batch, name: seconds[name])
-    assert amp.resolve_amp("auto", nn.Linear(1, 1), (8, 1, 8, 8), CPU) == chosen
+    assert amp.resolve_amp("auto", network, CPU) == chosen
 
 
 @pytest.mark.parametrize(("capability", "chosen"), [((8, 0), "bf16"), ((7, 5), "fp16")])
-def test_resolve_amp_chooses_by_the_hardware_of_a_gpu(monkeypatch, capability, chosen):
+@pytest.mark.parametrize("network", ["emotionnet", "efficientnet-b4"])
+def test_resolve_amp_chooses_by_the_hardware_of_a_gpu(monkeypatch, capability, chosen, network):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert amp.resolve_amp("auto", nn.Linear(1, 1), (8, 1, 8, 8), torch.device("cuda")) == chosen
+    assert amp.resolve_amp("auto", network, torch.device("cuda")) == chosen
 
 
-def test_resolve_amp_times_no_larger_batch_than_takes_the_probe_seconds(monkeypatch):
+@pytest.mark.parametrize("network", models.NETWORKS)
+def test_resolve_amp_depends_on_no_time(monkeypatch, network):
+    """The load of the machine must not decide: the same seed has to give the same model."""
     monkeypatch.setattr(amp, "_cpu_has_bf16", lambda: True)
-    timed = []
-
-    def step_seconds(model: nn.Module, batch: tuple[int, ...], name: str) -> float:
-        timed.append((batch, name))
-        return 0.125
-
-    monkeypatch.setattr(amp, "_step_seconds", step_seconds)
-    amp.resolve_amp("auto", nn.Linear(1, 1), (512, 1, 8, 8), CPU)
-    assert timed[0] == ((8, 1, 8, 8), "off")
-    assert timed[1:] == [((19, 1, 8, 8), "off"), ((19, 1, 8, 8), "bf16")]
+    for name in ("perf_counter", "monotonic", "time", "process_time", "thread_time"):
+        monkeypatch.setattr(time, name, None)  # a call would fail
+    choices = {amp.resolve_amp("auto", network, CPU) for _ in range(5)}
+    assert len(choices) == 1 and choices <= {"bf16", "off"}
 
 
-def test_resolve_amp_leaves_the_model_and_the_random_state(monkeypatch):
+def test_resolve_amp_builds_no_network_and_leaves_the_random_state(monkeypatch):
     monkeypatch.setattr(amp, "_cpu_has_bf16", lambda: True)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
-    before, state = torch.get_rng_state(), {k: v.clone() for k, v in model.state_dict().items()}
-    assert amp.resolve_amp("auto", model, (8, 1, 8, 8), CPU) in ("off", "bf16")
+    monkeypatch.setattr(models.Network, "build", None)  # a call would fail
+    before = torch.get_rng_state()
+    assert amp.resolve_amp("auto", "vgg19", CPU) == "bf16"
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_hardware_is_asked_without_a_measurement(monkeypatch, supported):
+    answers = {"_is_avx512_bf16_supported": False, "_is_amx_tile_supported": supported}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer, raising=False)
+    assert amp._cpu_has_bf16() is supported

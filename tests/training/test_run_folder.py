@@ -89,10 +89,37 @@ def test_backup_replaced_keeps_a_model_that_no_run_has(tmp_path):
 
 def test_options_come_back_as_they_were_written(tmp_path):
     options = {"epochs": 3, "lr": 0.1, "flip": False, "init": None, "data_path": "얼굴"}
-    options["model_path"] = os.fsdecode("모델.pt".encode("cp949"))  # not UTF-8
+    if os.name == "posix":  # whose names need not be UTF-8
+        options["model_path"] = os.fsdecode("모델.pt".encode("cp949"))
     run = make_run(tmp_path, "001-a", options)
     assert read_options(run.folder / "options.json") == options
     assert "얼굴" in (run.folder / "options.json").read_bytes().decode(errors="replace")
+
+
+ENVIRONMENT = {"amp": "bf16", "torch": "2.9.0", "toolkit": "0.1.0", "device": "a CPU"}
+
+
+def test_write_options_keeps_the_environment_beside_the_flags(tmp_path):
+    options = {"epochs": 3, "lr": 0.1, "init": None}
+    run = make_run(tmp_path, "001-a", options)
+    run.write_options(options, ENVIRONMENT)
+    content = json.loads((run.folder / "options.json").read_text("utf-8"))
+    assert content == {**options, "environment": ENVIRONMENT}
+    assert read_options(run.folder / "options.json") == options  # none is a flag
+
+
+@pytest.mark.parametrize("environment", [None, ENVIRONMENT, ENVIRONMENT | {"torch": "3"}])
+def test_find_matching_compares_no_environment(tmp_path, environment):
+    options = {"epochs": 3, "lr": None}
+    run = make_run(tmp_path, "001-a", options)
+    run.write_options(options, environment)
+    assert Run.find_matching(tmp_path, options).folder == run.folder
+    assert Run.find_matching(tmp_path, options | {"epochs": 4}) is None
+
+
+def test_read_options_leaves_an_environment_that_is_a_users_mistake(tmp_path):
+    (tmp_path / "c.json").write_text('{"epochs": 1, "environment": "x"}')
+    assert read_options(tmp_path / "c.json") == {"epochs": 1, "environment": "x"}
 
 
 def test_write_options_removes_what_a_killed_process_left(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +68,8 @@ def test_find_samples_labels_by_the_folders_of_train(data, capsys):
 @pytest.mark.parametrize(
     ("classes", "word"),
     [
-        ([], "data/train has no class folder"),
-        (["기쁨"], "data/train has only the class 기쁨; a model needs two"),
+        ([], "train has no class folder"),
+        (["기쁨"], "train has only the class 기쁨; a model needs two"),
     ],
 )
 def test_find_samples_refuses_one_class_or_none(classes, word):
@@ -266,7 +267,7 @@ def test_every_flag_of_a_training_reaches_the_trainer():
     words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
     args, model = flags(*words.split()), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     training_set = setup.make_training_set(args, CPU, small_dataset(13), CLASSES)
-    recipe = setup.make_recipe(args, CPU, model, training_set.images, None)
+    recipe = setup.make_recipe(args, CPU, None)
     assert recipe == Recipe(
         epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
         schedule="onecycle", warmup=2, accumulate=3, clip=4, ema=0.6, label_smoothing=0.15,
@@ -283,39 +284,44 @@ def test_every_flag_of_a_training_reaches_the_trainer():
 @pytest.mark.parametrize("optimizer", ["adadelta", "adam", "adamw", "sgd"])
 def test_make_recipe_without_rate_and_decay_has_the_optimizers_own(optimizer):
     args = flags("--optimizer", optimizer, "--amp", "off")
-    recipe = setup.make_recipe(args, CPU, small_network(), small_dataset(3), None)
+    recipe = setup.make_recipe(args, CPU, None)
     assert recipe.lr == optim.LEARNING_RATES[optimizer]
     assert recipe.weight_decay == optim.WEIGHT_DECAYS[optimizer]
     args = flags("--optimizer", optimizer, "--amp", "off", "--weight_decay", 0)
-    assert setup.make_recipe(args, CPU, small_network(), small_dataset(3), None).weight_decay == 0
+    assert setup.make_recipe(args, CPU, None).weight_decay == 0
 
 
 def test_make_recipe_keeps_the_precision_of_the_run_that_is_resumed(model_file, monkeypatch):
-    monkeypatch.setattr(setup, "resolve_amp", lambda *args: "measured")
+    monkeypatch.setattr(setup, "resolve_amp", lambda *args: "chosen")
     resumed = replace(model_file, training={"amp": "bf16"})
 
     def amp(checkpoint: Checkpoint | None, *words: object) -> str:
         args = flags(*words)
-        return setup.make_recipe(args, CPU, small_network(), small_dataset(3), checkpoint).amp
+        return setup.make_recipe(args, CPU, checkpoint).amp
 
     assert amp(resumed) == "bf16" and amp(resumed, "--amp", "off") == "off"
-    assert amp(None) == "measured" and amp(None, "--deterministic") == "off"
+    assert amp(None) == amp(None, "--deterministic") == "chosen"
 
 
-def test_make_recipe_measures_with_a_batch_of_one_process(monkeypatch):
-    batches = []
-    monkeypatch.setattr(
-        setup, "resolve_amp", lambda amp, model, batch, device: batches.append(batch)
-    )
-    setup.make_recipe(flags("--batch_size", 64), CPU, small_network(), small_dataset(3), None)
-    assert batches == [(64, 1, 8, 8)]
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_make_recipe_chooses_the_precision_by_network_and_device_alone(monkeypatch, batch_size):
+    asked = []
+    monkeypatch.setattr(setup, "resolve_amp", lambda *args: asked.append(args))
+    setup.make_recipe(flags("--batch_size", batch_size, "--model", "vgg19"), CPU, None)
+    assert asked == [("auto", "vgg19", CPU.device)]
+
+
+def test_make_recipe_takes_the_choice_of_rank_0(monkeypatch):
+    monkeypatch.setattr(setup, "resolve_amp", lambda *args: "off")  # this machine's
+    monkeypatch.setattr(Distributed, "broadcast", lambda self, value: "bf16")
+    assert setup.make_recipe(flags(), CPU, None).amp == "bf16"
 
 
 def test_checkpoint_template_holds_what_a_resumed_run_cannot_change():
     args = flags("--optimizer", "adam", "--ema", 0.9, "--seed", 3, "--batch_size", 4,
                  "--accumulate", 2, "--amp", "bf16", "--model", "resemotionnet")  # fmt: skip
     training_set = setup.make_training_set(args, CPU, small_dataset(13, "train"), CLASSES)
-    recipe = setup.make_recipe(args, CPU, small_network(), training_set.images, None)
+    recipe = setup.make_recipe(args, CPU, None)
     trainer = Trainer(small_network(), training_set, recipe, CPU)
     template = setup.checkpoint_template(args, trainer, CLASSES, small_dataset(5, "validation"))
     assert template.training == {
@@ -376,6 +382,21 @@ class BackendError(RuntimeError):
             ("--batch_size", 9, "--accumulate", 3),
             "--batch_size 4 --accumulate 6",
         ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(h)`"),
+            ("--batch_size", 4),
+            "--batch_size 2 --accumulate 2",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried"),
+            ("--batch_size", 3, "--accumulate", 5),
+            "--batch_size 2 --accumulate 10",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried"),
+            ("--batch_size", 2),
+            "out of memory with --batch_size 2, the smallest here: use a smaller --image_size or",
+        ),
         (OSError(errno.ENOSPC, "No space left", "last.pt"), (), r"free some space, .*--resume run"),
         (BackendError("no compiler"), ("--compile",), r"--compile does not work here \(no compil"),
         (
@@ -391,6 +412,26 @@ def test_explain_errors_says_what_to_change(error, words, message):
         setup.explain_errors(flags(*words), Run(Path("run"))),
     ):
         raise error
+
+
+@pytest.mark.parametrize("batch_size", range(2, 20))
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_explain_errors_advises_no_batch_size_that_is_refused(batch_size, world_size):
+    distributed = Distributed(torch.device("cpu"), 0, world_size)
+    if batch_size < 2 * world_size:
+        pytest.skip("refused before anything is trained")
+    args = flags("--batch_size", batch_size)
+    with (
+        pytest.raises(StageError) as raised,
+        setup.explain_errors(args, Run(Path("run")), world_size),
+    ):
+        raise RuntimeError("CUDA out of memory")
+    advice = re.search(r": use --batch_size (\d+) ", str(raised.value))
+    assert (advice is None) == (batch_size == 2 * world_size)
+    if advice:
+        assert int(advice[1]) < batch_size
+        smaller = flags("--batch_size", advice[1])
+        setup.make_training_set(smaller, distributed, small_dataset(13), CLASSES)
 
 
 def test_explain_errors_of_a_missing_file_gives_no_advice_about_space():

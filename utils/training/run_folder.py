@@ -1,6 +1,6 @@
 """The folder of a training run: its flags, its results, its models and its newest state.
 
-runs/003-vgg19/options.json     every flag; train.py --config reads it
+runs/003-vgg19/options.json     every flag, and the environment; train.py --config reads it
                results.csv      a row per epoch
                curves.png, first_batch.png
                best.pt          the model of the epoch with the best validation accuracy
@@ -22,6 +22,7 @@ from utils.errors import StageError, describe_os_error
 from utils.files import atomic_file, remove_stale_temp_files, try_lock, write_csv
 
 OPTIONS, RESULTS = "options.json", "results.csv"
+ENVIRONMENT = "environment"  # the key in OPTIONS that holds no flag
 BEST, LAST, REPLACED = "best.pt", "last.pt", "replaced.pt"
 
 
@@ -90,11 +91,17 @@ class Run:
             with atomic_file(self.replaced) as file:
                 file.write(model_path.read_bytes())
 
-    def write_options(self, options: dict[str, Any]) -> None:
-        """Write `options.json`, and remove temporary files that a killed process left."""
+    def write_options(
+        self, options: dict[str, Any], environment: dict[str, str | int] | None = None
+    ) -> None:
+        """Write `options.json`, and remove temporary files that a killed process left.
+
+        `environment`: see `describe_environment`. It is for people: `read_options` ignores it.
+        """
         remove_stale_temp_files(self.folder)
+        content = options | ({ENVIRONMENT: environment} if environment else {})
         with atomic_file(self.folder / OPTIONS) as file:
-            text = json.dumps(options, ensure_ascii=False, indent=2) + "\n"
+            text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
             file.write(text.encode(errors="surrogateescape"))  # a path may not be UTF-8
 
     def write_results(self, history: list[dict[str, float]]) -> None:
@@ -105,7 +112,7 @@ class Run:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """Read options from JSON, as `write_options` or a user wrote it.
+    """Read the flags from JSON, as `write_options` or a user wrote it.
 
     Raise StageError if the file cannot be read, or if no command line can hold its values.
     """
@@ -117,6 +124,8 @@ def read_options(path: Path) -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise StageError(f'{path} is not JSON like {{"model": "vgg19", "epochs": 30}}')
+    if isinstance(options.get(ENVIRONMENT), dict):
+        del options[ENVIRONMENT]
     invalid = [name for name, value in options.items() if not _is_word(str(value))]
     if invalid:
         raise StageError(f"{path}: {invalid[0]} has a character that no path or name can hold")

@@ -32,6 +32,9 @@ from utils.training.targets import class_weights, one_hot, vote_targets
 from utils.training.trainer import Recipe, Trainer, TrainingSet
 
 CACHE = ".store"  # folder for the decoded images, in the data folder
+MIN_ROWS = 2  # images of a batch in each process: batch norm has no variance of one
+# How errors of torch and CUDA name a lack of memory.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 
 def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
@@ -198,7 +201,7 @@ def make_training_set(
     args: argparse.Namespace, distributed: Distributed, data: Dataset, classes: list[str]
 ) -> TrainingSet:
     """Return the images with their targets and class weights. Raise StageError for bad flags."""
-    minimum = 2 * distributed.world_size
+    minimum = MIN_ROWS * distributed.world_size
     if args.batch_size < minimum:
         raise StageError(f"--batch_size {args.batch_size}: the minimum here is {minimum} images")
     targets = one_hot(data.samples, classes)
@@ -216,11 +219,7 @@ def make_training_set(
 
 
 def make_recipe(
-    args: argparse.Namespace,
-    distributed: Distributed,
-    model: nn.Module,
-    data: Dataset,
-    resumed: Checkpoint | None,
+    args: argparse.Namespace, distributed: Distributed, resumed: Checkpoint | None
 ) -> Recipe:
     """Return the training's settings, with `--amp auto` and the optimizer's defaults resolved."""
     decay = WEIGHT_DECAYS[args.optimizer] if args.weight_decay is None else args.weight_decay
@@ -238,7 +237,7 @@ def make_recipe(
         ema=args.ema,
         label_smoothing=args.label_smoothing,
         mixup=args.mixup,
-        amp=_choose_amp(args, distributed, model, data, resumed),
+        amp=_choose_amp(args, distributed, resumed),
         compile=args.compile,
         seed=args.seed,
         augment=Augment(
@@ -248,21 +247,14 @@ def make_recipe(
 
 
 def _choose_amp(
-    args: argparse.Namespace,
-    distributed: Distributed,
-    model: nn.Module,
-    data: Dataset,
-    resumed: Checkpoint | None,
+    args: argparse.Namespace, distributed: Distributed, resumed: Checkpoint | None
 ) -> str:
     if args.amp != "auto":
         return args.amp
     # A resumed run keeps its first choice, so that its results do not depend on the interruption.
     if resumed and resumed.training:
         return resumed.training.get("amp", "off")
-    if args.deterministic:
-        return "off"  # a measurement of speed may decide either way
-    batch = (args.batch_size // distributed.world_size, *data.preprocess.shape)
-    return distributed.broadcast(resolve_amp("auto", model, batch, distributed.device))
+    return distributed.broadcast(resolve_amp("auto", args.model, distributed.device))
 
 
 def checkpoint_template(
@@ -294,7 +286,7 @@ def set_determinism(deterministic: bool) -> None:
 
 
 @contextmanager
-def explain_errors(args: argparse.Namespace, run: Run) -> Iterator[None]:
+def explain_errors(args: argparse.Namespace, run: Run, world_size: int = 1) -> Iterator[None]:
     """Turn out-of-memory, disk and compile errors into a StageError that says what to change."""
     try:
         yield
@@ -303,14 +295,23 @@ def explain_errors(args: argparse.Namespace, run: Run) -> Iterator[None]:
         raise StageError(describe_os_error(error) + advice * is_fatal_os_error(error)) from None
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
-        if "out of memory" in reason or "can't allocate memory" in reason:
-            half = max(1, args.batch_size // 2)
-            raise StageError(
-                f"out of memory with --batch_size {args.batch_size}: use --batch_size {half} "
-                f"--accumulate {2 * args.accumulate}, for similar steps with less memory"
-            ) from None
+        if any(words in reason for words in OUT_OF_MEMORY):
+            raise StageError(_memory_advice(args, MIN_ROWS * world_size)) from None
         if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise StageError(f"--compile does not work here ({reason}); leave it out") from None
         if args.deterministic and "deterministic" in reason:
             raise StageError(f"--deterministic: leave it out, or add --no-gpu ({reason})") from None
         raise
+
+
+def _memory_advice(args: argparse.Namespace, minimum: int) -> str:
+    """Return what to change if a batch does not fit; `minimum`: images in the smallest batch."""
+    problem = f"out of memory with --batch_size {args.batch_size}"
+    if args.batch_size <= minimum:
+        cpu = ", or --no-gpu" * bool(args.gpu and torch.cuda.is_available())
+        return f"{problem}, the smallest here: use a smaller --image_size or --model{cpu}"
+    half = max(minimum, args.batch_size // 2)
+    return (
+        f"{problem}: use --batch_size {half} --accumulate {2 * args.accumulate}, for similar steps "
+        f"with less memory"
+    )
