@@ -2,8 +2,9 @@
 
 Prints the accuracy with its 95 % interval, precision, recall and F1 of each class, and the
 confusion matrix, over <data_path>/test, or over <data_path> itself if it holds the class folders.
-The same figures, every prediction and some pictures go into a folder beside the model. Network,
-image size, channels and classes are read from the model file.
+The same figures, every prediction and some pictures go into <model>-report/<set> beside the model,
+or here for a model that comes with the project. Network, image size, channels and classes are read
+from the model file.
 
   python test.py                                           # model.pt on data/test
   python test.py --split validation --tta flip
@@ -28,13 +29,14 @@ from typing import TYPE_CHECKING
 from utils import cli
 from utils.console import info
 from utils.data.error_log import write_file_errors
-from utils.errors import StageError
+from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
 from utils.imaging.preprocess import MAX_SIDE
 from utils.metrics import wilson
 
 if TYPE_CHECKING:
-    from utils.evaluation.evaluator import Evaluation
+    from utils.evaluation.evaluator import Evaluation, Evaluator
+    from utils.inference.checkpoint import Checkpoint
 
 
 def make_parser() -> cli.Parser:
@@ -53,7 +55,7 @@ def make_parser() -> cli.Parser:
     text = "test-time augmentation: average over several views of each image"
     flag("--tta", text, "none", str, choices=views)
     switch("--calibrate", "fit a temperature on validation, and save it in the model file", False)
-    text = "folder for the report (default: <model>-report beside each model)"
+    text = "folder for the report (default: <model>-report/<set> beside each model)"
     flag("--output", text, None, cli.path, metavar="DIR")
     switch("--json", "print the figures as JSON, and nothing else, to stdout", False)
     parser.reference_size_flag(MAX_SIDE)
@@ -71,52 +73,80 @@ def main() -> int:
     # processes that decode images, which import this script.
     with interrupt.importing():
         from utils.evaluation.evaluator import Evaluator
-        from utils.evaluation.report import make_report, write_report
+        from utils.evaluation.report import write_report
+        from utils.evaluation.report_folder import prepared_folders, report_folders
         from utils.inference.checkpoint import Checkpoint
         from utils.inference.device import choose_device
 
     evaluator = Evaluator(choose_device(args.gpu, args.cuda_idx), args.batch_size)
     size, channels = args.image_size, args.image_channel
     checkpoints = [Checkpoint.load(path, size, channels) for path in args.model_path]
-    folders = report_folders(args.model_path, args.output)
-    evaluations = []
-    for path, checkpoint, folder in zip(args.model_path, checkpoints, folders, strict=True):
-        if args.calibrate:
-            root = class_root(args.data_path, "validation")
-            checkpoint = evaluator.calibrate(path, checkpoint, root)
-            info(f"{path} is calibrated on {root}: temperature {checkpoint.temperature:.3f}")
-        root = class_root(args.data_path, args.split)
-        evaluation = evaluator.evaluate(path, checkpoint, root, args.tta)
-        write_report(evaluation, folder)
-        evaluations.append(evaluation)
+    root = class_root(args.data_path, args.split)
+    folders = report_folders(args.model_path, root, args.output)
+    if args.calibrate:
+        refuse_bundled(args.model_path)
+    evaluations: list[Evaluation] = []
+    problems: list[str] = []
+    with prepared_folders(folders, args.model_path, root, args.tta) as unwritable:
+        for path, checkpoint, folder in zip(args.model_path, checkpoints, folders, strict=True):
+            if args.calibrate:
+                validation = class_root(args.data_path, "validation")
+                checkpoint = calibrate(evaluator, path, checkpoint, validation, problems)
+            evaluations.append(evaluator.evaluate(path, checkpoint, root, args.tta))
+            try:
+                if folder not in unwritable:
+                    write_report(evaluations[-1], folder)
+            except OSError as error:
+                unwritable[folder] = describe_os_error(error)
+    problems += [f"no complete report in {folder}: {why}" for folder, why in unwritable.items()]
+    log_failures(evaluator.failures, args.log_dir, problems)
 
-    make_folder(args.log_dir)
-    log_path = args.log_dir / "test.error.log"
-    failures = evaluator.failures
-    write_file_errors(log_path, failures)
-    if args.json:
-        reports = [make_report(evaluation) for evaluation in evaluations]
-        print(json.dumps(reports if len(reports) > 1 else reports[0], ensure_ascii=False))
-    elif len(evaluations) > 1:
-        print_comparison(evaluations)
-    else:
-        print_evaluation(evaluations[0], folders[0])
-    if failures:
-        info(f"{len(failures)} images could not be read: {log_path}")
-    return cli.SOME_FAILED if failures else cli.OK
+    # The figures are printed whatever has happened to the files.
+    print_results(evaluations, args.json)
+    if len(evaluations) == 1 and not args.json and folders[0] not in unwritable:
+        print(f"\nevery prediction, and pictures: {folders[0]}")
+    for problem in problems:
+        info(problem)
+    return cli.SOME_FAILED if problems else cli.OK
 
 
-def report_folders(model_paths: list[Path], output: Path | None) -> list[Path]:
-    """Return the folder of each model's report. Raise StageError if two would be the same."""
-    if output and len(model_paths) == 1:
-        return [output]
-    folders = [(output or path.parent) / f"{path.stem}-report" for path in model_paths]
-    if len(set(folders)) < len(folders):
+def refuse_bundled(model_paths: list[Path]) -> None:
+    """Raise StageError for a model that comes with the project: its file is not to be changed."""
+    from utils.evaluation.report_folder import is_bundled
+
+    for path in filter(is_bundled, model_paths):
         raise StageError(
-            "--model_path: two models have the same name, and so would their reports; test them "
-            "one by one"
+            f"--calibrate would change {path}, which comes with the project: copy it, and "
+            f"calibrate the copy"
         )
-    return folders
+
+
+def calibrate(
+    evaluator: Evaluator, path: Path, checkpoint: Checkpoint, root: Path, problems: list[str]
+) -> Checkpoint:
+    """Return the calibrated model. If it cannot be saved, return it as it was, with a problem."""
+    try:
+        calibrated = evaluator.calibrate(path, checkpoint, root)
+    except OSError as error:
+        problems.append(f"{path} is not calibrated: {describe_os_error(error)}")
+        return checkpoint
+    info(f"{path} is calibrated on {root}: temperature {calibrated.temperature:.3f}")
+    return calibrated
+
+
+def log_failures(failures: list[tuple[Path, str]], log_dir: Path, problems: list[str]) -> None:
+    """Write the log of the images that could not be read, and add both to the problems."""
+    log_path = log_dir / "test.error.log"
+    try:
+        make_folder(log_dir)
+        write_file_errors(log_path, failures)
+        place = str(log_path)
+    except OSError as error:
+        place = f"no log of them, {describe_os_error(error)}"
+        if not failures:  # an older log could not be removed
+            problems.append(describe_os_error(error))
+    if failures:
+        problems.append(f"{len(failures)} images could not be read: {place}")
 
 
 def class_root(data_path: Path, split: str) -> Path:
@@ -132,7 +162,20 @@ def class_root(data_path: Path, split: str) -> Path:
     return data_path
 
 
-def print_evaluation(evaluation: Evaluation, folder: Path) -> None:
+def print_results(evaluations: list[Evaluation], as_json: bool) -> None:
+    """Print the figures: of one model, of several as a table, or all as JSON."""
+    from utils.evaluation.report import make_report
+
+    if as_json:
+        reports = [make_report(evaluation) for evaluation in evaluations]
+        print(json.dumps(reports if len(reports) > 1 else reports[0], ensure_ascii=False))
+    elif len(evaluations) > 1:
+        print_comparison(evaluations)
+    else:
+        print_evaluation(evaluations[0])
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
     """Print one model's scores, its scores by class, and its confusion matrix."""
     scores, classes = evaluation.scores, evaluation.checkpoint.classes
     low, high = wilson(scores.right, scores.total)
@@ -156,7 +199,6 @@ def print_evaluation(evaluation: Evaluation, folder: Path) -> None:
     for i, row in enumerate(scores.confusion.tolist()):
         print(f"|{i}|" + "|".join(map(str, row)) + "|")
     print("\n" + "  ".join(f"{i} {name}" for i, name in enumerate(classes)))
-    print(f"\nevery prediction, and pictures: {folder}")
 
 
 def print_comparison(evaluations: list[Evaluation]) -> None:

@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         self, name: str, help: str, default: object, type: Callable[[str], Any], **options: Any
     ) -> None:
         """Add a flag. Its help text ends with its default in parentheses."""
-        help += default_note(default).replace("%", "%%")
+        help = (help + default_note(default)).replace("%", "%%")  # argparse formats it
         if choices := options.get("choices"):
             type = _choice(choices)
         if options.get("nargs") == "+":

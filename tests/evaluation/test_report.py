@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,10 @@ def evaluation(tmp_path):
     )
     probs = np.array([[0.9, 0.1], [0.3, 0.7], [0.4, 0.6], [0.95, 0.05]])
     paths = sorted(root.rglob("*.png"))
-    return Evaluation(model, checkpoint, root, paths, np.array([0, 0, 1, 1]), probs, 100.0, 4321)
+    truth, environment = np.array([0, 0, 1, 1]), {"device": "a CPU"}
+    return Evaluation(
+        model, checkpoint, root, paths, truth, probs, 100.0, 4321, environment=environment
+    )
 
 
 def test_make_report_has_every_figure(evaluation):
@@ -50,6 +54,7 @@ def test_make_report_has_every_figure(evaluation):
         "epoch": 7,
         "validation_accuracy": 0.75,
         "data": str(evaluation.root),
+        "tta": "none",
         "images": 4,
         "right": 2,
         "accuracy": 0.5,
@@ -62,6 +67,7 @@ def test_make_report_has_every_figure(evaluation):
         "file_bytes": 5,
         "classes": {},
         "confusion": [[1, 1], [1, 1]],
+        "environment": {"device": "a CPU"},
     }
 
 
@@ -72,6 +78,7 @@ def test_write_report_writes_figures_predictions_and_pictures(evaluation, tmp_pa
         report_module, "draw_mistakes", lambda *args: mistakes.append(args[0]) or draw(*args)
     )
     folder = tmp_path / "a/report"
+    folder.mkdir(parents=True)
     write_report(evaluation, folder)
     assert json.loads((folder / "report.json").read_text("utf-8")) == make_report(evaluation)
     with (folder / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -92,10 +99,12 @@ def test_write_report_writes_figures_predictions_and_pictures(evaluation, tmp_pa
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8")
 def test_write_report_of_a_path_that_is_not_utf8(evaluation, tmp_path):
     name = os.fsdecode("모델.pt".encode("cp949"))
     path = tmp_path / name
     path.write_bytes(b"x")
     object.__setattr__(evaluation, "model_path", path)
+    (tmp_path / "report").mkdir()
     write_report(evaluation, tmp_path / "report")
     assert json.loads((tmp_path / "report/report.json").read_text("utf-8"))["images"] == 4

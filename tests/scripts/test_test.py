@@ -47,8 +47,8 @@ def test_test_prints_accuracy_and_confusion_of_the_same_predictions(trained, tmp
 
 def test_test_writes_into_files_what_it_prints(trained, here):
     done = run("test.py", "--data_path", trained / "data", cwd=here)
-    assert done.returncode == 0 and "every prediction, and pictures: model-report" in done.stdout
-    folder = here / "model-report"
+    assert done.returncode == 0 and done.stdout.endswith("pictures: model-report/test\n")
+    folder = here / "model-report/test"
     report = json.loads((folder / "report.json").read_text("utf-8"))
     assert f"accuracy {report['accuracy']:.3%} ({report['right']} of 18 images)" in done.stdout
     low, high = report["accuracy_95"]
@@ -86,7 +86,7 @@ def test_test_compares_several_models(trained, here):
     assert done.returncode == 0 and lines[0].startswith("| Network | Validation (%) | test (%) |")
     assert len(lines) == 4 and lines[2].count("|") == 10
     assert lines[2].split("|")[1:6] == lines[3].split("|")[1:6] and "4,738,121" in lines[2]
-    assert (here / "other-report/report.json").exists()
+    assert (here / "other-report/test/report.json").exists()
     done = run("test.py", *args, "--json", cwd=here)
     assert [report["model"] for report in json.loads(done.stdout)] == ["model.pt", "other.pt"]
     done = run("test.py", *args[:3], "model.pt", "./model.pt", cwd=here)

@@ -169,13 +169,16 @@ def test_parser_help_shows_sections_and_defaults(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     parser = cli.Parser("What it does.")
     parser.section("the section")
-    parser.flag("--ratio", "parts in %%", [80, 10], int, nargs=2, metavar=("A", "B"))
+    parser.flag("--ratio", "parts in %", [80, 10], int, nargs=2, metavar=("A", "B"))
+    parser.flag("--share", "10 % or 100%, 5%s, %(x)d", "1%", str)
+    parser.switch("--half", "50 % of them", False)
     parser.flag("--name", "no default", None, str)
     parser.reference_size_flag(64)
     parser.log_dir_flag()
     text = parser.format_help()
     assert text.index("What it does.") < text.index("the section:") < text.index("  --ratio A B")
     assert "parts in % (80 10)" in text and "no default\n" in text
+    assert "10 % or 100%, 5%s, %(x)d (1%)" in text and "50 % of them (False)" in text
     args = parser.parse_args(["--image_size", "64"])
     assert args.image_size == 64 and args.ratio == [80, 10]
     with pytest.raises(SystemExit):

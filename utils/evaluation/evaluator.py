@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from utils.data.dataset import Dataset, load_dataset
 from utils.data.image_folder import ClassFolders, make_samples, scan_class_folders
 from utils.errors import StageError
 from utils.inference.checkpoint import Checkpoint
+from utils.inference.environment import describe_environment
 from utils.inference.predict import predict_log_probs
 from utils.metrics import Reliability, Scores, fit_temperature, scale
 
@@ -32,6 +33,8 @@ class Evaluation:
     probs: np.ndarray  # float64 (N, classes), at the checkpoint's temperature
     images_per_second: float  # in the network, without decoding
     parameters: int
+    tta: str = "none"  # the views of each image, see `tta_views`
+    environment: dict[str, str | int] = field(default_factory=dict)  # see `describe_environment`
 
     @property
     def predictions(self) -> np.ndarray:
@@ -87,6 +90,8 @@ class Evaluator:
             np.exp(scaled),
             len(data) / (time.perf_counter() - started),
             sum(p.numel() for p in model.parameters()),
+            tta,
+            describe_environment(self._device, "off"),
         )
 
     def calibrate(self, model_path: Path, checkpoint: Checkpoint, root: Path) -> Checkpoint:

@@ -1,9 +1,9 @@
 """The report of an evaluation: figures, predictions and pictures, as files in a folder.
 
-model-report/report.json        all figures
-             predictions.csv    true class, prediction and probabilities of every image
-             confusion.csv      the confusion matrix
-             confusion.png, reliability.png, mistakes.png
+model-report/test/report.json        all figures
+                  predictions.csv    true class, prediction and probabilities of every image
+                  confusion.csv      the confusion matrix
+                  confusion.png, reliability.png, mistakes.png
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from utils.console import note
 from utils.evaluation.evaluator import Evaluation
-from utils.files import atomic_file, make_folder, write_csv
+from utils.files import atomic_file, write_csv
 from utils.imaging.grids import draw_mistakes
+from utils.imaging.image_io import ImageError
 from utils.imaging.plots import draw_confusion, draw_reliability
 from utils.metrics import wilson
 
@@ -32,6 +34,7 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
         "epoch": checkpoint.epoch,
         "validation_accuracy": checkpoint.val_accuracy,
         "data": str(evaluation.root),
+        "tta": evaluation.tta,
         "images": scores.total,
         "right": scores.right,
         "accuracy": scores.accuracy,
@@ -53,13 +56,13 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
             for i, name in enumerate(checkpoint.classes)
         },
         "confusion": scores.confusion.tolist(),
+        "environment": evaluation.environment,
     }
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Write the report's files. Raise OSError if the folder or a file cannot be written."""
+    """Write the report's files into an existing folder. Raise OSError if one cannot be written."""
     classes, scores = evaluation.checkpoint.classes, evaluation.scores
-    make_folder(folder)
     text = json.dumps(make_report(evaluation), ensure_ascii=False, indent=2) + "\n"
     with atomic_file(folder / "report.json") as file:
         # A path may not be UTF-8: its other bytes become escapes.
@@ -69,7 +72,10 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     write_csv(folder / "confusion.csv", [["truth\\prediction", *classes], *rows])
     draw_confusion(scores, classes, folder / "confusion.png")
     draw_reliability(evaluation.reliability, folder / "reliability.png")
-    draw_mistakes(_worst_mistakes(evaluation), folder / "mistakes.png")
+    try:
+        draw_mistakes(_worst_mistakes(evaluation), folder / "mistakes.png")
+    except ImageError as error:
+        note(f"{folder / 'mistakes.png'} is not drawn, a file has changed meanwhile: {error}")
 
 
 def _prediction_rows(evaluation: Evaluation) -> Iterable[list[object]]:
