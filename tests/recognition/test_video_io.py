@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import socket
+import struct
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
+from typing import BinaryIO
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import grey_frames, has_sound, read_film, write_film
+from tests.films import grey_frames, has_sound, noise_frames, read_film, write_film
 from utils.errors import StageError
 from utils.recognition import video_io, video_source
 from utils.recognition.video_io import Frame, VideoReader, VideoWindow, VideoWriter, has_screen
@@ -168,6 +171,59 @@ class Camera:
                     connection.shutdown(socket.SHUT_RDWR)
 
 
+class RtspCamera:
+    """A server on 127.0.0.1 that sends a film by RTSP: MPEG-TS in RTP packets, through TCP."""
+
+    def __init__(self, film: bytes) -> None:
+        self._film = film
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"rtsp://127.0.0.1:{self._socket.getsockname()[1]}/live"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection, suppress(OSError), connection.makefile("rb") as requests:
+            while (request := requests.readline()) and request.strip():
+                headers = dict(line.split(": ", 1) for line in _header_lines(requests))
+                method = request.split()[0].decode()
+                connection.sendall(self._answer(method, headers["CSeq"]))
+                if method == "PLAY":
+                    self._send_film(connection)
+                    return
+
+    def _answer(self, method: str, number: str) -> bytes:
+        more, body = "", ""
+        if method == "DESCRIBE":
+            body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\n"
+            more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+        if method == "SETUP":
+            more = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+        head = f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\nSession: 1\r\n{more}\r\n"
+        return (head + body).encode()
+
+    def _send_film(self, connection: socket.socket) -> None:
+        size = 7 * 188  # bytes: seven packets of the film
+        for number, start in enumerate(range(0, len(self._film), size)):
+            part = self._film[start : start + size]
+            rtp = struct.pack(">BBHII", 0x80, 33, number, 900 * number, 7) + part
+            connection.sendall(b"$\0" + struct.pack(">H", len(rtp)) + rtp)
+
+
+def _header_lines(file: BinaryIO) -> Iterator[str]:
+    while line := file.readline().decode().strip():
+        yield line
+
+
+def test_reader_reads_a_camera_on_the_network(tmp_path):
+    path = write_film(tmp_path / "x.ts", noise_frames(100))
+    with closing(VideoReader(RtspCamera(path.read_bytes()).url, 5)) as reader:
+        assert reader.is_live and reader.size == (160, 120) and reader.total == 0
+        seconds = []
+        with pytest.raises(StageError, match=r"stream rtsp://.*/live sends no more frames"):
+            seconds.extend(frame.seconds for frame in reader)
+    assert seconds == sorted(seconds)
+
+
 def test_reader_reports_a_stream_that_ends():
     with closing(VideoReader(Camera(40, hangs_up=True).url)) as reader:
         assert reader.is_live and reader.size == (64, 48) and reader.total == 0
@@ -181,7 +237,7 @@ def test_reader_reports_a_stream_that_sends_nothing_for_a_while():
     with closing(VideoReader(Camera(40, hangs_up=False).url, 1)) as reader:
         started, message = (
             time.monotonic(),
-            "stream .*: no picture in 1 seconds; a longer --timeout",
+            "stream .*: no picture in 1 second; a longer --timeout",
         )
         with pytest.raises(StageError, match=message):
             list(reader)

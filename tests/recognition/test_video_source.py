@@ -216,6 +216,7 @@ def test_pictures_of_a_film_whose_texts_are_not_utf_8(tmp_path):
 WHOLE = [
     ("mp4", "libx264"), ("mov", "mjpeg"), ("mkv", "libx264"), ("webm", "libvpx"), ("avi", "mjpeg"),
     ("avi", "mpeg4"), ("flv", "flv"), ("ts", "libx264"), ("mpg", "mpeg1video"), ("wmv", "wmv2"),
+    ("mp4", "libx265"), ("webm", "libvpx-vp9"), ("mkv", "libsvtav1"),
 ]  # fmt: skip
 
 
@@ -226,7 +227,7 @@ def test_problem_is_none_of_a_whole_film(tmp_path, suffix, codec, sound):
     path = write_film(tmp_path / f"x.{suffix}", grey_frames(60), codec=codec, sound=sound)
     pictures, source = read(path)
     assert len(pictures) == 60 and source.problem is None
-    if suffix not in ("mpg", "wmv"):  # for these FFmpeg guesses
+    if suffix not in ("mpg", "wmv"):  # whose length FFmpeg guesses
         assert source.total == pytest.approx(60, abs=2)
 
 

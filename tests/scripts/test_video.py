@@ -226,8 +226,8 @@ def test_video_tells_streams_that_do_not_come_apart(here):
         for address, message in (
             (f"rtsp://127.0.0.1:{port}/x", "the connection was refused"),
             (f"http://127.0.0.1:{port}/x", "the connection was refused"),
-            (f"rtsp://me:secret@{quiet}/x", "no picture in 1 seconds; a longer --timeout"),
-            (f"http://{quiet}/x", "no picture in 1 seconds; a longer --timeout"),
+            (f"rtsp://me:secret@{quiet}/x", "no picture in 1 second; a longer --timeout"),
+            (f"http://{quiet}/x", "no picture in 1 second; a longer --timeout"),
         ):
             args = ("--source", address, "--timeout", 1, "--log", "x.csv")
             done = run("video.py", *args, cwd=here)

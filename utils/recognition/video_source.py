@@ -444,7 +444,8 @@ def _open_stream(address: str, timeout: float) -> MediaSource:
 
 def describe_silence(timeout: float) -> str:
     """Return that nothing comes, and what to do."""
-    return f"no picture in {timeout:g} seconds; a longer --timeout waits longer"
+    unit = "second" if timeout == 1 else "seconds"
+    return f"no picture in {timeout:g} {unit}; a longer --timeout waits longer"
 
 
 def _describe_file(path: Path, error: FFmpegError) -> str:
