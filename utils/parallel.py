@@ -150,6 +150,10 @@ class ProcessPool(ThreadPoolExecutor):
         self.killed = 0  # workers so far
         self._of_thread = threading.local()  # .connection: to this thread's worker
         self._one_retry = threading.Lock()
+        # Held while a worker starts: a stage that exits then would cut the pipe from which the
+        # worker reads its start, and the worker would print a traceback.
+        self._starting = threading.Lock()
+        self._is_ending = False
         self._connections: list[Connection] = []
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -157,7 +161,10 @@ class ProcessPool(ThreadPoolExecutor):
         return super().submit(self._call, (function, args, kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads, and their workers if `wait`."""
+        """End the threads, and their workers if `wait`. No worker starts from now on, if not."""
+        if not wait:
+            with self._starting:
+                self._is_ending = True
         super().shutdown(wait, cancel_futures=cancel_futures)
         if wait:
             for connection in self._connections:
@@ -172,7 +179,10 @@ class ProcessPool(ThreadPoolExecutor):
 
     def _call_once(self, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
         if not hasattr(self._of_thread, "connection"):
-            self._of_thread.connection = _start_worker()
+            with self._starting:
+                if self._is_ending:
+                    raise WorkerKilledError("the stage has ended")
+                self._of_thread.connection = _start_worker()
             self._connections.append(self._of_thread.connection)
         connection = self._of_thread.connection
         try:

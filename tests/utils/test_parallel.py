@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -168,6 +170,26 @@ def test_process_pool_replaces_killed_workers(tmp_path):
             pool.submit(die).result()
         assert pool.killed == 3
         assert pool.submit(add, 1, 2).result() == 3
+
+
+def test_process_pool_ends_only_when_the_workers_that_start_have_started(monkeypatch):
+    begun, finished = threading.Event(), []
+
+    def start_slowly():
+        begun.set()
+        time.sleep(0.2)
+        finished.append(True)
+        return multiprocessing.Pipe()[0]
+
+    monkeypatch.setattr("utils.parallel._start_worker", start_slowly)
+    pool = ProcessPool(2)
+    pool.submit(len, "a")
+    begun.wait()
+    pool.submit(len, "b")
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert finished == [True]
+    time.sleep(0.3)  # the second worker would have started by now
+    assert finished == [True]
 
 
 def test_cores_are_those_that_this_process_may_use():
