@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-# Python and idna would import these two in the first thread that needs them, where two threads can
-# wait for each other.
-import encodings.idna  # noqa: F401
+# Python and idna would import these in the first thread that needs them, where two threads can wait
+# for each other.
+import encodings.idna
+import encodings.punycode  # noqa: F401
 import ipaddress
 import re
 from typing import NamedTuple

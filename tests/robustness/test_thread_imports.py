@@ -92,3 +92,10 @@ def test_video_imports_nothing_in_its_threads(tmp_path):
     args = ("in.mp4", "--output", "out.mp4", "--log", "faces.csv", "--no_display")
     assert run_watched(tmp_path, "video.py", *args).returncode == 0
     assert (tmp_path / "out.mp4").exists()
+
+
+def test_video_imports_nothing_in_its_threads_if_a_source_cannot_be_opened(tmp_path):
+    (tmp_path / "text.mp4").write_bytes("기쁨\n".encode("cp949") * 100)
+    (tmp_path / "page.mp4").write_bytes(b"<html>")
+    for source in ("text.mp4", "page.mp4", "http://없는집.invalid/x", "http://127.0.0.1:9/x"):
+        assert run_watched(tmp_path, "video.py", source, "--log", "x.csv").returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import encodings.cp949  # noqa: F401 - a thread that needs it must not be the one to import it
 import importlib.util
 from functools import cache
 from typing import NamedTuple
