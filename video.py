@@ -18,7 +18,6 @@ if __name__ == "__main__":
     interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
 
 import argparse
-from pathlib import Path
 
 from utils import cli
 from utils.console import info
@@ -28,6 +27,7 @@ from utils.imaging.preprocess import MAX_SIDE
 from utils.recognition.video import VideoOptions, process_video
 from utils.recognition.video_io import FORMATS, TIMEOUT, VideoReader, has_screen
 from utils.recognition.video_log import LOG_SUFFIXES
+from utils.recognition.video_source import find_file
 
 
 def make_parser() -> cli.Parser:
@@ -91,13 +91,14 @@ def main() -> int:
 
 def check_outputs(args: argparse.Namespace, display: bool) -> None:
     """Raise StageError if an output cannot be written, or if there is none."""
+    source = find_file(args.source)
     for flag, path, suffixes in (
         ("--output", args.output, tuple(FORMATS)),
         ("--log", args.log, LOG_SUFFIXES),
     ):
         if path and path.suffix.lower() not in suffixes:
             raise StageError(f"{flag} {path}: its name must end in {' or '.join(suffixes)}")
-        if path and path.resolve() == Path(args.source).resolve():
+        if path and source and path.exists() and path.samefile(source):
             raise StageError(f"{path} is the source itself: name another file")
     if display or args.output or args.log:
         return

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import grey_frames, has_sound, noise_frames, read_film, write_film
+from tests.films import cut, grey_frames, has_sound, noise_frames, read_film, write_film
 from utils.errors import StageError
 from utils.recognition import video_io, video_source
 from utils.recognition.video_io import Frame, VideoReader, VideoWindow, VideoWriter, has_screen
@@ -137,6 +137,17 @@ def test_reader_that_is_closed_early_reads_no_further(tmp_path):
     next(iter(reader))
     reader.close()
     assert not reader._thread.is_alive() and reader._source._decoded < 30
+
+
+def test_reader_tells_a_problem_only_of_a_file_that_was_read_to_its_end(tmp_path):
+    path = cut(write_film(tmp_path / "x.avi", noise_frames(6), codec="mjpeg"), 0.6)
+    with closing(VideoReader(str(path))) as reader:
+        frames = iter(reader)
+        next(frames)
+        reader._thread.join()  # it has read the file; the frames wait
+        assert not reader.is_at_end and reader.problem is None
+        list(frames)
+        assert reader.is_at_end and "of 6 frames can be read" in reader.problem
 
 
 def test_reader_passes_on_an_error_that_nobody_expects(capture, monkeypatch):

@@ -138,8 +138,14 @@ def test_video_reports_a_stream_that_stops_and_keeps_what_was_recorded(here, ser
 
 def test_video_never_writes_over_its_source(here):
     (here / "in.mp4").write_bytes(b"a video")
-    done = run("video.py", "--source", "in.mp4", "--output", "./in.mp4", cwd=here)
-    one_line_error(done, "is the source itself")
+    (here / "link.mp4").symlink_to("in.mp4")
+    for source, output in (
+        ("in.mp4", "./in.mp4"),
+        ("link.mp4", "in.mp4"),
+        ((here / "in.mp4").as_uri(), "in.mp4"),
+    ):
+        done = run("video.py", "--source", source, "--output", output, cwd=here)
+        one_line_error(done, "is the source itself")
     assert (here / "in.mp4").read_bytes() == b"a video"
 
 

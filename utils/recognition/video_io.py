@@ -114,7 +114,7 @@ class VideoReader:
     @property
     def problem(self) -> str | None:
         """What is wrong with a file that was read to its end, in a line; None: nothing."""
-        return self._source.problem
+        return self._source.problem if self.is_at_end else None
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. Raise StageError if a camera or stream stops sending."""

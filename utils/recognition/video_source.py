@@ -80,7 +80,7 @@ def find_source(text: str, timeout: float) -> tuple[Callable[[], Source], Path |
     if is_camera(text):
         return partial(CameraSource, int(text)), None
     import_av()
-    path = _find_file(text)
+    path = find_file(text)
     if path:
         return partial(_open_file, path, text), path
     if not _ADDRESS.match(text):
@@ -94,7 +94,7 @@ def is_camera(text: str) -> bool:
     return text.isdecimal() and len(text) < 4
 
 
-def _find_file(text: str) -> Path | None:
+def find_file(text: str) -> Path | None:
     """Return the path of the file that a text names, whatever the text looks like, or None."""
     names = [text]
     if text.lower().startswith("file://"):
