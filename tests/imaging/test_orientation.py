@@ -72,9 +72,13 @@ def test_heic_with_a_broken_package(tmp_path, monkeypatch):
 
 
 def test_a_broken_heic_is_refused_in_a_line(tmp_path):
-    (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\xc8" * 5000)
-    with pytest.raises(ImageError, match=r"^broken image: .+"):
-        open_image(tmp_path / "x.heic")
+    path = write_turned(tmp_path / "x.heic", upright_picture(), "HEIF", 1)
+    whole = path.read_bytes()
+    for content in (whole[:-100], whole[:300], whole[:24] + b"\xc8" * 5000):
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=r"^broken image: .+") as error:
+            open_image(path)
+        assert "\n" not in str(error.value)
 
 
 def test_avif_of_a_pillow_that_cannot_read_it(tmp_path, monkeypatch):

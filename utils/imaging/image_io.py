@@ -373,5 +373,5 @@ def _decoder_errors(image_format: str | None) -> Iterator[None]:
 
 def _broken(image_format: str | None, error: object) -> str:
     """Return the reason why a file that begins like an image cannot be decoded."""
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__  # some have several lines
     return f"a broken PNG: {reason}" if image_format == "PNG" else f"broken image: {reason}"
