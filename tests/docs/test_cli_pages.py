@@ -57,8 +57,15 @@ def test_both_languages_name_the_same_flags_and_commands(page):
     assert commands_in(page) == commands_in(korean)
 
 
-# Flags of torchrun, and of the modules beside the scripts.
-OTHER_FLAGS = {"--help", "--no_flip", "--nproc_per_node", "--classes", "--only_print"}
+# Other spellings, and flags of torchrun and of the modules beside the scripts.
+OTHER_FLAGS = {
+    "--help",
+    "--no_flip",
+    "--data-path",
+    "--nproc_per_node",
+    "--classes",
+    "--only_print",
+}
 # These pages are mostly about other programs: benchmarks, Ray, SLURM.
 OTHER_PAGES = ("benchmarks.md", "distributed.md")
 
