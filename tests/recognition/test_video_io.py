@@ -235,6 +235,22 @@ def test_reader_reads_a_camera_on_the_network(tmp_path):
     assert seconds == sorted(seconds)
 
 
+def test_reader_shows_a_piece_of_a_live_stream_in_real_time(tmp_path, server):
+    """HLS: a list of pieces, each of which comes at once."""
+    piece = write_film(tmp_path / "x.ts", grey_frames(50)).read_bytes()
+    text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXTINF:2,\na.ts\n"
+    server.files = {"/live.m3u8": text.encode(), "/a.ts": piece}
+    with closing(VideoReader(f"{server.url}/live.m3u8", 5)) as reader:
+        assert reader.is_live
+        frames = iter(reader)
+        first, started = next(frames), time.monotonic()
+        while (frame := next(frames)).seconds < first.seconds + 1.2:
+            pass
+        elapsed = time.monotonic() - started
+    assert frame.seconds - first.seconds == pytest.approx(1.2, abs=0.3)
+    assert elapsed > 0.8
+
+
 def test_reader_reports_a_stream_that_ends():
     with closing(VideoReader(Camera(40, hangs_up=True).url)) as reader:
         assert reader.is_live and reader.size == (64, 48) and reader.total == 0

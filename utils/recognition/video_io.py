@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 QUEUE_SIZE = 8  # frames that wait after reading or before writing
 TIMEOUT = 10.0  # seconds without a frame after which a camera or stream counts as failed
+MAX_LATE = 1.0  # seconds that a picture may come late without the next ones waiting as long
 STEP = 0.1  # seconds that a thread waits for another before it looks around
 WINDOW_TITLE = "facial emotion recognition"
 ESCAPE = 27  # code of the key
@@ -82,6 +83,7 @@ class VideoReader:
         self._open, self.path = find_source(source, timeout)  # `path`: of a file, else None
         self._items: Queue[Frame | Exception | None] = Queue(QUEUE_SIZE)  # None: the end
         self._closed = False
+        self._started = 0.0  # the present at the first frame
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         try:
@@ -165,19 +167,29 @@ class VideoReader:
         self._send(end)
 
     def _send_frames(self, source: Source) -> None:
-        started = 0.0
         for number, picture in enumerate(source.pictures()):
             if not number:
-                started = time.monotonic()
+                self._started = time.monotonic()
             seconds = picture.seconds
             if seconds is None:
-                seconds = time.monotonic() - started
+                seconds = time.monotonic() - self._started
+            elif source.is_live:
+                self._wait_until(seconds)
             if source.is_live:
                 with suppress(Empty):
                     self._items.get_nowait()  # an older frame, which nobody had the time for
             self._send(Frame(number, seconds, picture.pixels, picture.duration))
             if self._closed:
                 return
+
+    def _wait_until(self, seconds: float) -> None:
+        """Wait until a picture of a live stream is due. HLS sends seconds of them at a time."""
+        late = time.monotonic() - self._started - seconds
+        if late > MAX_LATE:  # the stream had stopped for a while
+            self._started += late
+        while not self._closed and late < 0:
+            time.sleep(min(STEP, -late))
+            late = time.monotonic() - self._started - seconds
 
     def _send(self, item: Frame | Exception | None) -> None:
         while not self._closed:

@@ -47,7 +47,7 @@ class Picture(NamedTuple):
     """A picture of a source."""
 
     pixels: np.ndarray  # uint8 BGR (height, width, 3), upright, all of one size
-    seconds: float | None  # since the first one; None: it shows the present
+    seconds: float | None  # since the first one; None: it has come at the present
     duration: float  # seconds until the next one, as far as the source knows
 
 
@@ -205,6 +205,8 @@ class MediaSource(Source):
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self.rate = rate if 0 < rate < 1000 else DEFAULT_RATE
         self.is_live = bool(timeout) and self._is_endless()
+        # HLS sends a piece of some seconds at a time, in which each picture has its own time.
+        self._shows_present = self.is_live and self._container.format.name != "hls"
         # Threads that decode frames at once are fast, but the picture would be late.
         self._stream.thread_type = "SLICE" if self.is_live else "AUTO"
         self.total = 0 if self.is_live else self._announced_frames()
@@ -270,7 +272,7 @@ class MediaSource(Source):
             self.start = self._clock.start or 0.0
             duration = float((frame.duration or 0) * base) or 1 / self.rate
             pixels = self._upright(frame)
-            yield Picture(pixels, None if self.is_live else seconds, duration)
+            yield Picture(pixels, None if self._shows_present else seconds, duration)
 
     def _follow(self, packet: Packet) -> None:
         """Note how far the file reaches."""
