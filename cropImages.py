@@ -38,7 +38,7 @@ from utils.data.agreement import Agreement
 from utils.data.annotations import ANNOTATORS, Row, Table, find_file
 from utils.data.boxes import consensus
 from utils.data.error_log import ErrorLog
-from utils.data.image_folder import find_in_subfolders
+from utils.data.image_folder import find_elsewhere
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
 from utils.emotions import EMOTIONS, UNKNOWN, majority_vote
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
@@ -140,7 +140,7 @@ def plan(row: Row, args: argparse.Namespace) -> CropJob:
     name, answers, boxes = row.photo_name(), row.answers(), row.boxes()
     label, box = majority_vote(answers), consensus(boxes)
     photos = args.original / row.posed_emotion()
-    source = find_file(photos, name) or find_in_subfolders(photos, name)
+    source = find_file(photos, name) or find_elsewhere(args.original, name, args.output)
     existing = find_file(args.output / label, name)
     target = existing or args.output / label / name
     arguments = (source or photos / name, target, box, args.quality)

@@ -38,7 +38,7 @@ from utils import cli
 from utils.console import ProgressBar
 from utils.data.duplicates import find_duplicates
 from utils.data.error_log import write_file_errors
-from utils.data.image_folder import SPLITS, scan_class_folders
+from utils.data.image_folder import SPLITS, ClassFolders, scan_class_folders
 from utils.data.split import SplitItem, assign_splits, group_by_subject, make_items
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
 from utils.filenames import SAME_BUT_FOR_CASE, is_printable, is_stored
@@ -51,6 +51,7 @@ from utils.files import (
     write_tsv,
 )
 
+NAMES_OF_SETS = {*SPLITS, "training", "val", "valid", "dev", "testing"}
 MANIFEST, COPIES = "split.tsv", "copies.tsv"
 
 
@@ -142,6 +143,7 @@ def find_photos(args: argparse.Namespace) -> list[SplitItem]:
         raise StageError(f"{args.input} has no class folders with images in them{images.seen()}")
     if args.input.resolve().is_relative_to(args.output.resolve()):
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
+    check_level(images)
     images.report()
     output = args.output.absolute()
     existing_folder = next(path for path in (output, *output.parents) if path.is_dir())
@@ -154,6 +156,16 @@ def find_photos(args: argparse.Namespace) -> list[SplitItem]:
                 f"{photo.path}: a name with a tab, line break or control character; rename it"
             )
     return photos
+
+
+def check_level(images: ClassFolders) -> None:
+    """Raise StageError if the folders are sets, which hold the class folders."""
+    are_sets = all(name.lower() in NAMES_OF_SETS for name in images)
+    if are_sets and all(path in images.nested for paths in images.values() for path in paths):
+        raise StageError(
+            f"{images.root} holds sets ({', '.join(images)}), not classes: name one of them with "
+            f"--input, or train on them as they are: python train.py --data_path {images.root}"
+        )
 
 
 def check_classes(classes: Iterable[str], disk_ignores_case: Callable[[], bool]) -> None:

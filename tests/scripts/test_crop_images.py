@@ -553,7 +553,10 @@ def test_crop_before_the_download_says_so_once(tmp_path):
 
 
 def test_crop_finds_photos_in_subfolders(tmp_path):
-    rows = [row(name_of("기쁨", i)) for i in range(3)]
+    rows = [row(name_of("기쁨", i)) for i in range(5)]
+    (tmp_path / "original").mkdir()
+    (tmp_path / "original" / name_of("기쁨", 3)).write_bytes(jpeg(colour="white"))
+    write_photo(tmp_path, name_of("기쁨", 4), jpeg(colour="white"), emotion="archive 7/기쁨")
     write_photo(tmp_path, name_of("기쁨", 0), jpeg(colour="white"))
     write_photo(tmp_path, "other/" + name_of("기쁨", 0), jpeg(colour="black"))  # not asked for
     write_photo(tmp_path, "part 1/deep/" + name_of("기쁨", 1), jpeg(colour="white"))
@@ -562,8 +565,8 @@ def test_crop_finds_photos_in_subfolders(tmp_path):
     decompose(tmp_path / "original/기쁨/part 1")
     table = write_table(tmp_path / "t.tsv", rows)
     done = run("cropImages.py", "--input", table, cwd=tmp_path)
-    assert done.returncode == 0 and "3 cropped, 0 already there, 0 failed" in done.stdout
-    for i in range(3):
+    assert done.returncode == 0 and "5 cropped, 0 already there, 0 failed" in done.stdout
+    for i in range(5):
         with Image.open(tmp_path / "crop/기쁨" / name_of("기쁨", i)) as face:
             assert np.asarray(face).min() > 250
 

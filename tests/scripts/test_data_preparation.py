@@ -379,3 +379,12 @@ def test_split_by_subject_reads_the_own_name_of_a_photo_in_a_subfolder(tmp_path)
     for _, _, subject, split in (line.split("\t") for line in lines):
         splits.setdefault(subject, set()).add(split)
     assert len(splits) == 10 and all(len(names) == 1 for names in splits.values())
+
+
+def test_split_takes_no_sets_for_classes(tmp_path):
+    for name in ("train", "Test"):
+        make_faces(tmp_path / "faces" / name, ["x", "y"], 3, 8)
+    done = run("dataPreparation.py", "--input", "faces", cwd=tmp_path)
+    one_line_error(done, "faces holds sets (Test, train), not classes", "--data_path faces")
+    (tmp_path / "faces/train/0.png").write_bytes((tmp_path / "faces/train/x/0000.png").read_bytes())
+    assert run("dataPreparation.py", "--input", "faces", cwd=tmp_path).returncode == 0  # classes

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from utils.console import note
 from utils.data.annotations import RowError
-from utils.emotions import UNKNOWN
+from utils.emotions import EMOTIONS, UNKNOWN
 from utils.errors import StageError
 from utils.filenames import has_image_suffix, is_printable, nfc
 from utils.imaging.image_files import LeftOut, find_images
@@ -122,12 +122,13 @@ def _add_images(members: dict[str, Path], nested: dict[Path, str], folder: Path)
     return left_out
 
 
-def find_in_subfolders(folder: Path, name: str) -> Path | None:
-    """Return the image of this name (NFC) in the subfolders of a folder, or None.
+def find_elsewhere(root: Path, name: str, output: Path) -> Path | None:
+    """Return the image of this name (NFC) that lies anywhere below `root`, or None.
 
-    Raise RowError if there are several that differ.
+    Leave out `output`, and the folders of the emotions in `root`, where images are looked for by
+    their path. Raise RowError if there are several that differ.
     """
-    paths = _images_in_subfolders(folder).get(name, [])
+    paths = _images_elsewhere(root, output).get(name, [])
     for other in paths[1:]:
         if not filecmp.cmp(paths[0], other, shallow=False):
             raise RowError(f"two photos have this name: {paths[0]} and {other}")
@@ -135,13 +136,16 @@ def find_in_subfolders(folder: Path, name: str) -> Path | None:
 
 
 @cache
-def _images_in_subfolders(folder: Path) -> dict[str, list[Path]]:
-    """Return name (NFC) → the images of this name, without those in the folder itself."""
+def _images_elsewhere(root: Path, output: Path) -> dict[str, list[Path]]:
+    """Return name (NFC) → the images of this name that `find_elsewhere` may return."""
     images: dict[str, list[Path]] = {}
-    start = len(str(folder)) + 1
-    for path in find_images(folder)[0] if folder.is_dir() else ():
-        if os.sep in path[start:]:
-            images.setdefault(nfc(os.path.basename(path)), []).append(Path(path))  # noqa: PTH119
+    resolved_root, resolved_output = root.resolve(), output.resolve()
+    for path in map(Path, find_images(root)[0]):
+        folders = path.parts[len(root.parts) : -1]
+        if len(folders) == 1 and nfc(folders[0]) in EMOTIONS:
+            continue
+        if not (resolved_root.joinpath(*folders)).is_relative_to(resolved_output):
+            images.setdefault(nfc(path.name), []).append(path)
     return images
 
 
