@@ -14,7 +14,7 @@ from utils.data.annotations import RowError
 from utils.emotions import EMOTIONS, UNKNOWN
 from utils.errors import StageError
 from utils.filenames import has_image_suffix, is_printable, nfc
-from utils.imaging.image_files import LeftOut, find_images
+from utils.imaging.image_files import LeftOut, find_images, walk_files
 
 SPLITS = ("train", "validation", "test")
 _NO_CLASS = "in no class folder"
@@ -140,13 +140,16 @@ def _images_elsewhere(root: Path, output: Path) -> dict[str, list[Path]]:
     """Return name (NFC) → the images of this name that `find_elsewhere` may return."""
     images: dict[str, list[Path]] = {}
     resolved_root, resolved_output = root.resolve(), output.resolve()
-    for path in map(Path, find_images(root)[0]):
+    for entry in walk_files(os.fspath(root)):  # the names in a table have the suffix of an image
+        if not has_image_suffix(entry.name):
+            continue
+        path = Path(entry.path)
         folders = path.parts[len(root.parts) : -1]
         if len(folders) == 1 and nfc(folders[0]) in EMOTIONS:
             continue
         if not (resolved_root.joinpath(*folders)).is_relative_to(resolved_output):
             images.setdefault(nfc(path.name), []).append(path)
-    return images
+    return {name: sorted(paths) for name, paths in images.items()}
 
 
 def make_samples(images: dict[str, list[Path]], classes: list[str]) -> list[Sample]:

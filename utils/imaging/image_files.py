@@ -53,7 +53,7 @@ def find_images(folder: Path) -> tuple[list[str], LeftOut]:
     # Without a reader of HEIC, the first bytes tell: such a file may hold a JPEG.
     opened = () if can_read("HEIF") else HEIF_SUFFIXES
     suffixes = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in opened)
-    for entry in _walk(os.fspath(folder)):
+    for entry in walk_files(os.fspath(folder)):
         name = entry.name.lower()
         if name.endswith(suffixes) and _is_file(entry):
             images.append(entry.path)
@@ -66,10 +66,11 @@ def find_images(folder: Path) -> tuple[list[str], LeftOut]:
     return sorted(images), left_out
 
 
-def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
+def walk_files(folder: str) -> Iterator[os.DirEntry[str]]:
     """Yield what is in a folder and its subfolders and is no folder, unless it is hidden.
 
-    Folders come before links to folders, so that a file has the path of the folder it lies in.
+    Links are followed; a folder that is reached twice counts once. Folders come before links to
+    folders, so that a file has the path of the folder it lies in.
     """
     seen: set[object] = set()
     folders = [folder]
