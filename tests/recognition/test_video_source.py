@@ -292,7 +292,10 @@ def test_problem_of_a_fragmented_film_that_is_cut(tmp_path):
     flags = {"movflags": "frag_keyframe+empty_moov"}
     path = cut(write_film(tmp_path / "x.mp4", noise_frames(60), **flags), 0.6)
     pictures, source = read(path)
-    assert 20 < len(pictures) < 50 and "ends in the middle of frame" in source.problem
+    assert 20 < len(pictures) < 50
+    # Versions of FFmpeg differ in how many frames they give up.
+    told = r"x\.mp4( ends in the middle of frame|: only) \d+.*; is it a partial copy"
+    assert re.search(told, source.problem), source.problem
 
 
 @pytest.mark.parametrize(
