@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import pickle
 import tarfile
 import zipfile
@@ -63,7 +64,8 @@ def test_read_loads_no_class_of_what_lies_beside_the_weights(tmp_path, zipped):
     path = tmp_path / "m.pt"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     file = read_model_file(path)
-    assert {"argparse.Namespace", "pathlib.PurePosixPath"} <= {*file.unloaded} and not file.module
+    names = {name.rpartition(".")[2] for name in file.unloaded}
+    assert {"Namespace", "PurePosixPath", "scalar"} <= names and not file.module
     assert torch.equal(file.content["state_dict"]["conv.bias"], STATE["conv.bias"])
     assert not isinstance(file.content["args"], argparse.Namespace)
     assert not vars(file.content["args"])
@@ -89,7 +91,8 @@ def test_read_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for content in (Evil(), {"state_dict": STATE, "args": Evil()}):
         torch.save(content, tmp_path / "m.pt")
-        assert message_of(tmp_path / "m.pt").startswith("was refused: it would run posix.system;")
+        message = message_of(tmp_path / "m.pt")
+        assert message.startswith(f"was refused: it would run {os.name}.system;")
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
 
@@ -196,5 +199,6 @@ def test_read_says_how_to_convert_torchscript(tmp_path):
 def test_read_names_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(StageError, match=r"none\.pt: no such file; .*python train\.py"):
         read_model_file(tmp_path / "none.pt")
-    with pytest.raises(StageError, match=f"{tmp_path}: Is a directory"):
+    with pytest.raises(StageError) as raised:
         read_model_file(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path}: ")
