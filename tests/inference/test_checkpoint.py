@@ -48,7 +48,7 @@ def test_save_writes_plain_fields_that_load_returns(tmp_path):
 def test_save_that_fails_leaves_the_older_file(tmp_path):
     make_checkpoint().save(tmp_path / "m.pt")
     before = (tmp_path / "m.pt").read_bytes()
-    with pytest.raises(Exception, match="pickle|local object"):
+    with pytest.raises(Exception, match=r"pickle|local object"):
         make_checkpoint(training={"a": lambda: None}).save(tmp_path / "m.pt")
     assert (tmp_path / "m.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
