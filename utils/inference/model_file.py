@@ -69,7 +69,7 @@ def read_model_file(path: Path) -> ModelFile:
     unloaded: list[str] = []
     while True:
         modules: list[str] = []
-        stand_ins = [(_stand_in(name, modules), name) for name in unloaded]
+        stand_ins = [_stand_in(name, modules) for name in unloaded]
         try:
             with warnings.catch_warnings(), safe_globals(stand_ins):
                 warnings.simplefilter("ignore")  # about formats that `_explain` names
@@ -92,7 +92,10 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def _stand_in(name: str, modules: list[str]) -> type[_Unloaded]:
-    return type("Unloaded", (_Unloaded,), {"name": name, "modules": modules})
+    """Return a class that torch takes for the one of this name, by its module and name."""
+    module, _, short_name = name.rpartition(".")
+    members = {"__module__": module, "name": name, "modules": modules}
+    return type(short_name, (_Unloaded,), members)
 
 
 def _unloaded_class(error: Exception) -> str | None:
