@@ -303,7 +303,7 @@ def test_transfer_to_refuses_weights_of_another_network():
         )
 
 
-def test_same_model_ignores_the_temperature_and_nothing_else(tmp_path):
+def test_same_model_ignores_the_temperature_and_nothing_else(tmp_path, capsys):
     one, other = tmp_path / "one.pt", tmp_path / "other.pt"
     make_checkpoint().save(one)
     changed = {key: tensor + (key == "fc.bias") for key, tensor in weights().items()}
@@ -316,6 +316,8 @@ def test_same_model_ignores_the_temperature_and_nothing_else(tmp_path):
         assert same_model(one, other) is same_model(other, one) is same
     other.write_bytes(b"broken")
     assert not same_model(one, other)
+    torch.save(seven(), other)
+    assert not same_model(one, other) and capsys.readouterr().err == ""  # nothing is used
 
 
 def test_default_model_path_is_model_pt_or_else_the_bundled_model(tmp_path, monkeypatch, capsys):

@@ -118,6 +118,16 @@ def test_read_calls_no_function(tmp_path, monkeypatch, function, args):
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
 
+@pytest.mark.parametrize("name", [b"a\0b", b"\xed\xa0\x80", b"", b"."])
+def test_read_refuses_a_class_that_has_no_name(tmp_path, name):
+    """As a hostile or a damaged file may have it."""
+    torch.save(argparse.Namespace(), tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "m.pt").read_bytes()
+    (tmp_path / "m.pt").write_bytes(content.replace(b"\nNamespace\n", b"\n" + name + b"\n"))
+    with suppress(StageError):
+        assert read_model_file(tmp_path / "m.pt").unloaded == ["argparse." + name.decode()]
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("fraction", [0.02, 0.3, 0.7, 0.99])
 def test_read_says_that_a_file_is_truncated(tmp_path, zipped, fraction):

@@ -82,8 +82,19 @@ class Checkpoint:
 
         Weights alone do not tell the image size: it is `image_size`, or else the network's default
         (see `models.legacy`). Raise StageError if there are no weights of a known network, or if
-        the model was trained with another `image_size` or `image_channel` than given.
+        the model was trained with another `image_size` or `image_channel` than given. Print a note
+        about what is assumed.
         """
+        checkpoint, assumption = cls._load(path, image_size, image_channel)
+        if assumption:
+            note(assumption)
+        return checkpoint
+
+    @classmethod
+    def _load(
+        cls, path: Path, image_size: int | None = None, image_channel: int | None = None
+    ) -> tuple[Checkpoint, str]:
+        """Return the model of a file, and what is assumed about it, in words. See `load`."""
         file, assumption = read_model_file(path), ""
         if _is_described(file.content):
             checkpoint = cls._from_description(file, path)
@@ -97,9 +108,7 @@ class Checkpoint:
                     f"--{flag} {value} contradicts {path}, which was trained with {trained}: "
                     f"give --{flag} {trained}"
                 )
-        if assumption:
-            note(assumption)
-        return checkpoint
+        return checkpoint, assumption
 
     @classmethod
     def _from_description(cls, file: ModelFile, path: Path) -> Checkpoint:
@@ -236,7 +245,7 @@ def same_model(one: Path, other: Path) -> bool:
     Their temperatures may differ. A file that cannot be read is not the same.
     """
     try:
-        a, b = Checkpoint.load(one), Checkpoint.load(other)
+        a, b = Checkpoint._load(one)[0], Checkpoint._load(other)[0]
     except StageError:
         return False
     return (

@@ -69,8 +69,8 @@ def read_model_file(path: Path) -> ModelFile:
     unloaded: list[str] = []
     while True:
         modules: list[str] = []
-        stand_ins = [_stand_in(name, modules) for name in unloaded]
         try:
+            stand_ins = [_stand_in(name, modules) for name in unloaded]
             with warnings.catch_warnings(), safe_globals(stand_ins):
                 warnings.simplefilter("ignore")  # about formats that `_explain` names
                 content = torch.load(path, map_location="cpu", weights_only=True)
