@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A shell has what it starts in the background ignore Ctrl-C, and the scripts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests' networks and images are small. One thread each is faster than threads that wait for
 # each other, above all where pytest itself runs in several processes. Torch reads it when imported.
