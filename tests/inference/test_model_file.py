@@ -9,6 +9,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -69,6 +70,50 @@ def test_read_loads_no_class_of_what_lies_beside_the_weights(tmp_path, zipped):
     assert torch.equal(file.content["state_dict"]["conv.bias"], STATE["conv.bias"])
     assert not isinstance(file.content["args"], argparse.Namespace)
     assert not vars(file.content["args"])
+
+
+class Settings(dict):
+    """A dictionary of somebody's own code, as Lightning has one."""
+
+
+class Names(list):
+    """A list of somebody's own code."""
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_read_leaves_out_containers_of_other_classes(tmp_path, zipped):
+    settings = Settings(lr=0.1, nested=Settings(a=[1]))
+    settings.attribute = 5
+    content = {
+        "hyper_parameters": settings, "names": Names("ab"), "counts": defaultdict(list, a=[1]),
+        "state_dict": Settings(STATE), "epoch": 3,
+    }  # fmt: skip
+    path = tmp_path / "m.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    file = read_model_file(path)
+    names = {name.rpartition(".")[2] for name in file.unloaded}
+    assert names == {"Settings", "Names", "defaultdict", "list"} and file.content["epoch"] == 3
+    assert torch.equal(file.content["state_dict"]["conv.bias"], STATE["conv.bias"])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_read_says_what_cannot_be_left_out(tmp_path, zipped):
+    path, content = tmp_path / "m.pt", {"state_dict": STATE, "x": Stateful(a=1)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    message = message_of(path)
+    assert message.startswith("holds objects (") and "Stateful) that cannot be left out" in message
+    assert message.endswith(
+        'save its state_dict() alone, torch.save(model.state_dict(), "model.pt")'
+    )
+
+
+class Stateful(dict):
+    """A dictionary whose state is no dictionary."""
+
+    def __reduce__(self):
+        return Stateful, (), (1, 2, 3), None, iter(self.items())
+
+    def __setstate__(self, state: object) -> None: ...
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel])

@@ -7,6 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how files of torch b
 ZIP = b"PK\x03\x04"
 SAVE = 'torch.save(model.state_dict(), "model.pt")'
 SAVE_WEIGHTS = f"which can run code: save its state_dict() alone, {SAVE}"
+# How torch fails on an object that its stand-in does not fit, rather than at the end of a file.
+MISFITS = (pickle.UnpicklingError, TypeError, AttributeError, ValueError)
 NO_MODEL = "is not a model file: torch.save did not write it"
 OTHER_FORMATS = {  # by their first bytes
     b"\x80": f"is a pickle that torch.save did not write; save the weights with {SAVE}",
@@ -49,10 +52,12 @@ class _Unloaded:
     """Stands for an object whose class is not loaded. It keeps nothing and does nothing."""
 
     name: str
+    container: type | None  # of what the object is: torch adds items to nothing else
     modules: list[str]  # shared: the classes of networks so far
 
-    def __new__(cls, *_args: object) -> _Unloaded:
-        return super().__new__(cls)
+    def __new__(cls, *_args: object) -> Any:
+        """Return an object without a content, or an empty container."""
+        return cls.container() if cls.container else super().__new__(cls)
 
     def __init__(self, *_args: object) -> None: ...
 
@@ -66,11 +71,11 @@ def read_model_file(path: Path) -> ModelFile:
 
     Raise StageError, which says what to do, if it cannot be read.
     """
-    unloaded: list[str] = []
+    unloaded: dict[str, type | None] = {}  # class → the container that its objects are
     while True:
         modules: list[str] = []
         try:
-            stand_ins = [_stand_in(name, modules) for name in unloaded]
+            stand_ins = [_stand_in(name, kind, modules) for name, kind in unloaded.items()]
             with warnings.catch_warnings(), safe_globals(stand_ins):
                 warnings.simplefilter("ignore")  # about formats that `_explain` names
                 content = torch.load(path, map_location="cpu", weights_only=True)
@@ -82,33 +87,38 @@ def read_model_file(path: Path) -> ModelFile:
         except Exception as error:  # torch documents no exceptions for broken files
             if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek in a short file
                 raise StageError(describe_os_error(error)) from None
-            name = _unloaded_class(error)
-            if not name or name in unloaded or len(unloaded) == MAX_UNLOADED:
-                raise StageError(f"{path} {_explain(path, error)}") from None
-            unloaded.append(name)
+            name, container = _unloaded_class(error)
+            tried = name in unloaded and unloaded[name] == container
+            if not name or tried or len(unloaded) == MAX_UNLOADED:
+                raise StageError(f"{path} {_explain(path, error, [*unloaded])}") from None
+            unloaded[name] = container
         else:
             # A network is complete after the modules in it: the last one is the whole.
             return ModelFile(content, sorted(unloaded), modules[-1] if modules else None)
 
 
-def _stand_in(name: str, modules: list[str]) -> type[_Unloaded]:
+def _stand_in(name: str, container: type | None, modules: list[str]) -> type[_Unloaded]:
     """Return a class that torch takes for the one of this name, by its module and name."""
     module, _, short_name = name.rpartition(".")
-    members = {"__module__": module, "name": name, "modules": modules}
+    members = {"__module__": module, "name": name, "container": container, "modules": modules}
     return type(short_name, (_Unloaded,), members)
 
 
-def _unloaded_class(error: Exception) -> str | None:
-    """Return the class or function that made torch refuse a file, if it may have a stand-in."""
-    if not isinstance(error, pickle.UnpicklingError):
-        return None
-    match = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
-    if not match:
-        return None
-    return match[1] if "." in match[1] else f"builtins.{match[1]}"
+def _unloaded_class(error: Exception) -> tuple[str, type | None]:
+    """Return the class or function that made torch refuse a file, and the container that it is.
+
+    An empty name: the file was refused for another reason.
+    """
+    text = str(error) if isinstance(error, pickle.UnpicklingError) else ""
+    if match := re.search(r"GLOBAL (\S+) was not an allowed global", text):
+        return match[1] if "." in match[1] else f"builtins.{match[1]}", None
+    # Objects of a subclass of dict or list get their items.
+    if match := re.search(r"Can only (SETITEM|append).* but got <class '(.+)'>", text):
+        return match[2], OrderedDict if match[1] == "SETITEM" else list
+    return "", None
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _explain(path: Path, error: Exception, unloaded: list[str]) -> str:
     """Return why a file cannot be read, and what to do. The text follows the file's name."""
     if blocked := re.search(r"unsupported GLOBAL (\S+) whose module", str(error)):
         return f"was refused: it would run {blocked[1]}; nothing in it was run, do not trust it"
@@ -120,9 +130,10 @@ def _explain(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head.startswith(ZIP):
-        return _explain_zip(path, size)
+        return _explain_zip(path, size, unloaded)
     if head.startswith(TORCH_MAGIC):
-        return _explain_loss(size)
+        is_whole = unloaded and isinstance(error, MISFITS)
+        return _explain_objects(unloaded) if is_whole else _explain_loss(size)
     return _explain_format(path, head, size) or NO_MODEL
 
 
@@ -147,7 +158,7 @@ def _explain_format(path: Path, head: bytes, size: int) -> str | None:
     return None
 
 
-def _explain_zip(path: Path, size: int) -> str:
+def _explain_zip(path: Path, size: int, unloaded: list[str]) -> str:
     if not zipfile.is_zipfile(path):  # its list of members, at the end, is missing
         return _explain_loss(size)
     with zipfile.ZipFile(path) as file:
@@ -159,7 +170,11 @@ def _explain_zip(path: Path, size: int) -> str:
         )
     if "data.pkl" not in members:
         return "is a zip archive, not a model: unpack it"
-    return _explain_loss(size)
+    return _explain_objects(unloaded) if unloaded else _explain_loss(size)
+
+
+def _explain_objects(unloaded: list[str]) -> str:
+    return f"holds objects ({', '.join(unloaded)}) that cannot be left out, {SAVE_WEIGHTS}"
 
 
 def _explain_loss(size: int) -> str:
