@@ -251,6 +251,25 @@ def test_load_takes_the_classes_that_the_file_names(tmp_path):
                 Checkpoint.load(tmp_path / "m.pt")
 
 
+@pytest.mark.parametrize(
+    ("more", "image_size", "name"),
+    [
+        ({}, None, "resnet18-original"),
+        ({"optimizer": {}}, 56, "resnet18-original"),
+        ({"arch": "vgg19"}, None, "resnet18-original"),
+        ({"arch": "resnet18"}, None, "resnet18"),
+        ({}, 64, "resnet18"),  # too large for the other
+        ({}, 16, "resnet18"),
+    ],
+)
+def test_load_chooses_the_form_of_resnet18_that_is_meant(tmp_path, more, image_size, name):
+    state = models.create("resnet18", 7, 1, 48).state_dict()
+    torch.save({"model": state, **more}, tmp_path / "m.pt")
+    checkpoint = Checkpoint.load(tmp_path / "m.pt", image_size)
+    assert checkpoint.network == name
+    checkpoint.build()
+
+
 def test_load_says_to_save_the_state_dict_of_a_whole_network(tmp_path):
     torch.save(models.create("resemotionnet", 7, 1, 48), tmp_path / "m.pt")
     message = r"m\.pt holds a whole pickled network \(models\.resemotionnet\..*state_dict\(\) alone"

@@ -143,7 +143,7 @@ class Checkpoint:
             reason = file.whole_network() if file.module else error
             raise StageError(f"{path} {reason}") from None
         found = _name_classes(found, path)
-        name, classes = found.weights.network, found.classes or []
+        name, classes = _network_name(found, file.content, image_size), found.classes or []
         size = image_size or default_image_size(name)
         preprocess = Preprocess(size, found.weights.image_channel).to_dict()
         checkpoint = cls(name, classes, preprocess, None, None, found.weights.tensors)
@@ -261,6 +261,19 @@ def _is_described(content: object) -> bool:
         and {"network", "weights"} <= content.keys()
         and not isinstance(content["network"], Mapping | torch.Tensor)
     )
+
+
+def _network_name(found: FoundWeights, content: object, image_size: int | None) -> str:
+    """Return the network of the weights, of two with the same tensors the one that is meant.
+
+    That is the form of the reference implementation, unless the file names the other one under
+    `arch`, as PyTorch's examples do, or the image size is one that only the other takes.
+    """
+    name = found.weights.network
+    other = name.removesuffix("-original")
+    is_named = isinstance(content, Mapping) and content.get("arch") == other
+    takes_size = image_size is None or models.NETWORKS[name].takes(image_size)
+    return name if takes_size and not is_named else other
 
 
 def _name_classes(found: FoundWeights, path: Path) -> FoundWeights:
