@@ -57,7 +57,8 @@ def check(script: str, process: subprocess.Popen) -> None:
     assert "Traceback" not in errors
     assert process.returncode in (0, 1, 130), errors
     if process.returncode == 130:
-        pattern = rf"((note|failed): .*\n)*{re.escape(script)}: interrupted; .+\n"
+        before = r"((note|failed|stopping after this step)[:;] .*\n)*"
+        pattern = rf"{before}{re.escape(script)}: interrupted; .+\n"
         assert re.fullmatch(pattern, errors), errors
 
 
