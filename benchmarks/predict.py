@@ -19,6 +19,7 @@ from pathlib import Path
 
 from utils import cli
 from utils.data.image_folder import scan_class_folders
+from utils.inference.checkpoint import default_model_path
 from utils.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,11 +45,13 @@ print(len(paths) / (time.perf_counter() - started))
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--model_path", "trained model", Path("model.pt"), cli.path, metavar="FILE")
+    model = "trained model (default: model.pt, or the bundled model if there is none)"
+    flag("--model_path", model, None, cli.path, metavar="FILE")
     flag("--images", "a folder of class folders", Path("data/test"), cli.path, metavar="DIR")
     flag("--count", "images to classify, at most", 4000, cli.positive_int, metavar="N")
     flag("--rounds", "rounds, each with all ways in turn", 5, cli.positive_int, metavar="N")
     args = parser.parse_args()
+    args.model_path = args.model_path or default_model_path()
 
     model = args.model_path
     folders = scan_class_folders(args.images)

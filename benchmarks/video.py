@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from utils import cli
+from utils.inference.checkpoint import default_model_path
 from utils.parallel import cores
 from utils.recognition.recognizer import Recognizer
 
@@ -36,10 +37,12 @@ SIZE, RATE, FRAMES = (1280, 720), 30, 240
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--model_path", "trained model", Path("model.pt"), cli.path, metavar="FILE")
+    model = "trained model (default: model.pt, or the bundled model if there is none)"
+    flag("--model_path", model, None, cli.path, metavar="FILE")
     flag("--source", "video file (default: a clip that is made)", None, cli.path, metavar="FILE")
     flag("--rounds", "rounds, each with both ways in turn", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
+    args.model_path = args.model_path or default_model_path()
 
     with tempfile.TemporaryDirectory() as folder:
         source = args.source or make_clip(Path(folder) / "clip.mp4")
