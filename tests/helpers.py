@@ -40,7 +40,7 @@ def run_module(module: str, *args: object, cwd: Path):
 
 
 def command(script: str, *args: object) -> list[str]:
-    """The words that start a script in a process of its own."""
+    """Return the command line that starts a script in a new process."""
     return [sys.executable, str(ROOT / script), *map(str, args)]
 
 
@@ -73,7 +73,7 @@ def fork_context():
 def _run_in_fork(
     words: list[str], cwd: Path, startup: Path | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own, after the Python file `startup`."""
+    """Run a script in a new process, after the Python file `startup`."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("out", "err")]
         process = fork_context().Process(

@@ -1,4 +1,4 @@
-"""What every network has to show, whatever it is made of."""
+"""Checks that every network must pass."""
 
 from __future__ import annotations
 

@@ -130,3 +130,20 @@ def test_outputs_go_below_the_home_folder(home):
     assert {path.name for path in tables} == {"results.csv", "predictions.csv", "confusion.csv"}
     assert all(path.read_bytes().startswith(codecs.BOM_UTF8) for path in tables)  # for Excel
     assert [path.name for path in Path().iterdir()] == ["~"] and not list(Path("~").iterdir())
+
+
+@pytest.mark.parametrize("script", ["downloadImage.py", "cropImages.py"])
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (bytes(range(256)), "binary"),
+        (b"name\n", "no column"),
+    ],
+)
+def test_table_stages_report_a_bad_table_in_one_line(tmp_path, script, content, word):
+    if content is not None:
+        (tmp_path / "t.tsv").write_bytes(content)
+    one_line_error(run(script, "--input", "t.tsv", cwd=tmp_path), "t.tsv", word)
+    assert {p.name for p in tmp_path.iterdir()} <= {"t.tsv"}

@@ -441,22 +441,6 @@ def workers_of(pid: int) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (None, "no such file"),
-        (b"", "empty"),
-        (bytes(range(256)), "binary"),
-        (b"name\n", "no column"),
-    ],
-)
-def test_crop_reports_a_bad_table_in_one_line(tmp_path, content, word):
-    if content is not None:
-        (tmp_path / "t.tsv").write_bytes(content)
-    one_line_error(run("cropImages.py", "--input", "t.tsv", cwd=tmp_path), "t.tsv", word)
-    assert {p.name for p in tmp_path.iterdir()} <= {"t.tsv"}
-
-
 @pytest.mark.skipif(os.name == "nt", reason="pipes")
 def test_crop_refuses_a_pipe_as_table(tmp_path):
     os.mkfifo(tmp_path / "pipe")

@@ -426,22 +426,6 @@ def test_download_that_cannot_start_leaves_the_log(tmp_path, server):
 
 
 @pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (None, "no such file"),
-        (b"", "empty"),
-        (bytes(range(256)), "binary"),
-        (b"name\n", "no column"),
-    ],
-)
-def test_download_reports_a_bad_table_in_one_line(tmp_path, content, word):
-    if content is not None:
-        (tmp_path / "t.tsv").write_bytes(content)
-    one_line_error(run("downloadImage.py", "--input", "t.tsv", cwd=tmp_path), "t.tsv", word)
-    assert {p.name for p in tmp_path.iterdir()} <= {"t.tsv"}
-
-
-@pytest.mark.parametrize(
     ("args", "word"),
     [
         (["--input", "."], "directory"),
