@@ -101,7 +101,8 @@ def main() -> int:
 def check_image(source: ImageSource) -> None:
     """Raise StageError if a file is not an image, before the model is loaded."""
     try:
-        open_header(Path(source.name)).close()
+        with open_header(Path(source.name)):
+            pass
     except ImageError as error:
         raise StageError(f"--img {source.name}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import struct
 import zlib
@@ -153,6 +154,37 @@ def test_open_region_equals_a_crop_of_the_upright_picture(tmp_path, orientation,
     assert np.array_equal(np.asarray(open_image(path)), np.asarray(upright))
 
 
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF"])
+def test_open_region_takes_a_path_an_open_file_or_bytes(tmp_path, image_format):
+    content = io.BytesIO()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8))
+    picture.save(content, image_format)
+    path = write(tmp_path, content.getvalue())
+    with path.open("rb") as file:
+        file.seek(9)  # where it stands does not matter
+        parts = [open_region(source, lambda *size: Box(3, 4, 20, 21))
+                 for source in (path, file, content, content.getvalue())]  # fmt: skip
+        assert not (file.closed or content.closed)
+    assert len({part.tobytes() for part in parts}) == 1
+    assert parts[0].size == (17, 17)
+
+
+def test_a_photo_on_disk_is_opened_once(tmp_path, monkeypatch):
+    path, opened = write(tmp_path, jpeg()), []
+    open_file = io.open
+
+    def count(file: object, *args: object, **kwargs: object) -> object:
+        opened.append(file)
+        return open_file(file, *args, **kwargs)
+
+    for module in (io, builtins):  # Path.open and Pillow
+        monkeypatch.setattr(module, "open", count)
+    open_region(path, lambda *size: Box(0, 0, *size))
+    with open_header(path):
+        pass
+    assert opened == [path, path]
+
+
 def test_to_srgb_ignores_a_missing_or_broken_profile(tmp_path):
     picture = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     assert to_srgb(picture).getpixel((0, 0)) == to_channels(picture, 3).getpixel((0, 0))
@@ -239,9 +271,13 @@ def test_open_image_reports_a_lack_of_memory(tmp_path, monkeypatch):
 
 def test_open_header_limits_the_number_of_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(image_io, "MAX_PIXELS", 60 * 80)
-    open_header(write(tmp_path, jpeg((60, 80)))).close()
-    with pytest.raises(ImageError, match="60×81 pixels; 4,800 are the most"):
-        open_header(write(tmp_path, jpeg((60, 81))))
+    with open_header(write(tmp_path, jpeg((60, 80)))):
+        pass
+    with (
+        pytest.raises(ImageError, match="60×81 pixels; 4,800 are the most"),
+        open_header(write(tmp_path, jpeg((60, 81)))),
+    ):
+        pass
 
 
 def test_open_region_passes_the_errors_of_the_region(tmp_path):

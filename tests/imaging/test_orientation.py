@@ -87,8 +87,11 @@ def test_avif_of_a_pillow_that_cannot_read_it(tmp_path, monkeypatch):
         assert (header.format, header.size) == ("AVIF", SIZE)
     monkeypatch.setattr(image_io.features, "check", lambda feature: False)
     monkeypatch.setitem(Image.OPEN, "AVIF", (None, lambda prefix: False))
-    with pytest.raises(ImageError, match="an AVIF image, which this Pillow cannot read: pip"):
-        open_header(path)
+    with (
+        pytest.raises(ImageError, match="an AVIF image, which this Pillow cannot read: pip"),
+        open_header(path),
+    ):
+        pass
 
 
 def test_open_upright_of_bytes():

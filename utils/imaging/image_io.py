@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
@@ -24,6 +24,8 @@ from utils.parallel import cores
 MAX_PIXELS = 200_000_000  # as the largest phone sensors have; more is taken for an attack
 MAX_METADATA = 64 << 20  # bytes of the texts or of the colour profile of a PNG, decompressed
 WRITABLE_FORMATS = tuple(name for name in FORMATS if name != "HEIF")
+
+Source: TypeAlias = Path | BinaryIO | bytes  # a path, an open file that can seek, or the content
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -81,30 +83,36 @@ def load_decoders() -> None:
         _register_heif()
 
 
-def open_header(source: Path | BinaryIO) -> Image.Image:
+@contextmanager
+def open_header(source: Source) -> Iterator[Image.Image]:
     """Open a picture and read its size and format, but not its pixels.
 
     The first bytes tell the format, not the name. Raise ImageError if the file is not an image that
     can be read, or has more than MAX_PIXELS pixels.
     """
+    with _open_file(source) as file, _open_header(file) as image:
+        yield image
+
+
+def _open_header(file: BinaryIO) -> Image.Image:
+    """Return what `open_header` does, for an open file."""
     _configure_pillow()
     try:
-        file_type = identify(_read(source, HEAD_BYTES))
-        if file_type is ZEROS and _read(source).strip(b"\0"):
+        file_type = identify(_read(file, HEAD_BYTES))
+        if file_type is ZEROS and _read(file).strip(b"\0"):
             raise ImageError("not an image: it begins with zeros")
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     if file_type.refusal():
         raise ImageError(file_type.refusal())
-    image = _open(source, file_type.format)
+    image = _open(file, file_type.format)
     width, height = image.size
     if width * height > MAX_PIXELS:
-        image.close()
         raise ImageError(f"{width}×{height} pixels; {MAX_PIXELS:,} are the most that is decoded")
     return image
 
 
-def open_image(source: Path | BinaryIO, side: int | None = None, channels: int = 3) -> Image.Image:
+def open_image(source: Source, side: int | None = None, channels: int = 3) -> Image.Image:
     """Return the whole picture, decoded and turned upright as its EXIF orientation says.
 
     If only `side` × `side` pixels of `channels` channels are needed, a JPEG is decoded at 1/2, 1/4
@@ -116,14 +124,16 @@ def open_image(source: Path | BinaryIO, side: int | None = None, channels: int =
     return open_upright(source, side, channels).picture
 
 
-def open_upright(
-    source: Path | BinaryIO, side: int | None = None, channels: int = 3
-) -> UprightImage:
+def open_upright(source: Source, side: int | None = None, channels: int = 3) -> UprightImage:
     """Return what `open_image` does, and the full size of the picture as displayed."""
     draft = ("L" if channels == 1 else "RGB", (OVERSIZE * side, OVERSIZE * side)) if side else None
-    with open_header(source) as header, _decoder_errors(header.format):
+    with (
+        _open_file(source) as file,
+        _open_header(file) as header,
+        _decoder_errors(header.format),
+    ):
         stored = header.size
-        image, orientation = _decode(header, source, draft)
+        image, orientation = _decode(header, file, draft)
         # Pillow turns some formats itself. Only a JPEG is decoded at reduced size, and it is not
         # one of these.
         full = stored if header.format in ("JPEG", "MPO") else image.size
@@ -149,15 +159,15 @@ def verify(file: BinaryIO, complete: bool) -> None:
             open_image(path).close()
 
 
-def open_region(source: Path | BinaryIO, region: Callable[[int, int], Box]) -> Image.Image:
+def open_region(source: Source, region: Callable[[int, int], Box]) -> Image.Image:
     """Return a part of a picture as displayed. Only this part is copied and turned.
 
     `region(width, height)` returns the part's box for the size of the picture as displayed. Raise
     ImageError if the picture cannot be decoded to the last pixel; errors of `region` pass.
     """
-    with open_header(source) as header:
+    with _open_file(source) as file, _open_header(file) as header:
         with _decoder_errors(header.format):
-            image, orientation = _decode(header, source)
+            image, orientation = _decode(header, file)
         size = image.size[::-1] if orientation in SIDEWAYS else image.size
         part = image.crop(to_stored_box(region(*size), image.size, orientation))
         return _turn_upright(part, orientation)
@@ -223,24 +233,35 @@ def save_image(image: Image.Image, path: Path, **options: object) -> None:
         file.write(content.getbuffer())
 
 
-def _read(source: Path | BinaryIO, count: int = -1) -> bytes:
-    """Return the first `count` bytes of a file, or all of it."""
+@contextmanager
+def _open_file(source: Source) -> Iterator[BinaryIO]:
+    """Open a file or bytes for reading; leave an open file open. Raise ImageError if it fails."""
     if isinstance(source, Path):
-        with source.open("rb", buffering=0) as file:
-            return file.read(count)
-    source.seek(0)
-    return source.read(count)
+        try:
+            file = source.open("rb")
+        except OSError as error:
+            raise ImageError(error.strerror or str(error)) from None
+        with file:
+            yield file
+    else:
+        yield io.BytesIO(source) if isinstance(source, bytes) else source
 
 
-def _open(source: Path | BinaryIO, image_format: str) -> Image.Image:
+def _read(file: BinaryIO, count: int = -1) -> bytes:
+    """Return the first `count` bytes of a file, or all of it."""
+    file.seek(0)
+    return file.read(count)
+
+
+def _open(file: BinaryIO, image_format: str) -> Image.Image:
     """Open a file of one of FORMATS. Raise ImageError if its header is broken."""
     if image_format == "HEIF":
         _register_heif()
     try:
-        return Image.open(source, formats=(image_format,))
+        return Image.open(file, formats=(image_format,))
     except UnidentifiedImageError:
         if image_format == "PNG":
-            return _mend_png(source, lambda image: None)
+            return _mend_png(file, lambda image: None)
         if image_format == "AVIF" and not features.check("avif"):
             reason = "an AVIF image, which this Pillow cannot read: pip install --upgrade pillow"
             raise ImageError(reason) from None
@@ -250,7 +271,7 @@ def _open(source: Path | BinaryIO, image_format: str) -> Image.Image:
         raise ImageError(error.strerror or _broken(image_format, error)) from None
     except Exception as error:  # hostile bytes can raise anything out of a decoder
         if image_format == "PNG":
-            return _mend_png(source, lambda image: None)
+            return _mend_png(file, lambda image: None)
         raise ImageError(_broken(image_format, error)) from None
 
 
@@ -269,7 +290,7 @@ def _register_heif() -> None:
 
 def _decode(
     header: Image.Image,
-    source: Path | BinaryIO,
+    file: BinaryIO,
     draft: tuple[str, tuple[int, int]] | None = None,
 ) -> tuple[Image.Image, int]:
     """Return the decoded picture, not turned yet, and its EXIF orientation.
@@ -287,8 +308,8 @@ def _decode(
         raise
     except Exception:
         if header.format == "PNG":
-            image = _mend_png(source, _load)
-        elif header.format in ("JPEG", "MPO") and (mended := _mend_jpeg(source, draft)):
+            image = _mend_png(file, _load)
+        elif header.format in ("JPEG", "MPO") and (mended := _mend_jpeg(file, draft)):
             image = mended
         else:
             raise
@@ -299,29 +320,27 @@ def _decode(
     return to_8_bits(image), orientation
 
 
-def _mend_jpeg(
-    source: Path | BinaryIO, draft: tuple[str, tuple[int, int]] | None
-) -> Image.Image | None:
+def _mend_jpeg(file: BinaryIO, draft: tuple[str, tuple[int, int]] | None) -> Image.Image | None:
     """Return the decoded picture if the file lacks only its end marker, else None."""
 
-    def decode(file: BinaryIO) -> Image.Image:
-        image = Image.open(file, formats=("JPEG",))
+    def decode(mended: BinaryIO) -> Image.Image:
+        image = Image.open(mended, formats=("JPEG",))
         if draft:
             image.draft(*draft)
         _load(image)
         return image
 
     with suppress(OSError, SyntaxError):
-        return open_without_end_marker(_read(source), decode)
+        return open_without_end_marker(_read(file), decode)
     return None
 
 
-def _mend_png(source: Path | BinaryIO, load: Callable[[Image.Image], object]) -> Image.Image:
+def _mend_png(file: BinaryIO, load: Callable[[Image.Image], object]) -> Image.Image:
     """Open and `load` a PNG in which a text or a profile is broken.
 
     Raise ImageError if more than that is broken.
     """
-    png = _read(source)
+    png = _read(file)
     reason: object = None
     for mend in (drop_broken_chunks, drop_metadata):
         try:
