@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS, lr_factor, make_optimizer
+from models.prelu import PReLU
+from utils.training.optim import (
+    LEARNING_RATES,
+    WEIGHT_DECAYS,
+    lr_factor,
+    make_optimizer,
+    plateau_factor,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +31,47 @@ def test_make_optimizer_has_the_reference_settings(name, kind, settings):
     assert type(optimizer) is kind and len(group["params"]) == 2
     expected = settings | {"lr": 0.3, "weight_decay": 0.02}
     assert {key: group[key] for key in expected} == expected
+
+
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), PReLU(), nn.Flatten())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_and_adamw_decay_the_weights_of_layers_alone(name):
+    model = layers()
+    optimizer = make_optimizer(name, model, 0.1, 0.5, 0, split_decay=True)
+    decayed, others = optimizer.param_groups
+    assert decayed["params"] == [model[0].weight] and decayed["weight_decay"] == 0.5
+    expected = [model[0].bias, model[1].weight, model[1].bias, model[2].weight]
+    assert all(a is b for a, b in zip(others["params"], expected, strict=True))
+    assert others["weight_decay"] == 0
+    # Without a gradient but the decay's, only the weights move.
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert moved == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_the_others_and_older_runs_decay_every_parameter(name):
+    [group] = make_optimizer(name, layers(), 0.1, 0.5, 0.9).param_groups
+    assert len(group["params"]) == 5 and group["weight_decay"] == 0.5
+    split = make_optimizer(name, layers(), 0.1, 0.5, 0.9, split_decay=True).param_groups
+    assert len(split) == (2 if name in ("adam", "adamw") else 1)
+
+
+def test_a_model_of_biases_alone_has_one_group():
+    model = nn.Sequential(nn.BatchNorm2d(2))
+    [group] = make_optimizer("adam", model, 0.1, 0.5, 0, split_decay=True).param_groups
+    assert group["weight_decay"] == 0
+
+
+def test_nesterov_is_for_sgd():
+    [group] = make_optimizer("sgd", layers(), 0.1, 0.5, 0.9, nesterov=True).param_groups
+    assert group["nesterov"] is True and group["momentum"] == 0.9
 
 
 def test_defaults_name_every_optimizer():
@@ -57,6 +105,24 @@ def test_lr_factor_onecycle_rises_and_falls_as_in_torch():
 def test_lr_factor_onecycle_rises_in_the_warm_up_if_there_is_one():
     one = rates("onecycle", 12)
     assert one[12] == 1 and one[11] < 1 and one[13] < 1
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_plateau_factor_is_that_of_torch(patience):
+    generator = torch.Generator().manual_seed(patience)
+    climb = (torch.rand(60, generator=generator) * 0.2 + torch.linspace(0, 0.6, 60)).tolist()
+    accuracies = [*climb, *[climb[-1]] * 9, 0.0, 0.8, 0.80001, 0.8]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.75, patience)
+    for count, accuracy in enumerate(accuracies, 1):
+        schedule.step(accuracy)
+        rate = optimizer.param_groups[0]["lr"]
+        assert plateau_factor(accuracies[:count], 0.75, patience) == pytest.approx(rate)
+    assert rate < 0.5 and plateau_factor([], 0.75, patience) == 1
+
+
+def test_lr_factor_plateau_warms_up_and_is_constant():
+    assert rates("plateau", 4) == rates("none", 4)
 
 
 def torch_onecycle() -> list[float]:

@@ -118,10 +118,11 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
         mean = (total[:-1] / total[-1]).view(1, -1, 1, 1)
         count = total[-1].detach()
         variance = AllReduceSum.apply(((x - mean) ** 2).sum((0, 2, 3))) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean.flatten(), self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean.flatten(), self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (x - mean) * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 

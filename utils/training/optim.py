@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,34 +15,64 @@ WEIGHT_DECAYS = {"adadelta": 0.0, "adam": 0.0, "adamw": 0.01, "sgd": 5e-4}
 # Of the one-cycle schedule: first and last factor of the rate, and the fraction of the steps in
 # which it rises.
 ONECYCLE_FIRST, ONECYCLE_LAST, ONECYCLE_RISE = 1 / 25, 1e-4, 0.3
+# Of the plateau schedule, as in Khaireddin and Chen 2021 (arXiv 2105.03588) on FER2013.
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.75, 5
+PLATEAU_THRESHOLD = 1e-4  # relative: what an epoch must be better by to count; torch's default
 
 
 def make_optimizer(
-    name: str, model: nn.Module, lr: float, weight_decay: float, momentum: float
+    name: str,
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool = False,
+    split_decay: bool = False,
 ) -> torch.optim.Optimizer:
-    """Return the optimizer called `name`; only sgd uses `momentum`.
+    """Return the optimizer called `name`; only sgd uses `momentum` and `nesterov`.
 
-    All other settings are those of the reference implementation.
+    With `split_decay`, adam and adamw do not decay biases, norm layers and slopes of PReLU (see
+    `decay_groups`). All other settings are those of the reference implementation.
     """
-    parameters = model.parameters()
+    parameters: Iterable[Any] = model.parameters()
     if name == "adadelta":
         return torch.optim.Adadelta(
             parameters, lr=lr, rho=0.95, eps=1e-8, weight_decay=weight_decay
         )
-    if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+        )
+    if split_decay:
+        parameters = decay_groups(model)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters in two groups: the weights of layers, and those without decay.
+
+    Without decay are the parameters of fewer than two dimensions, as timm has it: biases, scales of
+    norm layers (He et al. 2018, arXiv 1812.01187, "no bias decay") and slopes of PReLU, which decay
+    would turn into ReLU (He et al. 2015, arXiv 1502.01852).
+    """
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": weights},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def lr_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
     """Return the factor of the learning rate in step `step` (from 0) of `steps`.
 
-    It rises linearly in the first `warmup` steps. After them `none` stays at 1, and `cosine` falls
-    to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983). `onecycle` rises from 1/25 to 1 in the
-    warm-up, or without one in 30 % of the steps, and falls to 1/10,000, both as a half cosine
-    (Smith and Topin 2017, arXiv 1708.07120, with constant momentum).
+    It rises linearly in the first `warmup` steps. After them `none` stays at 1, as `plateau` does
+    (for it see `plateau_factor`), and `cosine` falls to 0 (Loshchilov and Hutter 2017, arXiv
+    1608.03983). `onecycle` rises from 1/25 to 1 in the warm-up, or without one in 30 % of the
+    steps, and falls to 1/10,000, both as a half cosine (Smith and Topin 2017, arXiv 1708.07120,
+    with constant momentum).
     """
     if schedule == "onecycle":
         rise = warmup or max(1, round(ONECYCLE_RISE * steps))
@@ -52,6 +84,24 @@ def lr_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
     if schedule == "cosine":
         return _half_cosine(1, 0, (step - warmup) / max(1, steps - warmup))
     return 1.0
+
+
+def plateau_factor(accuracies: Sequence[float], factor: float, patience: int) -> float:
+    """Return the factor of the learning rate after epochs with these validation accuracies.
+
+    It is multiplied by `factor` after each `patience` + 1 epochs in a row without an accuracy above
+    the best so far, as by torch's ReduceLROnPlateau. It follows from the results alone: a resumed
+    run needs no other state.
+    """
+    best, bad_epochs, result = -math.inf, 0, 1.0
+    for accuracy in accuracies:
+        if accuracy > best * (1 + PLATEAU_THRESHOLD):
+            best, bad_epochs = accuracy, 0
+        else:
+            bad_epochs += 1
+        if bad_epochs > patience:
+            bad_epochs, result = 0, result * factor
+    return result
 
 
 def _half_cosine(start: float, end: float, done: float) -> float:
