@@ -1,7 +1,8 @@
-"""The seven emotions, which of them a text names, and the majority vote of three annotators."""
+"""The emotions and their names, which of them a text names, and the vote of three annotators."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,14 +11,32 @@ from utils.filenames import nfc
 # The position is the class index. It is also the position in sorted order (NFC), so that a model
 # trained on folders of these names, sorted like any class names, has the same indices.
 EMOTIONS = ("기쁨", "당황", "분노", "불안", "상처", "슬픔", "중립")
-ENGLISH = dict(
-    zip(
-        EMOTIONS,
-        ("happiness", "embarrassment", "anger", "anxiety", "hurt", "sadness", "neutral"),
-        strict=True,
-    )
-) | {"혐오": "disgust", "공포": "fear", "놀람": "surprise"}  # further classes of FER2013
 UNKNOWN = "UNKNOWN"  # the class of faces on which no two annotators agree
+NO_VOTE = "알수없음"  # what an annotator answers who sees none of the seven
+
+# The names by which data sets call an emotion: first the English noun that pictures show. Those
+# below the line are classes of FER2013, FER+, RAF-DB and AffectNet.
+_NAMES = {
+    "기쁨": "happiness happy joy joyful 행복",
+    "당황": "embarrassment embarrassed embarrass panic",
+    "분노": "anger angry 화남",
+    "불안": "anxiety anxious",
+    "상처": "hurt wound",
+    "슬픔": "sadness sad sorrow",
+    "중립": "neutral neutrality 무표정",
+    # ---
+    "혐오": "disgust disgusted",
+    "공포": "fear fearful afraid scared 두려움",
+    "놀람": "surprise surprised 놀라움",
+    "경멸": "contempt contemptuous",
+}
+ENGLISH = {emotion: names.split()[0] for emotion, names in _NAMES.items()}
+_EMOTION_BY_NAME = {
+    name: emotion for emotion, names in _NAMES.items() for name in (emotion, *names.split())
+}
+# What annotators answer who see no emotion, or no face.
+_NO_EMOTION = {"unknown", "uncertain", "none", "nf", "noface", "notface", "notaface", "알수없음"}
+_NUMBER_BEFORE = re.compile(r"^\d+(?=\D)")
 
 
 def find_emotion(text: str) -> str | None:
@@ -25,6 +44,11 @@ def find_emotion(text: str) -> str | None:
     text = nfc(text)
     named = [emotion for emotion in EMOTIONS if emotion in text]
     return named[0] if len(named) == 1 else None
+
+
+def find_answer(text: str) -> str | None:
+    """Return the emotion in an annotator's answer, NO_VOTE for 알수없음, else None."""
+    return find_emotion(text) or (NO_VOTE if fold_name(text) == NO_VOTE else None)
 
 
 def posed_emotion(name: str) -> str | None:
@@ -38,6 +62,32 @@ def posed_emotion(name: str) -> str | None:
 
 
 def majority_vote(answers: Sequence[str]) -> str:
-    """Return the emotion that at least two of three annotators saw, or UNKNOWN if all differ."""
-    emotion, votes = Counter(answers).most_common(1)[0]
-    return emotion if votes >= 2 else UNKNOWN
+    """Return the emotion that at least two of three annotators saw, or UNKNOWN if there is none.
+
+    NO_VOTE is no answer: the two others may still agree.
+    """
+    votes = Counter(answer for answer in answers if answer != NO_VOTE)
+    emotion, count = votes.most_common(1)[0] if votes else (UNKNOWN, 0)
+    return emotion if count >= 2 else UNKNOWN
+
+
+def fold_name(name: str) -> str:
+    """Return a class name without what people write in different ways.
+
+    That is upper and lower case, the Unicode form, and spaces, `_`, `-` and other marks.
+    """
+    folded = nfc(nfc(name).casefold())
+    return "".join(letter for letter in folded if letter.isalnum()) or folded
+
+
+def emotion_called(name: str) -> str | None:
+    """Return the Korean name of the emotion that a class name means, or None.
+
+    A number before the name, as in `0_angry` and `3 happy`, says nothing about its meaning.
+    """
+    return _EMOTION_BY_NAME.get(_NUMBER_BEFORE.sub("", fold_name(name)))
+
+
+def is_no_emotion(name: str) -> bool:
+    """Return whether a class name says that no emotion is seen: unknown, NF (no face), 알수없음."""
+    return _NUMBER_BEFORE.sub("", fold_name(name)) in _NO_EMOTION

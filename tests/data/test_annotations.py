@@ -210,3 +210,10 @@ def test_table_accepts_repeated_columns_and_short_rows(tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("a.jpg\thttp://x\n" + lines[1] + "\n", encoding="utf-8")
     assert [r.photo_name() for r in read(path)] == ["a.jpg", "b.jpg"]
+
+
+def test_answers_of_an_annotator_who_cannot_tell_are_no_vote(tmp_path):
+    table = write_table(tmp_path / "t.tsv", [row("a.jpg", seen="기쁨 알수없음 기쁨")])
+    [only] = Table(table, required=())
+    assert only.answers() == ["기쁨", "알수없음", "기쁨"]
+    assert majority_vote(only.answers()) == "기쁨"

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from utils.data.boxes import parse_boxes
-from utils.emotions import find_emotion, posed_emotion
+from utils.emotions import find_answer, posed_emotion
 from utils.errors import StageError, describe_os_error
 from utils.filenames import SAME_BUT_FOR_CASE, FileNameError, find_existing, safe_name
 from utils.imaging.geometry import Box, BoxError
@@ -82,18 +82,18 @@ class Row:
         return emotion
 
     def answers(self) -> list[str]:
-        """Return the emotion that each of the three annotators saw.
+        """Return the emotion that each of the three annotators saw, or NO_VOTE for 알수없음.
 
         Raise RowError if a cell is empty or holds none of the seven, or several.
         """
         answers = []
         for annotator in ANNOTATORS:
             cell = self[f"{annotator}_emotion"]
-            emotion = find_emotion(cell)
-            if emotion is None:
+            answer = find_answer(cell)
+            if answer is None:
                 problem = f"{cell!r} is not one of the seven emotions" if cell else "is empty"
                 raise RowError(f"{annotator}_emotion {problem}")
-            answers.append(emotion)
+            answers.append(answer)
         return answers
 
     def boxes(self) -> list[list[Box]]:
