@@ -169,7 +169,7 @@ class Engine:
         count = min(batches * self.batch_size, len(self.data))
         part = replace(self.data, samples=self.data.samples[:count])
         recipe = Recipe(1, self.batch_size, LEARNING_RATES[OPTIMIZER], OPTIMIZER, amp=self.amp)
-        data = TrainingSet(part, self.targets)
+        data = TrainingSet(part, self.targets[:count])
         return Trainer(self.model, data, recipe, Distributed(CPU))
 
 

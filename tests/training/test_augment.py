@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from utils.training.augment import Augment
+from utils.training.augment import DRAWS, Augment
 
 PLAIN = Augment(flip=False, rotation=0)
 
 
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def draws(count: int) -> torch.Tensor:
+    return torch.rand(DRAWS, count, generator=torch.Generator().manual_seed(0))
 
 
 def change(augment: Augment, images: torch.Tensor) -> torch.Tensor:
-    return augment(images, augment.sample(len(images), images.shape[-1], generator()))
+    return augment(images, augment.sample(draws(len(images)), images.shape[-1]))
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def test_augment_zoom_is_a_factor_of_the_size_within_bounds():
 
 
 def test_augment_sample_of_one_kind_does_not_depend_on_the_others():
-    one = replace(PLAIN, brightness=0.2).sample(8, 20, generator())
-    other = Augment(True, 9, 3, 0.5, 0.2, 0.1).sample(8, 20, generator())
+    one = replace(PLAIN, brightness=0.2).sample(draws(8), 20)
+    other = Augment(True, 9, 3, 0.5, 0.2, 0.1).sample(draws(8), 20)
     assert torch.equal(one.brightness, other.brightness)
     assert not torch.equal(one.affine, other.affine)
 
@@ -80,6 +80,22 @@ def test_augment_sample_of_one_kind_does_not_depend_on_the_others():
 def test_augment_params_select_are_those_of_the_images():
     augment = Augment(True, 9, 3, 0.5, 0.2, 0.1)
     images, rows = torch.rand(6, 1, 20, 20), torch.tensor([4, 0, 4])
-    params = augment.sample(6, 20, generator())
+    params = augment.sample(draws(6), 20)
     some = augment(images[rows], params.select(rows))
     torch.testing.assert_close(some, augment(images, params)[rows])
+
+
+def test_augment_params_split_are_those_of_one_batch_after_the_other():
+    augment = Augment(True, 9, 3, 0.5, 0.2, 0.1)
+    params = augment.sample(draws(6), 20)
+    for part, rows in zip(params.split([4, 2]), ([0, 1, 2, 3], [4, 5]), strict=True):
+        assert all(map(torch.equal, part, params.select(torch.tensor(rows))))
+
+
+def test_augment_sample_of_an_image_depends_on_its_numbers_alone():
+    """However many are computed at once: an epoch, or a batch."""
+    augment, numbers = Augment(True, 9, 3, 0.5, 0.2, 0.1), draws(5000)
+    whole = augment.sample(numbers, 48)
+    for first, end in ((0, 1), (1, 4), (4, 131), (131, 5000)):
+        part = augment.sample(numbers[:, first:end].contiguous(), 48)
+        assert all(torch.equal(one, all_[first:end]) for one, all_ in zip(part, whole, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -12,18 +14,22 @@ from utils.training.batches import BatchPlan, BatchPlanner, generator_for, seed_
 from utils.training.distributed import Distributed
 
 CPU = torch.device("cpu")
+SETTINGS = {"rotation": 9, "crop": 3, "erase": 0.5, "brightness": 0.2, "zoom": 0.1}
+
+
+def make_planner(images: int) -> BatchPlanner:
+    """Batches of 4, two batches a step, everything random in use."""
+    targets = torch.rand(images, 3, generator=torch.Generator().manual_seed(0))
+    return BatchPlanner(targets, CPU, 20, 4, 2, 0.4, Augment(**SETTINGS), 7, Distributed(CPU))
 
 
 @pytest.fixture
 def planner():
-    """23 images in batches of 4, two batches a step, everything random in use."""
-    augment = Augment(True, 9, 3, 0.5, 0.2, 0.1)
-    return BatchPlanner(23, 20, 4, 2, 0.4, augment, 7, Distributed(CPU))
+    return make_planner(23)
 
 
-def plans_of(planner: BatchPlanner, epoch: int) -> list[BatchPlan]:
-    batches = planner.batches(epoch)
-    return [planner.plan(epoch, batches, number) for number in range(len(batches))]
+def order_of(planner: BatchPlanner, epoch: int) -> list[int]:
+    return torch.cat([plan.indices for plan in planner.plan(epoch)]).tolist()
 
 
 def values(plan: BatchPlan) -> list:
@@ -38,7 +44,7 @@ def random_parts(plan: BatchPlan) -> dict[str, object]:
         "affine": plan.params.affine.tolist(),
         "erase_box": plan.params.erase_box.tolist(),
         "brightness": plan.params.brightness.tolist(),
-        "mix_weight": plan.mix_weight,
+        "mix_weight": plan.mix_weight.item(),
         "dropout_seed": plan.dropout_seed,
     }
 
@@ -58,20 +64,20 @@ def test_generator_for_gives_equal_numbers_for_equal_positions():
 
 def test_batches_hold_every_image_once_in_an_order_by_seed_and_epoch(planner):
     orders = [
-        torch.cat(p.batches(epoch)).tolist()
+        order_of(p, epoch)
         for p, epoch in ((planner, 1), (planner, 2), (replace(planner, seed=8), 1))
     ]
     assert all(sorted(order) == list(range(23)) for order in orders)
     assert orders[0] != orders[1] != orders[2] != orders[0]
-    assert torch.cat(planner.batches(1)).tolist() == orders[0]
+    assert order_of(planner, 1) == orders[0]
 
 
 def test_batches_do_not_depend_on_torchs_random_state(planner):
     torch.manual_seed(1)
-    before = [values(plan) for plan in plans_of(planner, 3)]
+    before = [values(plan) for plan in planner.plan(3)]
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert [values(plan) for plan in plans_of(planner, 3)] == before
+    assert [values(plan) for plan in planner.plan(3)] == before
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -80,53 +86,93 @@ def test_batches_do_not_depend_on_torchs_random_state(planner):
     [(24, 1, [4] * 6), (25, 1, [4] * 5 + [5]), (26, 1, [4] * 6 + [2]), (26, 2, [4] * 5 + [6]),
      (27, 2, [4] * 5 + [7]), (3, 2, [3])],
 )  # fmt: skip
-def test_batches_leave_each_process_two_images_at_least(planner, images, world_size, sizes):
-    planner = replace(planner, images=images, distributed=Distributed(CPU, 0, world_size))
-    assert list(map(len, planner.batches(1))) == sizes
+def test_batches_leave_each_process_two_images_at_least(images, world_size, sizes):
+    planner = replace(make_planner(images), distributed=Distributed(CPU, 0, world_size))
+    assert planner.sizes == sizes
+    assert [plan.batch_rows for plan in planner.plan(1)] == sizes
 
 
-def test_plan_does_not_depend_on_where_the_epoch_was_resumed(planner):
-    whole = [values(plan) for plan in plans_of(planner, 2)]
-    for first in range(len(whole)):
-        fresh = replace(planner)  # as another process would make it
-        batches = fresh.batches(2)
-        rest = [values(fresh.plan(2, batches, number)) for number in range(first, len(batches))]
-        assert rest == whole[first:]
+def test_plan_draws_the_numbers_of_a_batch_one_kind_after_the_other(planner):
+    """Bit for bit what each batch draws alone, in plain lines: an old last.pt resumes from it."""
+    size = planner.image_size
+    for plan in planner.plan(3):
+        name = f"7/3/{plan.number}"
+        generator = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
+        count = len(plan.indices)
+        u = [torch.rand(count, generator=generator) for _ in range(11)]
+        partners = torch.randperm(count, generator=generator)
+
+        angle = (u[0] * 2 + -1) * math.radians(9)
+        mirror = torch.where(u[1] < 0.5, -1.0, 1.0)
+        dx, dy = (((x * 2 + -1) * 3.5).round() for x in u[2:4])
+        area = (u[4] * (1 / 3 - 0.02) + 0.02) * size * size
+        low, high = math.log(0.3), math.log(1 / 0.3)
+        aspect = (u[5] * (high - low) + low).exp()
+        height, width = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        top = (u[6] * (size - height).clamp(min=0)).round()
+        left = (u[7] * (size - width).clamp(min=0)).round()
+        height = height * (u[8] < 0.5)
+        brightness = (u[9] * 2 + -1) * 0.2 + 1
+        scale = (u[10] * 2 + -1) * 0.1 + 1
+        cos, sin = angle.cos() / scale, angle.sin() / scale
+        rows = [cos * mirror, -sin, dx * 2 / size, sin * mirror, cos, dy * 2 / size]
+
+        affine, box, factor = plan.params
+        assert torch.equal(affine.flatten(1), torch.stack(rows, 1))
+        assert torch.equal(box, torch.stack([top, top + height, left, left + width], 1))
+        assert torch.equal(factor, brightness)
+        assert torch.equal(plan.mix_rows, partners)
+        weight = random.Random(f"{name}/mixup").betavariate(0.4, 0.4)
+        assert plan.mix_weight == torch.tensor(weight)
+        assert plan.dropout_seed == random.Random(f"{name}/1").getrandbits(63)
 
 
 def test_plan_draws_all_its_random_numbers_from_seed_epoch_and_batch(planner):
-    first = random_parts(plans_of(planner, 1)[0])
+    first = random_parts(planner.plan(1)[0])
     for other in (
-        plans_of(planner, 1)[1],
-        plans_of(planner, 2)[0],
-        plans_of(replace(planner, seed=8), 1)[0],
+        planner.plan(1)[1],
+        planner.plan(2)[0],
+        replace(planner, seed=8).plan(1)[0],
     ):
         parts = random_parts(other)
         assert all(parts[name] != first[name] for name in first)
 
 
 def test_plan_draws_augmentation_and_dropout_from_different_seeds(planner):
-    plan = plans_of(planner, 1)[0]
+    plan = planner.plan(1)[0]
     assert plan.dropout_seed != seed_for(planner.seed, 1, 0)
 
 
 def test_plan_mixes_a_batch_with_a_permutation_of_itself(planner):
-    for plan, batch in zip(plans_of(planner, 1), planner.batches(1), strict=True):
-        assert torch.equal(plan.indices[plan.rows], batch)
-        assert sorted(plan.indices[plan.mix_rows].tolist()) == sorted(batch.tolist())
-        assert 0 <= plan.mix_weight <= 1
-    weights = {plan.mix_weight for plan in plans_of(planner, 1)}
-    assert len(weights) == len(planner.batches(1))
+    plans = planner.plan(1)
+    for plan in plans:
+        assert sorted(plan.mix_rows.tolist()) == list(range(len(plan.indices)))
+        assert len(plan.indices) == plan.batch_rows and 0 <= plan.mix_weight <= 1
+    assert len({plan.mix_weight.item() for plan in plans}) == len(plans)
+    assert len({tuple(plan.mix_rows.tolist()) for plan in plans}) > 1
 
 
-def test_plan_without_mixup_needs_only_its_own_rows(planner):
-    for plan in plans_of(replace(planner, mixup=0), 1):
-        assert plan.mix_weight == 1 and torch.equal(plan.rows, plan.mix_rows)
-        assert len(plan.indices) == plan.batch_rows
+def test_plan_without_mixup_draws_the_same_images_and_changes(planner):
+    for plan, mixed in zip(replace(planner, mixup=0).plan(1), planner.plan(1), strict=True):
+        assert plan.mix_weight == 1 and plan.mix_rows.tolist() == list(range(plan.batch_rows))
+        assert torch.equal(plan.indices, mixed.indices)
+        assert all(map(torch.equal, plan.params, mixed.params))
+
+
+def test_plan_has_the_targets_of_its_images(planner):
+    for plan in planner.plan(2):
+        assert torch.equal(plan.targets, planner.targets[plan.indices])
+
+
+def test_plan_is_a_view_of_tables_of_the_epoch(planner):
+    """Which are moved to the device once."""
+    views = ([*p.params, p.indices, p.targets, p.mix_rows, p.mix_weight] for p in planner.plan(1))
+    for table in zip(*views, strict=True):
+        assert len({view.untyped_storage().data_ptr() for view in table}) == 1
 
 
 def test_plan_counts_the_batches_of_a_step(planner):
-    plans = plans_of(planner, 1)
+    plans = planner.plan(1)
     assert [plan.batch_rows for plan in plans] == [4, 4, 4, 4, 4, 3]
     assert [plan.number for plan in plans] == list(range(6))
     assert [plan.step for plan in plans] == [0, 0, 1, 1, 2, 2]
@@ -137,27 +183,32 @@ def test_plan_counts_the_batches_of_a_step(planner):
 
 
 def test_plan_ends_the_last_step_with_the_epoch(planner):
-    plans = plans_of(replace(planner, accumulate=4), 1)
+    plans = replace(planner, accumulate=4).plan(1)
     assert [plan.ends_step for plan in plans] == [False, False, False, True, False, True]
     assert [plan.step_rows for plan in plans] == [16] * 4 + [7] * 2
     assert replace(planner, accumulate=4).steps_per_epoch == 2
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_plans_of_several_processes_are_together_the_plan_of_one(planner, world_size):
-    planner = replace(planner, images=32, batch_size=8)
+@pytest.mark.parametrize("mixup", [0, 0.4])
+def test_plans_of_several_processes_are_together_the_plan_of_one(world_size, mixup):
+    whole = replace(make_planner(32), batch_size=8, mixup=mixup)
     ranks = [
-        plans_of(replace(planner, distributed=Distributed(CPU, rank, world_size)), 1)
+        replace(whole, distributed=Distributed(CPU, rank, world_size)).plan(1)
         for rank in range(world_size)
     ]
-    whole = plans_of(replace(planner, distributed=Distributed(CPU, 0, 1)), 1)
-    for plan, *parts in zip(whole, *ranks, strict=True):
-        for name in ("rows", "mix_rows"):
-            own = torch.cat([part.indices[getattr(part, name)] for part in parts])
-            assert torch.equal(own, plan.indices[getattr(plan, name)])
-            for i in range(3):  # of AugmentParams
-                drawn = torch.cat([part.params[i][getattr(part, name)] for part in parts])
-                assert torch.equal(drawn, plan.params[i][getattr(plan, name)])
+
+    def rows(plan: BatchPlan) -> list[torch.Tensor]:
+        """What a process mixes: first its rows, then the others."""
+        tables = [plan.indices, plan.targets, *plan.params]
+        own = len(plan.mix_rows)
+        return [t[:own] for t in tables] + [t[plan.mix_rows] for t in tables]
+
+    for plan, *parts in zip(whole.plan(1), *ranks, strict=True):
+        together = map(torch.cat, zip(*map(rows, parts), strict=True))
+        assert all(map(torch.equal, together, rows(plan)))
         for part in parts:
+            own = len(part.mix_rows)
+            assert len(part.indices) == (2 * own if mixup else own)
             assert (part.mix_weight, part.dropout_seed) == (plan.mix_weight, plan.dropout_seed)
             assert (part.batch_rows, part.step_rows) == (plan.batch_rows, plan.step_rows)

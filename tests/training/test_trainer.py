@@ -167,10 +167,7 @@ def test_a_training_is_what_it_is_defined_as():
     plain, average = copy.deepcopy(trainer.model), copy.deepcopy(trainer.model)
     data, planner = trainer.data.images, trainer.planner
     answers = targets.one_hot(data.samples, CLASSES)
-    plans = []
-    for epoch in (1, 2):
-        batches = planner.batches(epoch)
-        plans.append([planner.plan(epoch, batches, number) for number in range(len(batches))])
+    plans = [planner.plan(epoch) for epoch in (1, 2)]
     assert [[plan.step_rows for plan in epoch] for epoch in plans] == [[4, 4, 5], [4, 4, 5]]
     losses = train(trainer, 2)
 
@@ -181,7 +178,7 @@ def test_a_training_is_what_it_is_defined_as():
         for plan in epoch:
             images, labels = data.images[plan.indices] / 255, answers[plan.indices]
             mixed = [
-                plan.mix_weight * values[plan.rows] + (1 - plan.mix_weight) * values[plan.mix_rows]
+                plan.mix_weight * values + (1 - plan.mix_weight) * values[plan.mix_rows]
                 for values in (images, labels)
             ]
             labels = 0.9 * mixed[1] + 0.1 / 3
@@ -209,7 +206,7 @@ def test_first_batch_is_that_of_the_first_epoch_and_changes_nothing():
     trainer = small_trainer(replace(REMEMBERED_RECIPE, mixup=0, augment=PLAIN_AUGMENT))
     before = trainer.state()
     images, answers = trainer.first_batch()
-    batch = trainer.planner.batches(1)[0]
+    batch = trainer.planner.plan(1)[0].indices
     torch.testing.assert_close(images, trainer.data.images.images[batch] / 255)
     assert torch.equal(answers, trainer.data.targets[batch])
     assert equal_bits(trainer.state(), before)
@@ -229,8 +226,8 @@ def test_first_batch_is_augmented_mixed_and_softened():
         small_network(), TrainingSet(data, answers), REMEMBERED_RECIPE, CPU, Teacher()
     )
     images, softened = trainer.first_batch()
-    plan = trainer.planner.plan(1, trainer.planner.batches(1), 0)
-    rows, mix_rows = plan.indices[plan.rows], plan.indices[plan.mix_rows]
+    plan = trainer.planner.plan(1)[0]
+    rows, mix_rows = plan.indices, plan.indices[plan.mix_rows]
     mixed = torch.lerp(answers[mix_rows], answers[rows], plan.mix_weight)
     torch.testing.assert_close(softened, mixed + 10)
     unchanged = torch.lerp(data.images[mix_rows] / 255, data.images[rows] / 255, plan.mix_weight)

@@ -63,6 +63,11 @@ class Dataset:
         """The class indices, int64 (N,)."""
         return torch.tensor([sample.label for sample in self.samples], dtype=torch.int64)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and where the indices of a batch should be."""
+        return torch.device("cpu") if self.images is None else self.images.device
+
     def batches(
         self, indices: Iterable[torch.Tensor], device: torch.device
     ) -> Iterator[torch.Tensor]:

@@ -13,8 +13,11 @@ ERASE_AREA = (0.02, 1 / 3)  # of the image; Zhong et al. 2017 (arXiv 1708.04896)
 ERASE_ASPECT = (0.3, 1 / 0.3)  # height to width
 
 
+DRAWS = 11  # random numbers that an image's changes take
+
+
 class AugmentParams(NamedTuple):
-    """The changes of n images: float32 on the CPU, one row per image."""
+    """The changes of n images: float32, one row per image."""
 
     affine: torch.Tensor  # (n, 2, 3): from a pixel to its source, in coordinates from -1 to 1
     erase_box: torch.Tensor  # (n, 4): top, bottom, left and right of the black box, in pixels
@@ -22,7 +25,17 @@ class AugmentParams(NamedTuple):
 
     def select(self, rows: torch.Tensor) -> AugmentParams:
         """Return the changes of the images at positions `rows`, int64 (m,), in that order."""
-        return AugmentParams(self.affine[rows], self.erase_box[rows], self.brightness[rows])
+        return AugmentParams(*(values[rows] for values in self))
+
+    def split(self, counts: list[int]) -> list[AugmentParams]:
+        """Return the changes of the first images, of the next, and so on, as views."""
+        return [
+            AugmentParams(*views) for views in zip(*(v.split(counts) for v in self), strict=True)
+        ]
+
+    def to(self, device: torch.device) -> AugmentParams:
+        """Return the changes on a device."""
+        return AugmentParams(*(values.to(device) for values in self))
 
 
 @dataclass(frozen=True)
@@ -36,15 +49,17 @@ class Augment:
     brightness: float = 0.0  # 0.2: brightness times 0.8 to 1.2
     zoom: float = 0.0  # 0.2: size times 0.8 to 1.2
 
-    def sample(self, n: int, size: int, generator: torch.Generator) -> AugmentParams:
-        """Draw the changes of n images of size × size pixels.
+    def sample(self, draws: torch.Tensor, size: int) -> AugmentParams:
+        """Return the changes of n images of size × size pixels.
 
-        Draw on the CPU, so that the changes are the same on every device. Draw every kind, used or
-        not, so that turning one on or off leaves the others as they were.
+        `draws`: random numbers in [0, 1), float32 (DRAWS, n), on the CPU, so that the changes are
+        the same for every device. Every kind has its numbers, used or not, so that turning one on
+        or off leaves the others as they were. Each result depends on its column alone.
         """
+        numbers = iter(draws)
 
         def uniform(low: float, high: float) -> torch.Tensor:
-            return torch.rand(n, generator=generator) * (high - low) + low
+            return next(numbers) * (high - low) + low
 
         angle = uniform(-1, 1) * math.radians(self.rotation)
         mirror = torch.where((uniform(0, 1) < 0.5) & torch.tensor(self.flip), -1.0, 1.0)
@@ -63,16 +78,14 @@ class Augment:
         affine = torch.stack(
             [cos * mirror, -sin, dx * 2 / size, sin * mirror, cos, dy * 2 / size], dim=1
         )
-        return AugmentParams(affine.view(n, 2, 3), erase_box, brightness)
+        return AugmentParams(affine.view(-1, 2, 3), erase_box, brightness)
 
     def __call__(self, images: torch.Tensor, params: AugmentParams) -> torch.Tensor:
         """Return the images with their changes: float (n, C, S, S) in [0, 1].
 
-        Pixels that come from outside an image are black.
+        `params` are on the device of the images. Pixels from outside an image are black.
         """
-        affine, erase_box, brightness = (
-            values.to(images.device, non_blocking=True) for values in params
-        )
+        affine, erase_box, brightness = params
         if self.flip or self.rotation or self.crop or self.zoom:
             grid = F.affine_grid(affine, list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

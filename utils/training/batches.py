@@ -1,7 +1,8 @@
 """The order of the batches and their random numbers, which follow from seed, epoch and batch.
 
 Therefore a training resumes from any step as if it had never stopped, and several processes that
-share a batch do what a single process would do.
+share a batch do what a single process would do. An epoch is planned as a whole: its numbers are
+drawn batch by batch, but computed, and moved to the device, all at once.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ from typing import NamedTuple
 
 import torch
 
-from utils.training.augment import Augment, AugmentParams
+from utils.training.augment import DRAWS, Augment, AugmentParams
 from utils.training.distributed import Distributed
 
 
 class BatchPlan(NamedTuple):
-    """What one process needs to build its part of a batch."""
+    """What one process needs to build its part of a batch.
+
+    The tensors are views of tables of the whole epoch: m images give the n ≤ m rows of the batch
+    that are this process's. All are on its device, but `indices` is where the images are.
+    """
 
     number: int  # of the batch in its epoch, from 0
-    indices: torch.Tensor  # positions in the dataset of the images that this process needs
-    params: AugmentParams  # of the images at `indices`
-    rows: torch.Tensor  # positions in `indices` of this process's rows of the batch
-    mix_rows: torch.Tensor  # positions in `indices` of the images that the rows are mixed with
-    mix_weight: float  # of a row in its mix, in [0, 1]; 1: not mixed
+    indices: torch.Tensor  # int64 (m,): positions in the dataset; those of the n rows come first
+    targets: torch.Tensor  # float32 (m, classes)
+    params: AugmentParams  # of m images
+    mix_rows: torch.Tensor  # int64 (n,): positions in `indices` of what the rows are mixed with
+    mix_weight: torch.Tensor  # float32 (): of a row in its mix, in [0, 1]
     batch_rows: int  # of the whole batch, over all processes
     step: int  # number of the optimizer step in the epoch, from 0
     step_rows: int  # of all batches that the step accumulates
@@ -38,7 +43,8 @@ class BatchPlan(NamedTuple):
 class BatchPlanner:
     """Plans the batches of every epoch."""
 
-    images: int  # in the dataset
+    targets: torch.Tensor  # of the dataset: float32 (N, classes), on this process's device
+    index_device: torch.device  # of the dataset's images
     image_size: int
     batch_size: int
     accumulate: int  # batches per optimizer step
@@ -47,49 +53,116 @@ class BatchPlanner:
     seed: int
     distributed: Distributed
 
+    @property
+    def images(self) -> int:
+        """Images in the dataset, and so in an epoch."""
+        return len(self.targets)
+
     @cached_property
+    def sizes(self) -> list[int]:
+        """Rows of each batch of an epoch, over all processes."""
+        full, rest = divmod(self.images, self.batch_size)
+        sizes = [self.batch_size] * full + [rest] * (rest > 0)
+        # Batch norm cannot learn from one row, and every process needs one.
+        if len(sizes) > 1 and sizes[-1] < 2 * self.distributed.world_size:
+            sizes[-2:] = [sum(sizes[-2:])]
+        return sizes
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
-        return -(-len(self.batches(1)) // self.accumulate)
+        return -(-len(self.sizes) // self.accumulate)
 
-    def batches(self, epoch: int) -> list[torch.Tensor]:
-        """Return the epoch's batches: int64 positions in the dataset, in shuffled order."""
+    def plan(self, epoch: int) -> list[BatchPlan]:
+        """Plan all batches of an epoch."""
+        device = self.distributed.device
         order = torch.randperm(self.images, generator=generator_for(self.seed, epoch))
-        batches = list(order.split(self.batch_size))
-        # Batch norm cannot learn from one row, and every process needs one.
-        if len(batches) > 1 and len(batches[-1]) < 2 * self.distributed.world_size:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
+        draws, partners = self._draw(epoch)
+        needed, counts, mix_rows = self._rows(partners)
+        indices = order[needed]
+        params = self.augment.sample(draws, self.image_size).select(needed).to(device)
+        targets = self.targets[indices.to(device)]
+        own = [end - first for first, end in map(self.distributed.slice, self.sizes)]
+        tables = zip(
+            indices.to(self.index_device).split(counts),
+            targets.split(counts),
+            params.split(counts),
+            mix_rows.to(device).split(own),
+            self._mix_weights(epoch).to(device),
+            strict=True,
+        )
+        return [self._plan_batch(epoch, number, *views) for number, views in enumerate(tables)]
 
-    def plan(self, epoch: int, batches: list[torch.Tensor], number: int) -> BatchPlan:
-        """Plan batch `number` of the epoch whose `batches` are given."""
-        batch = batches[number]
-        generator = generator_for(self.seed, epoch, number)
-        params = self.augment.sample(len(batch), self.image_size, generator)
-        first, end = self.distributed.slice(len(batch))
-        rows = mix_rows = torch.arange(first, end)
-        mix_weight = 1.0
-        if self.mixup:
-            mix_rows = torch.randperm(len(batch), generator=generator)[first:end]
-            rng = random.Random(f"{self.seed}/{epoch}/{number}/mixup")
-            mix_weight = rng.betavariate(self.mixup, self.mixup)
-        needed, positions = torch.cat([rows, mix_rows]).unique(return_inverse=True)
+    def _plan_batch(
+        self,
+        epoch: int,
+        number: int,
+        indices: torch.Tensor,
+        targets: torch.Tensor,
+        params: AugmentParams,
+        mix_rows: torch.Tensor,
+        mix_weight: torch.Tensor,
+    ) -> BatchPlan:
         start = number - number % self.accumulate
+        end = min(start + self.accumulate, len(self.sizes))
         return BatchPlan(
             number=number,
-            indices=batch[needed],
-            params=params.select(needed),
-            rows=positions[: len(rows)],
-            mix_rows=positions[len(rows) :],
+            indices=indices,
+            targets=targets,
+            params=params,
+            mix_rows=mix_rows,
             mix_weight=mix_weight,
-            batch_rows=len(batch),
+            batch_rows=self.sizes[number],
             step=number // self.accumulate,
-            step_rows=sum(map(len, batches[start : start + self.accumulate])),
+            step_rows=sum(self.sizes[start:end]),
             starts_step=number == start,
-            ends_step=number + 1 == min(start + self.accumulate, len(batches)),
+            ends_step=number + 1 == end,
             # The fourth number keeps it apart from the generator of the augmentation.
             dropout_seed=seed_for(self.seed, epoch, number, 1),
         )
+
+    def _draw(self, epoch: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Draw the random numbers of an epoch, each batch's from its own generator.
+
+        Return numbers in [0, 1) for the changes of the images, float32 (DRAWS, N), and a
+        permutation of each batch's rows, with which they are mixed. What else a batch draws comes
+        from other generators (see `_mix_weights`), so that these numbers stay as they were.
+        """
+        by_batch, partners = [], []
+        generator = torch.Generator()
+        for number, size in enumerate(self.sizes):
+            generator.manual_seed(seed_for(self.seed, epoch, number))
+            by_batch.append(torch.rand(DRAWS, size, generator=generator))
+            if self.mixup:
+                partners.append(torch.randperm(size, generator=generator))
+        return torch.cat(by_batch, dim=1), partners
+
+    def _rows(self, partners: list[torch.Tensor]) -> tuple[torch.Tensor, list[int], torch.Tensor]:
+        """Return which images this process needs, how many for each batch, and its `mix_rows`.
+
+        The images are positions in the epoch's order: of a batch first the rows of this process,
+        then, if other processes have rows too, those that its rows are mixed with.
+        """
+        needed, mix_rows, start = [], [], 0
+        for number, size in enumerate(self.sizes):
+            first, end = self.distributed.slice(size)
+            needed.append(torch.arange(start + first, start + end))
+            mix_rows.append(torch.arange(end - first))
+            if self.mixup and end - first == size:
+                mix_rows[-1] = partners[number]
+            elif self.mixup:
+                needed[-1] = torch.cat([needed[-1], start + partners[number][first:end]])
+                mix_rows[-1] += end - first
+            start += size
+        return torch.cat(needed), list(map(len, needed)), torch.cat(mix_rows)
+
+    def _mix_weights(self, epoch: int) -> torch.Tensor:
+        """Draw the weight of a row in its mix for each batch: float32 (batches,)."""
+        if not self.mixup:
+            return torch.ones(len(self.sizes))
+        names = (f"{self.seed}/{epoch}/{number}/mixup" for number in range(len(self.sizes)))
+        alpha = self.mixup
+        return torch.tensor([random.Random(name).betavariate(alpha, alpha) for name in names])
 
 
 def seed_for(*position: int) -> int:

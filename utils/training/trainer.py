@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -97,13 +96,13 @@ class Trainer:
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
         self.planner = BatchPlanner(
-            len(data.images), data.images.preprocess.image_size, recipe.batch_size,
-            recipe.accumulate, recipe.mixup, recipe.augment, recipe.seed, distributed,
+            data.targets.to(device), data.images.device, data.images.preprocess.image_size,
+            recipe.batch_size, recipe.accumulate, recipe.mixup, recipe.augment, recipe.seed,
+            distributed,
         )  # fmt: skip
         self.progress = Progress()
         # Sum over the epoch's images so far, in nats; on the device, so that no step waits for it.
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._targets = data.targets.to(device)
         self._class_weights = None if data.class_weights is None else data.class_weights.to(device)
         self._teacher = teacher
         if teacher:
@@ -130,14 +129,14 @@ class Trainer:
         Raise StageError if the loss is not finite.
         """
         started, progress = time.perf_counter(), self.progress
-        batches = self.planner.batches(progress.epoch)
-        done = sum(map(len, batches[: progress.batch]))
+        plans = self.planner.plan(progress.epoch)
+        done = sum(plan.batch_rows for plan in plans[: progress.batch])
         remaining = self.planner.images - done
         self.model.train()
         description = description if self.distributed.is_primary else ""
         with ProgressBar(self.planner.images, description, "image", leave=False) as bar:
             bar.update(done)
-            for plan, images in self._load_batches(batches):
+            for plan, images in self._load_batches(plans[progress.batch :]):
                 self._loss_sum += self._train_batch(plan, images)
                 progress.batch += 1
                 bar.update(plan.batch_rows)
@@ -156,8 +155,8 @@ class Trainer:
 
         Images float32 (n, C, S, S) in [0, 1], and targets float32 (n, classes).
         """
-        plan = self.planner.plan(1, self.planner.batches(1), 0)
-        images = next(self.data.images.batches([plan.indices], self.distributed.device))
+        plan = self.planner.plan(1)[0]
+        [(plan, images)] = self._load_batches([plan])
         return self._prepare_batch(plan, images)
 
     def state(self) -> dict[str, Any]:
@@ -195,15 +194,9 @@ class Trainer:
         self.progress = Progress(state["epoch"], state["batch"])
         self._loss_sum.fill_(state["loss"])
 
-    def _load_batches(
-        self, batches: list[torch.Tensor]
-    ) -> Iterator[tuple[BatchPlan, torch.Tensor]]:
-        """Return an iterator over the epoch's remaining batches: plan, and images uint8."""
-        epoch, first = self.progress.epoch, self.progress.batch
-        plans, ahead = itertools.tee(
-            self.planner.plan(epoch, batches, number) for number in range(first, len(batches))
-        )
-        indices = (plan.indices for plan in ahead)
+    def _load_batches(self, plans: list[BatchPlan]) -> Iterator[tuple[BatchPlan, torch.Tensor]]:
+        """Return an iterator over batches: plan, and images uint8."""
+        indices = (plan.indices for plan in plans)
         images = self.data.images.batches(indices, self.distributed.device)
         return zip(plans, images, strict=True)
 
@@ -212,11 +205,12 @@ class Trainer:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Augment and mix the images of a plan, uint8. Return its rows: inputs, and targets."""
         images = self.recipe.augment(Preprocess.to_float(images), plan.params)
-        targets = self._targets[plan.indices.to(self._targets.device)]
+        targets = plan.targets
         if self.recipe.mixup:
-            rows, mix_rows = plan.rows.to(images.device), plan.mix_rows.to(images.device)
-            images = torch.lerp(images[mix_rows], images[rows], plan.mix_weight)
-            targets = torch.lerp(targets[mix_rows], targets[rows], plan.mix_weight)
+            images, targets = (
+                torch.lerp(values[plan.mix_rows], values[: len(plan.mix_rows)], plan.mix_weight)
+                for values in (images, targets)
+            )
         images = images.contiguous(memory_format=torch.channels_last)
         if self._teacher:
             with autocast(self.distributed.device, self.recipe.amp):
