@@ -1,0 +1,193 @@
+"""Tables of votes: how many annotators saw each class in each image.
+
+A csv or tsv with a header: a column of file names and one column of counts for each class, such as
+FER+'s fer2013new.csv (Barsoum et al. 2016, arXiv 1608.01041; a row for each row of fer2013.csv):
+
+    Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF
+    Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.class_names import describe_other_names, match_classes
+from utils.data.annotations import RowError
+from utils.emotions import UNKNOWN, emotion_called, fold_name, is_no_emotion
+from utils.errors import StageError, describe_os_error
+
+FER_PLUS_MINIMUM = 2  # FER+'s paper drops single votes
+# Names of the column of file names, without case and marks, in order of preference.
+_FILE_COLUMNS = (
+    "file", "filename", "imagename", "imagefile", "filepath", "imagepath", "path", "image", "img",
+    "photo", "name", "파일", "파일명", "파일이름", "이미지", "이미지명", "사진", "이름",
+)  # fmt: skip
+_IGNORED = {"usage", "index", "id", ""}  # columns that need no word
+_DELIMITERS = ",\t;|"
+_COUNT = re.compile(r"([0-9]{1,9})(\.0*)?")
+_CHUNK = 1 << 20  # bytes
+
+
+def majority(counts: Mapping[str, int], minimum: int = 1) -> str | None:
+    """Return the class with more than half of the votes, or None if there is no such class.
+
+    Classes with fewer than `minimum` votes do not count.
+    """
+    kept = {name: count for name, count in counts.items() if count >= max(1, minimum)}
+    winner = max(kept, key=kept.__getitem__, default=None)
+    return winner if winner and 2 * kept[winner] > sum(kept.values()) else None
+
+
+def fer_plus_class(counts: Mapping[str, int]) -> str:
+    """Return the class that FER+'s paper gives an image, or UNKNOWN.
+
+    Single votes are dropped, and the winner needs more than half of what is left. UNKNOWN is also
+    the class of an image for which "unknown" or "NF" (not a face) wins.
+    """
+    winner = majority(counts, FER_PLUS_MINIMUM)
+    return UNKNOWN if winner is None or is_no_emotion(winner) else winner
+
+
+class Text(NamedTuple):
+    """How the bytes of a table become rows of cells."""
+
+    encoding: str
+    delimiter: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRow:
+    """The votes on one image."""
+
+    line: int  # in the file, from 1
+    name: str  # the file's name or path, as it stands in the table; FER+ leaves some empty
+    cells: dict[str, str]  # class → cell
+
+    def counts(self) -> dict[str, int]:
+        """Return class → number of votes. Raise RowError if a cell is no such number."""
+        return {name: self._count(name, cell.strip()) for name, cell in self.cells.items()}
+
+    def _count(self, name: str, cell: str) -> int:
+        number = _COUNT.fullmatch(cell or "0")
+        if not number:
+            raise RowError(f"{cell!r} in the column {name} is no number of votes")
+        return int(number[1])
+
+
+class VotesTable:
+    """A table of votes. Each iteration reads it again, row by row."""
+
+    def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
+        """Read the header. `classes`: those of a training, whose names the columns get.
+
+        Raise StageError if the file is no such table, or if two of its columns are one class.
+        """
+        self.path = path
+        try:
+            self._text, header = _sniff(path)
+        except OSError as error:
+            raise StageError(describe_os_error(error)) from None
+        folded = [fold_name(column) for column in header]
+        file_column = next((name for name in _FILE_COLUMNS if name in folded), None)
+        if file_column is None:
+            raise StageError(
+                f"{path} has no column of file names (file, image, Image name or the like); its "
+                f"header is: {' '.join(header)}"
+            )
+        self._file = folded.index(file_column)
+        columns = {i: c for i, c in enumerate(header) if i != self._file and folded[i]}
+        self.other_names = match_classes(columns.values(), classes, path)  # column → class
+        self._columns = {
+            i: self.other_names.get(column, column)
+            for i, column in columns.items()
+            if column in self.other_names or emotion_called(column) or is_no_emotion(column)
+        }
+        if not self._columns:
+            raise StageError(
+                f"{path} has no column of votes for a class; its header is: {' '.join(header)}"
+            )
+        self.classes = list(self._columns.values())
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise StageError(f"{path} has two columns for {twice}; put their votes into one")
+        self.unused = [
+            column
+            for i, column in columns.items()
+            if i not in self._columns and folded[i] not in _IGNORED
+        ]
+
+    def __iter__(self) -> Iterator[VoteRow]:
+        rows = _rows(self.path, self._text)
+        next(rows)
+        for line, cells in rows:
+            cells += [""] * (1 + max(self._file, *self._columns) - len(cells))
+            votes = {name: cells[i] for i, name in self._columns.items()}
+            yield VoteRow(line, cells[self._file].strip(), votes)
+
+    def describe_columns(self) -> list[str]:
+        """Return what to say about the header: names that differ, and columns that are not used."""
+        pairs = describe_other_names(self.other_names)
+        unused = " ".join(self.unused)
+        return [
+            *([f"{self.path} has the classes by other names: {pairs}"] if pairs else []),
+            *(
+                [f"{self.path}: not used, because no class is called so: {unused}"]
+                if unused
+                else []
+            ),
+        ]
+
+
+def _sniff(path: Path) -> tuple[Text, list[str]]:
+    """Return how a table is read, and its header. Raise StageError if it is no text."""
+    if not path.is_file():
+        raise StageError(f"{path}: no such file")
+    encoding = _find_encoding(path)
+    headers = {}
+    for delimiter in _DELIMITERS:
+        _, header = next(_rows(path, Text(encoding, delimiter)), (0, [""]))
+        headers[delimiter] = [cell.strip() for cell in header]
+    delimiter = max(headers, key=lambda delimiter: len(headers[delimiter]))
+    if len(headers[delimiter]) > 2:
+        return Text(encoding, delimiter), headers[delimiter]
+    raise StageError(
+        f"{path} is no table of votes: its first line has no file column and columns of counts, "
+        f"separated by commas or tabs"
+    )
+
+
+def _find_encoding(path: Path) -> str:
+    """Return the encoding of a text file: UTF-8, UTF-16 if it begins so, or else CP949."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        head = file.read(_CHUNK)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        if b"\0" in head:
+            raise StageError(f"{path} is a binary file, not a csv or tsv of votes")
+        try:
+            while head:
+                decoder.decode(head)
+                head = file.read(_CHUNK)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp949"
+    return "utf-8-sig"
+
+
+def _rows(path: Path, text: Text) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each row that is not empty."""
+    with path.open(encoding=text.encoding, errors="replace", newline="") as file:
+        reader = csv.reader(file, delimiter=text.delimiter)
+        try:
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise StageError(f"{path} line {reader.line_num}: {error}") from None
