@@ -11,11 +11,14 @@ from utils.inference.device import choose_device
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Pretend that the system has some GPUs."""
+    """Pretend that the system has some GPUs. Return the calls that make one the current GPU."""
+    current = []
 
-    def pretend(count: int) -> None:
+    def pretend(count: int) -> list[torch.device]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "set_device", current.append)
+        return current
 
     return pretend
 
@@ -27,9 +30,10 @@ def test_choose_device_is_the_cpu_without_a_gpu_or_the_wish_for_one(gpus):
     assert choose_device(False, 0) == torch.device("cpu")
 
 
-def test_choose_device_is_the_gpu_of_the_index(gpus):
-    gpus(2)
+def test_choose_device_is_the_gpu_of_the_index_and_makes_it_the_current_one(gpus):
+    current = gpus(2)
     assert choose_device(True, 1) == torch.device("cuda", 1)
+    assert current == [torch.device("cuda", 1)]
 
 
 def test_choose_device_is_the_cpu_on_a_mac_with_its_own_gpu(gpus, monkeypatch):

@@ -10,6 +10,8 @@ from utils.errors import StageError
 def choose_device(gpu: bool, cuda_idx: int) -> torch.device:
     """Return GPU `cuda_idx` if `gpu` is set and the system has CUDA GPUs, else the CPU.
 
+    The GPU becomes the current one of this process.
+
     Apple's GPUs (`mps`) are not used: no test has run on one, and they lack the float64 in which
     the trainer adds up the losses.
 
@@ -20,4 +22,6 @@ def choose_device(gpu: bool, cuda_idx: int) -> torch.device:
     count = torch.cuda.device_count()
     if cuda_idx >= count:
         raise StageError(f"--cuda_idx {cuda_idx}: this system has {count} GPU(s), numbered from 0")
-    return torch.device("cuda", cuda_idx)
+    device = torch.device("cuda", cuda_idx)
+    torch.cuda.set_device(device)  # else pinned memory and events belong to GPU 0
+    return device
