@@ -31,7 +31,7 @@ from utils.console import ProgressBar
 from utils.errors import StageError
 from utils.filenames import nfc
 from utils.imaging.image_io import ImageError, open_header
-from utils.imaging.preprocess import MAX_SIDE
+from utils.imaging.preprocess import MAX_SIDE, TTA
 from utils.recognition.inputs import ImageSource, expand_inputs
 from utils.recognition.photo import (
     DetectionOptions,
@@ -56,6 +56,8 @@ def make_parser() -> cli.Parser:
     marked = "write the photos with marked faces to this folder"
     flag("--save", marked, None, cli.path, metavar="DIR")
     parser.reference_size_flag(MAX_SIDE)
+    tta = "test-time augmentation (default: what test.py --calibrate chose, else none)"
+    flag("--tta", tta, None, str, choices=TTA)
     parser.section("face detection")
     parser.switch("--detect_face", "find the faces in the images first", False)
     min_face = "smallest face, as a fraction of the photo's shorter side"
@@ -83,7 +85,7 @@ def main() -> int:
         from utils.recognition.recognizer import Recognizer
 
     model_path = args.model_path or default_model_path()
-    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)
+    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size, args.tta)
     detection = DetectionOptions(args.min_face, args.margin) if args.detect_face else None
     photos = read_photos(sources, recognizer.preprocess, detection, keep_pictures=bool(args.save))
     description, record = "" if is_single else "recognize", "the answers name all of them"

@@ -9,6 +9,7 @@ from the model file.
   python test.py                                           # model.pt on data/test
   python test.py --split validation --tta flip
   python test.py --calibrate                               # fit the confidence to the accuracy
+  python test.py --balance                                 # as if all classes were as frequent
   python test.py --model_path a.pt b.pt c.pt               # side by side
   python test.py --json --data_path my_faces --no-gpu
 
@@ -31,7 +32,7 @@ from utils.console import info
 from utils.data.error_log import write_file_errors
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
-from utils.imaging.preprocess import MAX_SIDE
+from utils.imaging.preprocess import MAX_SIDE, TTA
 from utils.metrics import wilson
 
 if TYPE_CHECKING:
@@ -51,10 +52,18 @@ def make_parser() -> cli.Parser:
     flag("--split", "set to test on", "test", str, choices=("validation", "test"))
     text = "images at a time; the scores do not depend on it"
     flag("--batch_size", text, 128, cli.positive_int, metavar="N")
-    views = ("none", "flip", "tencrop")
-    text = "test-time augmentation: average over several views of each image"
-    flag("--tta", text, "none", str, choices=views)
-    switch("--calibrate", "fit a temperature on validation, and save it in the model file", False)
+    text = (
+        "test-time augmentation: average over several views of each image (default: what "
+        "--calibrate chose, else none)"
+    )
+    flag("--tta", text, None, str, choices=TTA)
+    text = (
+        "choose --tta none or flip on validation and fit a temperature there, and save both in the "
+        "model file"
+    )
+    switch("--calibrate", text, False)
+    text = "logit adjustment: divide by (class frequency in the training)^TAU (without a number: 1)"
+    flag("--balance", text, None, cli.positive_float, nargs="?", const=1.0, metavar="TAU")
     text = "folder for the report (default: <model>-report/<set> beside each model)"
     flag("--output", text, None, cli.path, metavar="DIR")
     switch("--json", "print the figures as JSON, and nothing else, to stdout", False)
@@ -72,9 +81,10 @@ def main() -> int:
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
     with interrupt.importing():
+        from utils.evaluation.balance import find_priors, rebalance
         from utils.evaluation.evaluator import Evaluator
         from utils.evaluation.report import write_report
-        from utils.evaluation.report_folder import prepared_folders, report_folders
+        from utils.evaluation.report_folder import prepared_folders, report_folders, report_options
         from utils.inference.checkpoint import Checkpoint
         from utils.inference.device import choose_device
 
@@ -85,17 +95,26 @@ def main() -> int:
     folders = report_folders(args.model_path, root, args.output)
     if args.calibrate:
         refuse_bundled(args.model_path)
+    models = list(zip(args.model_path, checkpoints, strict=True))
+    priors = [
+        find_priors(checkpoint, path, args.data_path) if args.balance else None
+        for path, checkpoint in models
+    ]
+    options = [report_options(args.tta or model.tta, args.balance) for model in checkpoints]
     evaluations: list[Evaluation] = []
     problems: list[str] = []
-    with prepared_folders(folders, args.model_path, root, args.tta) as unwritable:
-        for path, checkpoint, folder in zip(args.model_path, checkpoints, folders, strict=True):
+    with prepared_folders(folders, args.model_path, root, options) as unwritable:
+        for (path, checkpoint), folder, prior in zip(models, folders, priors, strict=True):
             if args.calibrate:
                 validation = class_root(args.data_path, "validation")
-                checkpoint = calibrate(evaluator, path, checkpoint, validation, problems)
-            evaluations.append(evaluator.evaluate(path, checkpoint, root, args.tta))
+                checkpoint = calibrate(evaluator, path, checkpoint, validation, args.tta, problems)
+            evaluation = evaluator.evaluate(path, checkpoint, root, args.tta)
+            if prior is not None:
+                evaluation = rebalance(evaluation, prior, args.balance)
+            evaluations.append(evaluation)
             try:
                 if folder not in unwritable:
-                    write_report(evaluations[-1], folder)
+                    write_report(evaluation, folder)
             except OSError as error:
                 unwritable[folder] = describe_os_error(error)
     problems += [f"no complete report in {folder}: {why}" for folder, why in unwritable.items()]
@@ -122,15 +141,24 @@ def refuse_bundled(model_paths: list[Path]) -> None:
 
 
 def calibrate(
-    evaluator: Evaluator, path: Path, checkpoint: Checkpoint, root: Path, problems: list[str]
+    evaluator: Evaluator,
+    path: Path,
+    checkpoint: Checkpoint,
+    root: Path,
+    tta: str | None,
+    problems: list[str],
 ) -> Checkpoint:
     """Return the calibrated model. If it cannot be saved, return it as it was, with a problem."""
     try:
-        calibrated = evaluator.calibrate(path, checkpoint, root)
+        calibrated, accuracies = evaluator.calibrate(path, checkpoint, root, tta)
     except OSError as error:
         problems.append(f"{path} is not calibrated: {describe_os_error(error)}")
         return checkpoint
-    info(f"{path} is calibrated on {root}: temperature {calibrated.temperature:.3f}")
+    compared = ", ".join(f"{tta} {accuracy:.2%}" for tta, accuracy in accuracies.items())
+    info(
+        f"{path} is calibrated on {root}: temperature {calibrated.temperature:.3f}, "
+        f"--tta {calibrated.tta} (accuracy: {compared})"
+    )
     return calibrated
 
 
@@ -188,6 +216,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"calibration error {evaluation.reliability.ece:.3%}, "
         f"{evaluation.images_per_second:.0f} images/s"
     )
+    for line in choices_of(evaluation):
+        print(line)
     print("\n| class | precision | recall | F1 | images |\n|---|---|---|---|---|")
     for i, name in enumerate(classes):
         print(
@@ -199,6 +229,20 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for i, row in enumerate(scores.confusion.tolist()):
         print(f"|{i}|" + "|".join(map(str, row)) + "|")
     print("\n" + "  ".join(f"{i} {name}" for i, name in enumerate(classes)))
+
+
+def choices_of(evaluation: Evaluation) -> list[str]:
+    """Return what a reader of the figures has to know: the views, and a balance of classes."""
+    lines = []
+    if evaluation.tta != "none":
+        place = " (kept in the model file)" * (evaluation.tta == evaluation.checkpoint.tta)
+        lines.append(f"test-time augmentation: {evaluation.tta}{place}")
+    if before := evaluation.unbalanced:
+        lines.append(
+            f"balanced with tau {evaluation.balance:g}; without: accuracy {before.accuracy:.3%}, "
+            f"balanced accuracy {before.balanced_accuracy:.3%}"
+        )
+    return lines
 
 
 def print_comparison(evaluations: list[Evaluation]) -> None:
@@ -219,6 +263,9 @@ def print_comparison(evaluations: list[Evaluation]) -> None:
             f"| {evaluation.model_path.stat().st_size / 2**20:.0f}M | {evaluation.parameters:,} "
             f"| {evaluation.images_per_second:.0f} | {evaluation.model_path} |"
         )
+    for evaluation in evaluations:
+        for line in choices_of(evaluation):
+            print(f"{evaluation.model_path}: {line}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from utils import cli
 from utils.console import info
 from utils.errors import StageError
 from utils.filenames import expand_home
-from utils.imaging.preprocess import MAX_SIDE
+from utils.imaging.preprocess import MAX_SIDE, TTA
 from utils.recognition.video import VideoOptions, process_video
 from utils.recognition.video_io import FORMATS, TIMEOUT, VideoReader, has_screen
 from utils.recognition.video_log import LOG_SUFFIXES
@@ -47,6 +47,8 @@ def make_parser() -> cli.Parser:
     timeout = "seconds without a picture after which a camera or stream counts as failed"
     flag("--timeout", timeout, TIMEOUT, cli.positive_float, metavar="SECONDS")
     parser.reference_size_flag(MAX_SIDE)
+    tta = "test-time augmentation (default: what test.py --calibrate chose, else none)"
+    flag("--tta", tta, None, str, choices=TTA)
     parser.section("faces")
     flag("--detect_every", "frames between face detections", 5, cli.positive_int, metavar="N")
     min_face = "smallest face, as a fraction of the frame's shorter side"
@@ -69,7 +71,7 @@ def main() -> int:
         from utils.recognition.recognizer import Recognizer
 
     model_path = args.model_path or default_model_path()
-    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size)
+    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size, args.tta)
     try:
         video = VideoReader(args.source, args.timeout)
     except KeyboardInterrupt:

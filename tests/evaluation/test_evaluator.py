@@ -119,13 +119,55 @@ def test_calibrate_fits_the_temperature_and_saves_it(faces, checkpoint, tmp_path
     path = tmp_path / "m.pt"
     evaluator = Evaluator(CPU, 8)
     # Its own temperature does not matter.
-    calibrated = evaluator.calibrate(path, replace(checkpoint, temperature=9.0), faces)
-    plain = evaluator.evaluate(path, checkpoint, faces)
+    calibrated, accuracies = evaluator.calibrate(path, replace(checkpoint, temperature=9.0), faces)
+    plain = evaluator.evaluate(path, checkpoint, faces, calibrated.tta)
+    assert accuracies.keys() == {"none", "flip"}
+    assert accuracies[calibrated.tta] == plain.scores.accuracy == max(accuracies.values())
     expected = metrics.fit_temperature(np.log(plain.probs), plain.truth)
     assert calibrated.temperature == pytest.approx(expected, rel=1e-4) and expected != 1
     saved = Checkpoint.load(path)
     assert saved.temperature == calibrated.temperature
     assert torch.equal(saved.weights["fc.weight"], checkpoint.weights["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("right", "chosen"), [({"none": 4, "flip": 5}, "flip"), ({"none": 5, "flip": 5}, "none")]
+)
+def test_calibrate_chooses_the_better_views_the_cheaper_of_equals(
+    faces, checkpoint, tmp_path, monkeypatch, right, chosen
+):
+    evaluator, path = Evaluator(CPU, 8), tmp_path / "m.pt"
+    evaluate = Evaluator.evaluate
+
+    def with_right(self, path, checkpoint, root, tta):
+        result = evaluate(self, path, checkpoint, root, tta)
+        truth = result.predictions.copy()
+        truth[right[tta] :] = (truth[right[tta] :] + 1) % 3
+        return replace(result, truth=truth)
+
+    monkeypatch.setattr(Evaluator, "evaluate", with_right)
+    calibrated, accuracies = evaluator.calibrate(path, checkpoint, faces)
+    assert accuracies == {tta: count / 15 for tta, count in right.items()}
+    assert calibrated.tta == Checkpoint.load(path).tta == chosen
+    views = with_right(evaluator, path, checkpoint, faces, chosen)
+    expected = metrics.fit_temperature(np.log(views.probs), views.truth)
+    assert calibrated.temperature == pytest.approx(expected, rel=1e-4)
+
+
+def test_calibrate_with_given_views_keeps_them(faces, checkpoint, tmp_path):
+    path = tmp_path / "m.pt"
+    calibrated, accuracies = Evaluator(CPU, 8).calibrate(path, checkpoint, faces, "tencrop")
+    assert list(accuracies) == ["tencrop"] and Checkpoint.load(path).tta == "tencrop"
+    assert calibrated.temperature == Checkpoint.load(path).temperature
+
+
+def test_evaluate_uses_the_views_of_the_model_unless_told(faces, checkpoint):
+    evaluator, flipping = Evaluator(CPU, 8), replace(checkpoint, tta="flip")
+    plain = evaluator.evaluate(Path("m.pt"), checkpoint, faces)
+    flip = evaluator.evaluate(Path("m.pt"), flipping, faces)
+    assert (plain.tta, flip.tta) == ("none", "flip") and not np.allclose(plain.probs, flip.probs)
+    told = evaluator.evaluate(Path("m.pt"), flipping, faces, "none")
+    assert told.tta == "none" and np.array_equal(told.probs, plain.probs)
 
 
 def test_calibrate_refuses_a_reference_checkpoint(faces, checkpoint, tmp_path):

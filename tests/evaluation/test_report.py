@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_make_report_has_every_figure(evaluation):
         "confusion": [[1, 1], [1, 1]],
         "environment": {"device": "a CPU"},
     }
+
+
+def test_make_report_of_balanced_predictions_has_the_figures_without(evaluation):
+    balanced = replace(
+        evaluation, probs=evaluation.probs[:, ::-1], balance=0.5, unbalanced=evaluation.scores
+    )
+    report = make_report(balanced)
+    assert report["balance"] == {
+        "tau": 0.5, "accuracy_without": 0.5, "balanced_accuracy_without": 0.5,
+    }  # fmt: skip
 
 
 def test_write_report_writes_figures_predictions_and_pictures(evaluation, tmp_path, monkeypatch):

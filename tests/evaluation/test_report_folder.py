@@ -119,7 +119,7 @@ def test_a_link_to_the_models_of_the_project_is_followed():
 
 def prepare(*folders: Path | str, tta: str = "none"):
     paths = [Path(folder) for folder in folders]
-    return prepared_folders(paths, [MODEL] * len(paths), ROOT, tta)
+    return prepared_folders(paths, [MODEL] * len(paths), ROOT, [f"--tta {tta}"] * len(paths))
 
 
 def test_prepared_folders_exist_and_leave_nothing_that_is_empty(capsys):
@@ -148,6 +148,20 @@ def test_a_report_that_will_be_replaced_is_named(capsys):
         pass
     assert capsys.readouterr().err.endswith("--tta flip, will be replaced\n")
     with prepare("out", tta="flip"):  # the same again
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_report_without_balance_is_another(capsys):
+    options = report_folder.report_options("none", 0.5)
+    assert options == "--tta none --balance 0.5"
+    write(Path("out"))
+    with prepared_folders([Path("out")], [MODEL], ROOT, [options]):
+        pass
+    assert capsys.readouterr().err.endswith(", --tta none, will be replaced\n")
+    report = {"model": "m.pt", "data": str(ROOT), "tta": "none", "balance": {"tau": 0.5}}
+    (Path("out") / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    with prepared_folders([Path("out")], [MODEL], ROOT, [options]):
         pass
     assert capsys.readouterr().err == ""
 

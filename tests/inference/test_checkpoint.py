@@ -80,6 +80,15 @@ def test_save_that_fails_leaves_the_older_file(tmp_path):
         {"temperature": True},
         {"temperature": 10**400},
         {"training": [1]},
+        {"tta": "mirror"},
+        {"tta": None},
+        {"tta": ["none"]},
+        {"class_priors": [0.5]},
+        {"class_priors": [0.5, 0.5, 0.0]},
+        {"class_priors": [0.0, 0.0]},
+        {"class_priors": [float("nan"), 0.5]},
+        {"class_priors": [1, -1]},
+        {"class_priors": torch.ones(2)},
         {"more": 1},
     ],
 )
@@ -322,12 +331,18 @@ def test_transfer_to_refuses_weights_of_another_network():
         )
 
 
-def test_same_model_ignores_the_temperature_and_nothing_else(tmp_path, capsys):
+def test_load_returns_views_and_priors_that_save_wrote(tmp_path):
+    make_checkpoint(tta="flip", class_priors=[0.25, 0.75]).save(tmp_path / "m.pt")
+    loaded = Checkpoint.load(tmp_path / "m.pt")
+    assert (loaded.tta, loaded.class_priors) == ("flip", [0.25, 0.75])
+
+
+def test_same_model_ignores_what_calibration_changes_and_nothing_else(tmp_path, capsys):
     one, other = tmp_path / "one.pt", tmp_path / "other.pt"
     make_checkpoint().save(one)
     changed = {key: tensor + (key == "fc.bias") for key, tensor in weights().items()}
     for change, same in (
-        ({"temperature": 1.5}, True),
+        ({"temperature": 1.5, "tta": "flip"}, True),
         ({"weights": changed}, False),
         ({"classes": ["기쁨", "분노"]}, False),
     ):

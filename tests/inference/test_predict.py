@@ -51,6 +51,15 @@ def test_tta_views_are_mirrored_and_cropped_images():
     assert ten[0].mean() < ten[2].mean() < ten[6].mean() and torch.equal(ten[1], ten[0].flip(3))
 
 
+@pytest.mark.parametrize(("count", "calls"), [(1, [2]), (5, [10]), (40, [40, 40])])
+def test_tta_of_few_images_is_one_forward(model, count, calls):
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
+    predict_log_probs(model, [images], tta="flip")
+    assert seen == calls
+
+
 def test_tta_is_the_mean_probability_over_the_views(model, images):
     both = [predict_log_probs(model, [x]).exp() for x in (images, images.flip(3))]
     torch.testing.assert_close(predict_log_probs(model, [images], tta="flip").exp(), sum(both) / 2)

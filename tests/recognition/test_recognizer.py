@@ -61,6 +61,20 @@ def test_recognizer_uses_the_temperature_of_the_model(checkpoint, faces, tmp_pat
     assert warm == pytest.approx(expected, abs=1e-5) and warm.max() < cold.max()
 
 
+def test_recognizer_uses_the_views_of_the_model_or_of_its_caller(checkpoint, faces, tmp_path):
+    def probabilities(**options: str) -> np.ndarray:
+        return Recognizer(tmp_path / "m.pt", False, 0, **options).probabilities(faces)
+
+    mirrored = [np.ascontiguousarray(face[:, :, ::-1]) for face in faces]
+    plain = probabilities()
+    expected = (plain + Recognizer(tmp_path / "m.pt", False, 0).probabilities(mirrored)) / 2
+    assert not np.allclose(expected, plain, atol=1e-3)
+    assert probabilities(tta="flip") == pytest.approx(expected, abs=1e-5)
+    replace(checkpoint, tta="flip").save(tmp_path / "m.pt")
+    assert probabilities() == pytest.approx(expected, abs=1e-5)
+    assert probabilities(tta="none") == pytest.approx(plain, abs=1e-5)
+
+
 def test_recognizer_refuses_an_image_size_that_contradicts_the_model(checkpoint, tmp_path):
     with pytest.raises(StageError, match="--image_size 48 contradicts"):
         Recognizer(tmp_path / "m.pt", False, 0, 48)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,10 +104,41 @@ def test_test_keeps_its_calibration_in_the_model_and_emotion_uses_it(trained, he
     [after] = json.loads(run("emotion.py", "--img", face, cwd=here).stdout)
     expected = metrics.scale(np.log(np.maximum([before["probs"]], 1e-4) / 100), temperature)
     assert after["probs"] == pytest.approx(100 * np.exp(expected[0]), abs=0.2)
-    # It is fitted without the views of --tta, which emotion.py does not use.
-    again = run("test.py", "--calibrate", "--tta", "tencrop", *data, cwd=here)
-    assert Checkpoint.load(here / "model.pt").temperature == pytest.approx(temperature, abs=1e-4)
-    assert again.returncode == 0
+    # With --tta it keeps those views, and test.py and emotion.py use them from then on.
+    done = run("test.py", "--calibrate", "--tta", "flip", *data, cwd=here)
+    assert Checkpoint.load(here / "model.pt").tta == "flip"
+    assert re.search(r"temperature [\d.]+, --tta flip \(accuracy: flip [\d.]+%\)", done.stderr)
+    again = run("test.py", *data, cwd=here)
+    assert "\ntest-time augmentation: flip (kept in the model file)\n" in again.stdout
+    unsure = replace(Checkpoint.load(here / "model.pt"), temperature=20.0)
+    unsure.save(here / "model.pt")
+    mirrored = here / "mirrored.png"
+    with Image.open(face) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+    answers = run("emotion.py", "--img", face, mirrored, cwd=here).stdout.splitlines()
+    one, other = (json.loads(line)["faces"][0]["probs"] for line in answers)
+    assert one == pytest.approx(other, abs=0.011)
+    plain = json.loads(run("emotion.py", "--img", face, "--tta", "none", cwd=here).stdout)
+    assert plain[0]["probs"] != one
+
+
+def test_test_balances_by_the_frequencies_of_the_training(trained, here):
+    """24 images of each class: nothing changes until the model says otherwise."""
+    data = ("--data_path", trained / "data", "--json", "--balance")
+    plain = json.loads(run("test.py", *data, cwd=here).stdout)
+    assert plain["balance"] == {
+        "tau": 1.0,
+        "accuracy_without": plain["accuracy"],
+        "balanced_accuracy_without": plain["balanced_accuracy"],
+    }
+    model = replace(Checkpoint.load(here / "model.pt"), class_priors=[1.0, 1e-9, 1e-9])
+    model.save(here / "model.pt")
+    done = run("test.py", *data[:2], "--balance", 3, cwd=here)
+    assert re.search(r"\nbalanced with tau 3; without: accuracy [\d.]+%, balanced", done.stdout)
+    report = json.loads((here / "model-report/test/report.json").read_text("utf-8"))
+    assert report["balance"]["tau"] == 3 and report["accuracy"] < plain["accuracy"]
+    assert report["balance"]["accuracy_without"] == plain["accuracy"]
+    assert report["classes"]["기쁨"]["recall"] == 0
 
 
 def test_test_reports_what_contradicts_the_model(trained, tmp_path):

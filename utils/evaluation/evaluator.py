@@ -18,6 +18,7 @@ from utils.inference.environment import describe_environment
 from utils.inference.predict import predict_log_probs
 from utils.metrics import Reliability, Scores, fit_temperature, scale
 
+CALIBRATED_TTA = ("none", "flip")  # what `calibrate` chooses from; tencrop costs ten times as much
 MIN_PROBABILITY = 1e-300  # a probability of 0 has no logarithm
 
 
@@ -35,6 +36,8 @@ class Evaluation:
     parameters: int
     tta: str = "none"  # the views of each image, see `tta_views`
     environment: dict[str, str | int] = field(default_factory=dict)  # see `describe_environment`
+    balance: float | None = None  # strength of the logit adjustment, see `rebalance`
+    unbalanced: Scores | None = None  # the scores before it
 
     @property
     def predictions(self) -> np.ndarray:
@@ -67,13 +70,15 @@ class Evaluator:
         return list(dict(failure for data in datasets for failure in data.failures).items())
 
     def evaluate(
-        self, model_path: Path, checkpoint: Checkpoint, root: Path, tta: str = "none"
+        self, model_path: Path, checkpoint: Checkpoint, root: Path, tta: str | None = None
     ) -> Evaluation:
         """Predict the class of every image in the class folders of `root`.
 
-        `tta`: the views of each image, see `tta_views`. Raise StageError if the folders hold no
-        readable image, or a class that the model does not know.
+        `tta`: the views of each image, see `tta_views`; None: those that the model file names.
+        Raise StageError if the folders hold no readable image, or a class that the model does not
+        know.
         """
+        tta = tta or checkpoint.tta
         data = self._load(root, checkpoint)
         model = checkpoint.build().to(self._device)
         started = time.perf_counter()
@@ -94,22 +99,30 @@ class Evaluator:
             describe_environment(self._device, "off"),
         )
 
-    def calibrate(self, model_path: Path, checkpoint: Checkpoint, root: Path) -> Checkpoint:
-        """Fit the temperature on the images in `root`, and save it in the model file.
+    def calibrate(
+        self, model_path: Path, checkpoint: Checkpoint, root: Path, tta: str | None = None
+    ) -> tuple[Checkpoint, dict[str, float]]:
+        """Choose views and temperature on the images in `root`, and save both in the model file.
 
-        Predict on single views, as emotion.py and video.py do. Raise StageError for a file of
-        weights alone, which has no place for a temperature, OSError if it cannot be saved.
+        The views are `tta`, or else those of CALIBRATED_TTA with the best accuracy, the first of
+        equals; the temperature is fitted to their predictions. Return the model, and the accuracy
+        for each choice of views. Raise StageError for a file of weights alone, which has no place
+        for them, OSError if they cannot be saved.
         """
         if checkpoint.is_reference:
             raise StageError(
                 f"--calibrate: {model_path} holds weights alone, and no place for a temperature; "
                 f"leave --calibrate out"
             )
-        result = self.evaluate(model_path, replace(checkpoint, temperature=None), root)
-        log_probs = np.log(np.maximum(result.probs, MIN_PROBABILITY))
-        calibrated = replace(checkpoint, temperature=fit_temperature(log_probs, result.truth))
+        cold = replace(checkpoint, temperature=None)
+        choices = [tta] if tta else CALIBRATED_TTA
+        results = [self.evaluate(model_path, cold, root, choice) for choice in choices]
+        best = max(results, key=lambda result: result.scores.right)
+        log_probs = np.log(np.maximum(best.probs, MIN_PROBABILITY))
+        temperature = fit_temperature(log_probs, best.truth)
+        calibrated = replace(checkpoint, temperature=temperature, tta=best.tta)
         calibrated.save(model_path)
-        return calibrated
+        return calibrated, {result.tta: result.scores.accuracy for result in results}
 
     def _load(self, root: Path, checkpoint: Checkpoint) -> Dataset:
         """Return a folder's images as the model takes them, labelled by its classes."""

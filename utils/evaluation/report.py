@@ -28,7 +28,7 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures, as JSON can hold them. Fractions are in [0, 1]."""
     scores, checkpoint = evaluation.scores, evaluation.checkpoint
     low, high = wilson(scores.right, scores.total)
-    return {
+    report = {
         "model": str(evaluation.model_path),
         "network": checkpoint.network,
         "epoch": checkpoint.epoch,
@@ -58,6 +58,13 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
         "confusion": scores.confusion.tolist(),
         "environment": evaluation.environment,
     }
+    if before := evaluation.unbalanced:
+        report["balance"] = {
+            "tau": evaluation.balance,
+            "accuracy_without": before.accuracy,
+            "balanced_accuracy_without": before.balanced_accuracy,
+        }
+    return report
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:

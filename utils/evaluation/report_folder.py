@@ -26,7 +26,12 @@ class Subject(NamedTuple):
 
     model: str  # file name
     data: Path  # absolute path of the folder with the class folders
-    tta: str
+    options: str  # see `report_options`
+
+
+def report_options(tta: str, balance: float | None) -> str:
+    """Return the flags on which the figures of a report depend."""
+    return f"--tta {tta}" + (f" --balance {balance:g}" if balance else "")
 
 
 def report_folders(model_paths: list[Path], root: Path, output: Path | None) -> list[Path]:
@@ -56,21 +61,22 @@ def is_bundled(model_path: Path) -> bool:
 
 @contextmanager
 def prepared_folders(
-    folders: list[Path], model_paths: list[Path], root: Path, tta: str
+    folders: list[Path], model_paths: list[Path], root: Path, options: list[str]
 ) -> Iterator[dict[Path, str]]:
     """Make the folders, and yield those that cannot be written, with the reason.
 
-    Print a note for a report of something else that will be replaced. At the end, remove new
-    folders that have stayed empty. Raise StageError for a path that can be no folder.
+    `options`: of each model's report, see `report_options`. Print a note for a report of something
+    else that will be replaced. At the end, remove new folders that have stayed empty. Raise
+    StageError for a path that can be no folder.
     """
     unwritable: dict[Path, str] = {}
     new = [path for folder in folders for path in _missing(folder)]
     try:
-        for folder, model_path in zip(folders, model_paths, strict=True):
+        for folder, model_path, flags in zip(folders, model_paths, options, strict=True):
             earlier = _subject_of(folder)
-            if earlier not in (None, Subject(model_path.name, root.resolve(), tta)):
-                model, data, views = earlier
-                note(f"{folder}: the report of {model} on {data}, --tta {views}, will be replaced")
+            if earlier not in (None, Subject(model_path.name, root.resolve(), flags)):
+                model, data, flags = earlier
+                note(f"{folder}: the report of {model} on {data}, {flags}, will be replaced")
             try:
                 _make_writable(folder)
             except OSError as error:
@@ -122,8 +128,10 @@ def _subject_of(folder: Path) -> Subject | None:
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         data = Path(report["data"]).resolve()
-        return Subject(Path(report["model"]).name, data, report.get("tta", "none"))
-    except (OSError, ValueError, KeyError, TypeError):
+        balance = report.get("balance", {}).get("tau")
+        options = report_options(report.get("tta", "none"), balance)
+        return Subject(Path(report["model"]).name, data, options)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

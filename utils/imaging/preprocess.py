@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SIDE = 4096  # pixels of a network's input
+# Test-time augmentation: the views of an image that a model is shown, see `tta_views`.
+TTA = ("none", "flip", "tencrop")
 # No flag sets bicubic; a model file may hold it.
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -23,7 +23,7 @@ from utils.emotions import EMOTIONS
 from utils.errors import StageError
 from utils.filenames import is_printable
 from utils.files import atomic_file
-from utils.imaging.preprocess import Preprocess
+from utils.imaging.preprocess import TTA, Preprocess
 from utils.inference.model_file import ModelFile, read_model_file
 from utils.inference.state_dicts import FoundWeights, StateDictError, find_weights
 
@@ -58,13 +58,16 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]  # the network's state_dict
     temperature: float | None = None  # divides the outputs; None: not calibrated
     training: dict[str, Any] | None = None  # only in a run's last.pt: the state to resume from
+    tta: str = "none"  # of TTA: the views of each image on which to predict
+    # Of the training images, in the order of the classes, sum 1; None: not known.
+    class_priors: list[float] | None = None
     version: str = __version__  # of the toolkit that wrote the file
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all. Raise OSError if the disk is full, for instance."""
         content = {field: getattr(self, field) for field in self.__annotations__}
-        for field in ("temperature", "training"):
-            if content[field] is None:
+        for field in ("temperature", "training", "tta", "class_priors"):
+            if content[field] in (None, "none"):
                 del content[field]
         with atomic_file(path) as file:
             try:
@@ -178,6 +181,9 @@ class Checkpoint:
                 or (isinstance(self.temperature, float) and 0 < self.temperature < math.inf)
             )
             and isinstance(self.training, dict | None)
+            and isinstance(self.tta, str)
+            and self.tta in TTA
+            and (self.class_priors is None or _are_priors(self.class_priors, len(self.classes)))
         )
         if not valid or self.preprocessing().to_dict() != self.preprocess:
             raise ValueError
@@ -242,7 +248,8 @@ class Checkpoint:
 def same_model(one: Path, other: Path) -> bool:
     """Return whether two files hold the same network, weights and classes.
 
-    Their temperatures may differ. A file that cannot be read is not the same.
+    What test.py --calibrate keeps in a file may differ: temperature and tta. A file that cannot be
+    read is not the same.
     """
     try:
         a, b = Checkpoint._load(one)[0], Checkpoint._load(other)[0]
@@ -252,6 +259,16 @@ def same_model(one: Path, other: Path) -> bool:
         (a.network, a.classes, a.weights.keys()) == (b.network, b.classes, b.weights.keys())
         and all(torch.equal(weight, b.weights[key]) for key, weight in a.weights.items())
     )  # fmt: skip
+
+
+def _are_priors(values: object, classes: int) -> bool:
+    """Return whether a value is a list of one frequency per class, not all of them 0."""
+    return (
+        isinstance(values, list)
+        and len(values) == classes
+        and all(isinstance(value, float) and 0 <= value <= 1 for value in values)
+        and sum(values) > 0
+    )
 
 
 def _is_described(content: object) -> bool:

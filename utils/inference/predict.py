@@ -13,6 +13,7 @@ from utils.console import ProgressBar
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 
+MIN_FORWARD = 32  # images: fewer are shown in all their views at once
 TENCROP_FRACTION = 7 / 8  # side of a crop of tencrop, as a fraction of the image's side
 
 
@@ -38,8 +39,10 @@ def predict_log_probs(
     with ProgressBar(total, description, "image", leave=False) as bar:
         for batch in batches:
             images = Preprocess.to_float(batch.to(device))
-            views = torch.stack([_log_probs(model, view) for view in tta_views(images, tta)])
-            log_probs.append((views.logsumexp(0) - math.log(len(views))).cpu())
+            views = torch.cat(tta_views(images, tta)).split(max(len(images), MIN_FORWARD))
+            by_view = torch.cat([_log_probs(model, view) for view in views])
+            by_view = by_view.unflatten(0, (-1, len(images)))  # (views, n, classes)
+            log_probs.append((by_view.logsumexp(0) - math.log(len(by_view))).cpu())
             bar.update(len(batch))
     result = torch.cat(log_probs)
     if result.isnan().any():

@@ -17,16 +17,23 @@ class Recognizer:
     """Classify the expressions of faces with a trained model."""
 
     def __init__(
-        self, model_path: Path, gpu: bool, cuda_idx: int, image_size: int | None = None
+        self,
+        model_path: Path,
+        gpu: bool,
+        cuda_idx: int,
+        image_size: int | None = None,
+        tta: str | None = None,
     ) -> None:
         """Load the model onto the device.
 
-        `image_size`: for a file of weights alone, which does not hold it. Raise StageError if the
+        `image_size`: for a file of weights alone, which does not hold it. `tta`: the views of each
+        face, see `tta_views`; None: those that the model file names. Raise StageError if the
         file is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
         """
         checkpoint = Checkpoint.load(model_path, image_size)
         self.classes = checkpoint.classes
         self.preprocess = checkpoint.preprocessing()
+        self._tta = tta or checkpoint.tta
         self._temperature = checkpoint.temperature or 1.0
         self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
 
@@ -46,5 +53,5 @@ class Recognizer:
     def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
         """Return float64 (N, classes) for faces, uint8 (C, S, S) each, classified in one batch."""
         batch = torch.from_numpy(np.stack(faces))
-        log_probs = predict_log_probs(self._model, [batch]).double()
+        log_probs = predict_log_probs(self._model, [batch], tta=self._tta).double()
         return (log_probs / self._temperature).softmax(1).numpy()
