@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.training.loss import cross_entropy_sum
+from utils.training import targets
+from utils.training.loss import class_priors, cross_entropy_sum
 
 WEIGHTS = torch.tensor([0.5, 1.0, 9.0])
 
@@ -67,3 +68,22 @@ def test_without_class_weights_smoothing_is_that_of_torch(outputs):
     torch.testing.assert_close(
         ours, F.cross_entropy(outputs, labels, label_smoothing=0.2, reduction="sum")
     )
+
+
+@pytest.mark.parametrize("scheme", ["none", "inverse", "effective"])
+def test_class_priors_are_the_frequencies_in_the_loss(scheme):
+    answers = torch.eye(3)[[0] * 30 + [1] * 10]
+    answers[0] = torch.tensor([0.25, 0.25, 0.5])
+    weights = targets.class_weights(answers, scheme)
+    sums = [0.0, 0.0, 0.0]
+    for answer in answers.tolist():
+        row = 1.0
+        if weights is not None:
+            row = sum(p * w for p, w in zip(answer, weights.tolist(), strict=True))
+        for i, p in enumerate(answer):
+            sums[i] += row * p
+    priors = class_priors(answers, weights)
+    assert priors == pytest.approx([value / sum(sums) for value in sums], rel=1e-5)
+    assert sum(priors) == pytest.approx(1)
+    if scheme == "inverse":
+        assert priors[0] == pytest.approx(priors[1], abs=0.02)

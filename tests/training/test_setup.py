@@ -332,6 +332,7 @@ def test_checkpoint_template_holds_what_a_resumed_run_cannot_change():
     }  # fmt: skip
     assert (template.network, template.classes) == ("resemotionnet", CLASSES)
     assert template.preprocess == Preprocess(8, 1).to_dict() and template.weights == {}
+    assert template.class_priors == pytest.approx([5 / 13, 4 / 13, 4 / 13])
 
 
 # --- outputs and errors

@@ -26,3 +26,15 @@ def cross_entropy_sum(
         return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction="sum")
     rows = F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction="none")
     return (rows * (targets @ class_weights)).sum()
+
+
+def class_priors(targets: torch.Tensor, weights: torch.Tensor | None) -> list[float]:
+    """Return how frequent each class is in the loss, with its class weights; the sum is 1.
+
+    A model learns these frequencies beside the faces; test.py --balance divides by them.
+    """
+    rows = targets.double()
+    if weights is not None:
+        rows = rows * (rows @ weights.double().to(rows.device))[:, None]
+    total = rows.sum(0)
+    return (total / total.sum()).tolist()

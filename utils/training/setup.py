@@ -25,6 +25,7 @@ from utils.training.amp import resolve_amp
 from utils.training.augment import Augment
 from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed
+from utils.training.loss import class_priors
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
 from utils.training.options import AUTO, find_run, model_flags, run_options
 from utils.training.run_folder import Run
@@ -273,7 +274,10 @@ def checkpoint_template(
     }
     training = {"amp": trainer.recipe.amp, "fixed": fixed}
     preprocess = train_set.preprocess.to_dict()
-    return Checkpoint(args.model, classes, preprocess, 0, 0.0, {}, training=training)
+    priors = class_priors(trainer.data.targets, trainer.data.class_weights)
+    return Checkpoint(
+        args.model, classes, preprocess, 0, 0.0, {}, training=training, class_priors=priors
+    )
 
 
 def set_determinism(deterministic: bool) -> None:
