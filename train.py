@@ -106,8 +106,8 @@ def make_parser() -> cli.Parser:
     flag("--class_weights", text, "none", str, choices=schemes)
     text = "mixup: draw the weight of the mix from Beta(X, X), such as 0.2 (0: off)"
     flag("--mixup", text, 0.0, cli.non_negative_float, metavar="X")
-    text = "knowledge distillation: learn from this model's predictions"
-    flag("--teacher", text, None, cli.path, metavar="FILE")
+    text = "knowledge distillation: learn from this model's predictions; several: from their mean"
+    flag("--teacher", text, None, cli.path, nargs="+", metavar="FILE")
     text = "weight of the teacher's soft targets; labels get 1 - X"
     flag("--teacher_share", text, 0.7, cli.fraction, metavar="X")
 

@@ -71,6 +71,19 @@ def test_resolve_argv_prefers_the_config_to_the_run_that_is_resumed(runs):
     assert (args.epochs, args.lr) == (9, 0.5)
 
 
+def test_resolve_argv_keeps_a_list_and_a_later_one_replaces_it(runs):
+    assert parse(write_config(teacher=["a.pt", "b.pt"])).teacher == [Path("a.pt"), Path("b.pt")]
+    assert parse(write_config(teacher="a.pt")).teacher == [Path("a.pt")]  # of an older version
+    assert parse(write_config(teacher=None)).teacher is None
+    config = write_config(teacher=["a.pt", "b.pt"])
+    assert parse("--teacher", "c.pt", config).teacher == [Path("c.pt")]
+    Run(runs / "002-resnet18").write_options({"teacher": "-old.pt", "epochs": 12})
+    assert parse("--resume").teacher == [Path("-old.pt")]
+    args = parse("--resume", config)
+    assert (args.teacher, args.epochs) == ([Path("a.pt"), Path("b.pt")], 12)
+    assert parse("--resume", config, "--teacher=c.pt").teacher == [Path("c.pt")]
+
+
 def test_resolve_argv_resumes_the_newest_run_or_the_named_one(runs):
     assert parse("--resume").epochs == 12
     assert parse("--resume", "runs/001-resnet18").epochs == 11
@@ -183,10 +196,11 @@ def test_model_flags_name_the_form_of_a_reference_network_to_train():
 
 def test_run_options_are_json_and_make_the_same_run_again(tmp_path):
     words = ["--config", "c.json", "--resume", "--epochs", "3", "--no-flip", "--model", "cnn"]
-    words += ["--data_path", "a/b", "--lr", "0.02"]
+    words += ["--data_path", "a/b", "--lr", "0.02", "--teacher", "x/y.pt", "z.pt"]
     args = train.make_parser().parse_args(words)
     options = json.loads(json.dumps(run_options(args)))
     assert options["data_path"] == str(Path("a/b")) and options["model"] == "emotionnet"
+    assert options["teacher"] == [str(Path("x/y.pt")), "z.pt"]
     assert "config" not in options and "resume" not in options
     run = Run(tmp_path)
     run.write_options(options)

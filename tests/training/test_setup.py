@@ -198,7 +198,7 @@ def test_load_teacher_has_its_share(model_file):
 
 
 def test_load_teacher_refuses_the_file_that_the_new_model_replaces(model_file):
-    args = flags("--teacher", "./old.pt", "--model_path", "old.pt")
+    args = flags("--teacher", "other.pt", "./old.pt", "--model_path", "old.pt")
     with pytest.raises(StageError, match=r"old\.pt would be overwritten by the new model"):
         setup.load_teacher(args, CLASSES)
 

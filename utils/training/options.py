@@ -33,18 +33,29 @@ def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
     finder.add_argument("--runs_path", type=path, default=Path("runs"))
     argv = with_underscores(argv)
     args, _ = finder.parse_known_args(argv)
-    config = with_underscores(to_argv(read_options(args.config))) if args.config else []
-    args, _ = finder.parse_known_args(config + argv)
+    if args.config:
+        argv = _before(read_options(args.config), argv)
+        args, _ = finder.parse_known_args(argv)
     if args.resume and args.resume != AUTO:
         run = find_run(args.resume, args.runs_path)
-        return to_argv(read_options(run.folder / OPTIONS)) + config + argv, None
+        return _before(read_options(run.folder / OPTIONS), argv), None
     if args.init:
         with interrupt.importing():  # torch
             from utils.inference.checkpoint import Checkpoint
 
         initial = Checkpoint.load(args.init)
-        return to_argv(model_flags(initial)) + config + argv, initial
-    return config + argv, None
+        return _before(model_flags(initial), argv), initial
+    return argv, None
+
+
+def _before(options: dict[str, Any], words: list[str]) -> list[str]:
+    """Return the options, then the words, as one command line on which the words win.
+
+    Leave out the options that the words give too: the values of a list would add up.
+    """
+    given = {word.partition("=")[0] for word in words}
+    earlier = with_underscores(to_argv(options))
+    return [word for word in earlier if word.partition("=")[0] not in given] + words
 
 
 def model_flags(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -72,4 +83,11 @@ def find_run(resume: str, runs_path: Path) -> Run:
 def run_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the flags that define a run, as JSON can hold them."""
     chosen = {key: value for key, value in vars(args).items() if key not in ("config", "resume")}
-    return {key: str(v) if isinstance(v, Path) else v for key, v in chosen.items()}
+    return {key: _plain(value) for key, value in chosen.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a flag's value with its paths as text."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

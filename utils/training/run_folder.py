@@ -126,15 +126,27 @@ def read_options(path: Path) -> dict[str, Any]:
         raise StageError(f'{path} is not JSON like {{"model": "vgg19", "epochs": 30}}')
     if isinstance(options.get(ENVIRONMENT), dict):
         del options[ENVIRONMENT]
-    invalid = [name for name, value in options.items() if not _is_word(str(value))]
+    invalid = [name for name, value in options.items() if not all(map(_is_word, _words(value)))]
     if invalid:
         raise StageError(f"{path}: {invalid[0]} has a character that no path or name can hold")
     return options
 
 
 def to_argv(options: dict[str, Any]) -> list[str]:
-    """Return options as the words of a command line, without those that are null."""
-    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+    """Return options as the words of a command line, without those that are null.
+
+    A list becomes a word for each value.
+    """
+    return [
+        f"--{name}={word}"
+        for name, value in options.items()
+        if value is not None
+        for word in _words(value)
+    ]
+
+
+def _words(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, list) else [str(value)]
 
 
 def _is_word(text: str) -> bool:

@@ -17,8 +17,12 @@ from utils.console import note
 from utils.data.dataset import Dataset, load_dataset
 from utils.data.error_log import write_file_errors
 from utils.data.image_folder import Sample, make_samples, scan_class_folders
+from utils.data.sets import find_set, find_train_and_validation
+from utils.data.votes import open_votes
+from utils.emotions import UNKNOWN
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
 from utils.files import make_folder
+from utils.imaging.image_files import find_images
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.training.amp import resolve_amp
@@ -29,8 +33,9 @@ from utils.training.loss import class_priors
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
 from utils.training.options import AUTO, find_run, model_flags, run_options
 from utils.training.run_folder import Run
-from utils.training.targets import class_weights, one_hot, vote_targets
+from utils.training.targets import class_weights, one_hot
 from utils.training.trainer import Recipe, Trainer, TrainingSet
+from utils.training.vote_targets import VoteTargets, vote_targets
 
 CACHE = ".store"  # folder for the decoded images, in the data folder
 MIN_ROWS = 2  # images of a batch in each process: batch norm has no variance of one
@@ -38,24 +43,30 @@ MIN_ROWS = 2  # images of a batch in each process: batch norm has no variance of
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 
-def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]]:
+def find_samples(
+    data_path: Path, takes_unknown: bool = False
+) -> tuple[list[str], list[Sample], list[Sample]]:
     """Return the class names (train's folders), and the samples of train and of validation.
 
-    Raise StageError if the folders do not make a classification task.
+    `takes_unknown`: whether the images in UNKNOWN are used after all, see `find_votes`. Raise
+    StageError if the folders do not make a classification task.
     """
-    train_images = scan_class_folders(data_path / "train")
-    validation_images = scan_class_folders(data_path / "validation")
+    train_path, validation_path = find_train_and_validation(data_path)
+    train_images = scan_class_folders(train_path)
+    validation_images = scan_class_folders(validation_path)
     classes = list(train_images)
     if len(classes) < 2:
         content = f"only the class {classes[0]}" if classes else "no class folder with images"
         content += train_images.seen()
-        raise StageError(f"{data_path / 'train'} has {content}; a model needs two classes or more")
+        raise StageError(f"{train_path} has {content}; a model needs two classes or more")
+    train_images.has_unknown &= not takes_unknown
     train_images.report()
     validation_images.report()
+    validation_images.rename_to(classes, "train")
     unknown = [name for name in validation_images if name not in classes]
     if unknown:
         raise StageError(
-            f"{data_path / 'validation'} has classes that train does not: {' '.join(unknown)}; "
+            f"{validation_path} has classes that train does not: {' '.join(unknown)}; "
             f"add images of them to train, or remove them from validation"
         )
     missing = [name for name in classes if name not in validation_images]
@@ -69,6 +80,31 @@ def find_samples(data_path: Path) -> tuple[list[str], list[Sample], list[Sample]
         make_samples(train_images, classes),
         make_samples(validation_images, classes),
     )
+
+
+def find_votes(
+    args: argparse.Namespace, classes: list[str], samples: list[Sample]
+) -> VoteTargets | None:
+    """Return what --annotations says about the samples of train, or None without the flag.
+
+    Raise StageError if it says nothing, or for flags that need it.
+    """
+    if not args.annotations:
+        flag = "--unknown soft" if args.unknown == "soft" else "--votes_min"
+        if args.unknown == "soft" or args.votes_min > 1:
+            raise StageError(f"{flag} needs the votes: name their table with --annotations")
+        return None
+    votes = open_votes(args.annotations, classes)
+    for line in votes.describe_columns():
+        note(line)
+    is_soft, unknown = args.unknown == "soft", []
+    if is_soft:
+        folder = (find_set(args.data_path, "train") or args.data_path) / UNKNOWN
+        if folder.is_dir():
+            unknown = [Path(path) for path in find_images(folder)[0]]
+        else:
+            note(f"{folder} does not exist; python dataPreparation.py --unknown keep makes it")
+    return vote_targets(votes, samples, unknown, classes, args.votes_min, is_soft)
 
 
 def run_to_resume(
@@ -159,14 +195,14 @@ def _load_initial_weights(
 
 
 def load_teacher(args: argparse.Namespace, classes: list[str]) -> Teacher | None:
-    """Load the model of --teacher. Raise StageError if it does not fit the training."""
+    """Load the models of --teacher. Raise StageError if one does not fit the training."""
     if not args.teacher:
         return None
-    if args.teacher.resolve() == args.model_path.resolve():
-        raise StageError(
-            f"--teacher {args.teacher} would be overwritten by the new model: name another "
-            f"--model_path"
-        )
+    for path in args.teacher:
+        if path.resolve() == args.model_path.resolve():
+            raise StageError(
+                f"--teacher {path} would be overwritten by the new model: name another --model_path"
+            )
     preprocess = Preprocess(args.image_size, args.image_channel)
     return Teacher(args.teacher, classes, preprocess, args.teacher_share)
 
@@ -199,22 +235,21 @@ def prepare_outputs(args: argparse.Namespace, run: Run, failures: list[tuple[Pat
 
 
 def make_training_set(
-    args: argparse.Namespace, distributed: Distributed, data: Dataset, classes: list[str]
+    args: argparse.Namespace,
+    distributed: Distributed,
+    data: Dataset,
+    classes: list[str],
+    votes: VoteTargets | None = None,
 ) -> TrainingSet:
     """Return the images with their targets and class weights. Raise StageError for bad flags."""
     minimum = MIN_ROWS * distributed.world_size
     if args.batch_size < minimum:
         raise StageError(f"--batch_size {args.batch_size}: the minimum here is {minimum} images")
     targets = one_hot(data.samples, classes)
-    if args.annotations:
-        targets, count = vote_targets(args.annotations, data.samples, classes)
-        if not count:
-            raise StageError(
-                f"{args.annotations} has no row for any image of {args.data_path}: check that both "
-                f"are of the same dataset"
-            )
+    if votes:
+        targets = votes.targets(data.samples, classes)
         if distributed.is_primary:
-            print(f"{count} of {len(data)} images have three annotators' votes")
+            print("\n".join(votes.lines), flush=True)
     weights = class_weights(targets, args.class_weights)
     return TrainingSet(data.to_device(distributed.device), targets, weights)
 
