@@ -195,12 +195,18 @@ def network_name(name: str) -> str:
 
 def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set: Dataset) -> None:
     """Train to the end of the epoch, validate, save, and print the epoch's line."""
-    from utils.training.validate import validate
+    from utils.training.validate import StopRequestedError, validate
 
     epoch, recipe, distributed = trainer.progress.epoch, trainer.recipe, trainer.distributed
     title = f"epoch {epoch}/{recipe.epochs}"
     train_loss, rate = trainer.train_epoch(saver.after_step, title)
-    loss, accuracy = validate(trainer.best_model, validation_set, recipe.batch_size, distributed)
+    try:
+        loss, accuracy = validate(
+            trainer.best_model, validation_set, recipe.batch_size, distributed,
+            lambda: trainer.poll.stop_requested or trainer.poll.is_stopping,
+        )  # fmt: skip
+    except StopRequestedError:
+        saver.stop_before_validation()
     saver.after_epoch(
         {
             "epoch": epoch,
@@ -240,6 +246,8 @@ def print_header(
     )
     if (progress.epoch, progress.batch) != (1, 0):
         position = f"epoch {progress.epoch}, batch {progress.batch + 1}"
+        if progress.batch == len(trainer.planner.sizes):
+            position = f"epoch {progress.epoch}, before its validation"
         print(f"{run.folder} resumes in {position}", flush=True)
 
 

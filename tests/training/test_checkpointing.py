@@ -7,17 +7,22 @@ import re
 import signal
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.trainings import CLASSES, equal_bits, small_trainer
+from tests.ranks import run_ranks
+from tests.trainings import CLASSES, equal_bits, small_dataset, small_trainer
+from train import train_and_validate
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.training import checkpointing
 from utils.training.checkpointing import CheckpointSaver, SaveOptions
+from utils.training.distributed import Distributed
+from utils.training.poll import Poll
 from utils.training.run_folder import Run
 from utils.training.trainer import Trainer
 
@@ -278,23 +283,125 @@ def test_after_step_saves_and_stops_after_a_signal(tmp_path, number, capsys):
     saver = make_saver(tmp_path)
     os.kill(os.getpid(), number)
     assert "stopping after this step" in capsys.readouterr().err
-    with pytest.raises(KeyboardInterrupt, match=re.escape(f"train.py --resume {saver.run.folder}")):
+    message = f"to resume: python train.py --resume {saver.run.folder}"
+    with pytest.raises(KeyboardInterrupt, match=re.escape(message)):
         saver.after_step()
     assert saver.run.last.exists()
     with pytest.raises(KeyboardInterrupt):  # a second one stops at once
         os.kill(os.getpid(), number)
 
 
-def test_saver_of_several_processes_leaves_the_signals_alone(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_torchrun_passes_on_is_no_second_one(tmp_path, monkeypatch, number, capsys):
+    now = 1000.0
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now)
+    saver = make_saver(tmp_path)
+    os.kill(os.getpid(), number)
+    now += 1.9
+    os.kill(os.getpid(), number)
+    assert capsys.readouterr().err.count("stopping after this step") == 1
+    now += 0.2
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        os.kill(os.getpid(), number)
+    with pytest.raises(KeyboardInterrupt, match=re.escape("torchrun … train.py --resume")):
+        saver.after_step()
+
+
+def test_stop_before_validation_resumes_with_it(tmp_path):
+    saver = make_saver(tmp_path)
+    loss, _ = saver.trainer.train_epoch(saver.after_step, "")
+    with pytest.raises(KeyboardInterrupt, match="the training is saved; to resume"):
+        saver.stop_before_validation()
+    last = Checkpoint.load(saver.run.last)
+    assert (last.training["epoch"], last.training["batch"]) == (1, 6)
+    assert last.training["history"] == []
+    resumed = make_saver(tmp_path)
+    resumed.resume(last)
+    assert resumed.trainer.train_epoch(resumed.after_step, "")[0] == loss
+
+
+def of_several(rank: int, folder: Path, **options: object) -> CheckpointSaver:
+    """Return the saver of one of two processes."""
     trainer = small_trainer()
-    trainer.distributed = replace(trainer.distributed, rank=1, world_size=2)
-    saver = make_saver(tmp_path, trainer)
-    assert signal.getsignal(signal.SIGINT) is before
-    saver.save_last()  # rank 1 writes nothing
+    trainer.distributed = replace(trainer.distributed, rank=rank, world_size=2)
+    trainer.poll = Poll(trainer.distributed, 50)
+    return make_saver(folder, trainer, **options)
+
+
+def test_of_several_processes_only_rank_0_writes(tmp_path):
+    saver = of_several(1, tmp_path)
+    saver.save_last()
     finish_epoch(saver, 0.5)
     saver.finish()
     assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_several_processes_save_only_after_a_poll(tmp_path):
+    saver = of_several(0, tmp_path, save_every=0)
+    saver.trainer.poll.is_current = False
+    saver.trainer.poll.stop_requested = True
+    saver.after_step()
+    assert not saver.run.last.exists()
+    saver.trainer.poll.is_current = True
+    saver.after_step()
+    assert saver.run.last.exists()
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(10, 2), (0.01, 0.6), (0, 0)])
+def test_several_processes_poll_often_enough_to_save(tmp_path, minutes, seconds):
+    assert of_several(0, tmp_path, save_every=minutes).trainer.poll.seconds == seconds
+
+
+def save_and_stop(folder: Path, distributed: Distributed) -> list:
+    """Train three epochs undisturbed. Then again, with a stop that one of the two processes is
+    asked to in the second epoch, where they poll after each step or at the epoch's end, and
+    resumed. Return where they stopped, and the final states.
+    """
+    position, where, states = [0, 0], [], []
+
+    def train_to_the_end(name: str, stops: bool, save_every: float) -> None:
+        trainer = small_trainer(distributed=distributed)
+        saver = make_saver(folder / name, trainer, save_every=save_every)
+        if saver.run.last.exists():
+            saver.resume(Checkpoint.load(saver.run.last))
+        distributed.barrier()  # the other has loaded, too
+        after_step = saver.after_step
+
+        def maybe_stop() -> None:
+            position[:] = trainer.progress.epoch, trainer.progress.batch
+            if stops and position == [2, 2] and distributed.rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            after_step()
+
+        saver.after_step = maybe_stop
+        while saver.should_continue():
+            train_and_validate(trainer, saver, small_dataset(13))
+        weights = {key: value.contiguous() for key, value in trainer.model.state_dict().items()}
+        states.append(trainer.state() | {"history": saver.history, "weights": weights})
+
+    train_to_the_end("undisturbed", False, 10)
+    for save_every in (0, 10):
+        name = f"saved every {save_every} minutes"
+        with suppress(KeyboardInterrupt):
+            train_to_the_end(name, True, save_every)
+        is_ignored = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        last = Checkpoint.load(folder / name / "run/last.pt").training
+        where.append([*position, last["epoch"], last["batch"], is_ignored])
+        train_to_the_end(name, False, save_every)
+    return [where, states]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="gloo")
+def test_processes_stop_together_and_resume_bit_for_bit(tmp_path):
+    for where, states in run_ranks(partial(save_and_stop, tmp_path), tmp_path):
+        # After the next poll, which is the next step's or that of the epoch's end.
+        assert where == [[2, 4, 2, 4, True], [2, 5, 2, 5, True]]
+        assert len(states[0]["history"]) == 3 and isinstance(states[0]["loss"], list)
+        for state in states[1:]:
+            assert equal_bits(state, states[0])
 
 
 def test_finish_writes_what_a_killed_run_lacks(tmp_path, drawings):

@@ -44,16 +44,17 @@ def test_one_process_exchanges_and_wraps_nothing():
     assert alone.all_reduce(values) is values and alone.broadcast("x") == "x"
     assert alone.ddp(model) is model and alone.sync_batch_norm(model) is model
     assert not any(isinstance(module, SyncBatchNormCPU) for module in model.modules())
-    alone.set_dropout_rows(model, 8)
-    assert all(m.rows is None for m in model.modules() if isinstance(m, Dropout))
+    dropouts = [m for m in model.modules() if isinstance(m, Dropout)]
+    alone.set_dropout_rows(dropouts, 8)
+    assert [layer.rows for layer in dropouts] == [None]
     assert isinstance(keep_gradients_local(model), nullcontext)
     alone.close()
 
 
 def test_set_dropout_rows_are_the_slice_of_the_rank():
-    model = small_network()
-    Distributed(CPU, 1, 2).set_dropout_rows(model, 7)
-    assert [m.rows for m in model.modules() if isinstance(m, Dropout)] == [(3, 7)]
+    layers = [Dropout(0.1), Dropout(0.2)]
+    Distributed(CPU, 1, 2).set_dropout_rows(layers, 7)
+    assert [layer.rows for layer in layers] == [(3, 7), (3, 7)]
 
 
 def test_init_distributed_without_variables_is_one_process(monkeypatch):
@@ -104,7 +105,7 @@ def compare_gradients(distributed: Distributed) -> None:
     images, labels = torch.rand(7, 1, 16, 16).double(), torch.arange(7) % 3
     shared = distributed.sync_batch_norm(copy.deepcopy(alone))
     wrapped = distributed.ddp(shared)
-    distributed.set_dropout_rows(shared, 7)
+    distributed.set_dropout_rows([m for m in shared.modules() if isinstance(m, Dropout)], 7)
     first, end = distributed.slice(7)
     torch.manual_seed(1)
     F.cross_entropy(alone(images), labels).backward()

@@ -142,6 +142,24 @@ def test_train_epoch_checks_the_loss_before_the_epoch_ends(monkeypatch):
     assert len(steps) == 3
 
 
+def test_a_state_whose_loss_is_not_finite_cannot_be_saved():
+    trainer = linear_trainer(Recipe(1, 4, 0.1, "sgd"), 13)
+    trainer._loss_sum.fill_(torch.inf)
+    with pytest.raises(StageError, match=r"epoch 1/1: the loss is inf"):
+        trainer.state()
+
+
+def test_epoch_end_resumes_before_the_validation():
+    undisturbed, stopped, resumed = (small_trainer() for _ in range(3))
+    losses = train(undisturbed, 2)
+    train(stopped, 1)
+    state = copy.deepcopy(stopped.state() | stopped.epoch_end)
+    assert (state["epoch"], state["batch"]) == (1, 6)
+    resumed.load_state(stopped.best_model.state_dict(), state)
+    assert train(resumed, 2) == losses
+    assert equal_bits(resumed.state(), undisturbed.state())
+
+
 def test_accumulation_does_what_one_large_batch_does():
     """Without anything random in the network, two batches of 8 a step are one of 16."""
     losses, weights = [], []

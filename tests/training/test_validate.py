@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainings import CPU, small_dataset, small_network
-from utils.training.validate import validate
+from utils.training.validate import StopRequestedError, validate
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
@@ -53,3 +53,27 @@ def test_validate_of_fewer_images_than_processes_takes_no_rows():
             return sums
 
     assert validate(model, data, 4, Process()) == (0, 0)
+
+
+@pytest.mark.parametrize("stops", [[True], [False, True], [False] * 3 + [True]])
+def test_validate_stops_before_the_next_batch(stops):
+    data, model = small_dataset(16), small_network()
+    predicted = []
+    model.register_forward_hook(lambda *_: predicted.append(1))
+    with pytest.raises(StopRequestedError):
+        validate(model, data, 4, CPU, iter(stops).__next__)
+    assert len(predicted) == len(stops) - 1
+
+
+def test_validate_stops_in_all_processes_if_one_is_asked_to():
+    data, model = small_dataset(16), small_network()
+
+    class Process:
+        device = torch.device("cpu")
+        slice = replace(CPU, rank=0, world_size=2).slice
+
+        def all_reduce(self, sums: torch.Tensor) -> torch.Tensor:
+            return sums + torch.tensor([0, torch.nan])
+
+    with pytest.raises(StopRequestedError):
+        validate(model, data, 4, Process())

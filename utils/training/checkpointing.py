@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
+from utils import torchrun
 from utils.console import info
 from utils.errors import StageError
 from utils.files import atomic_file
@@ -18,6 +19,10 @@ from utils.training.run_folder import Run
 from utils.training.trainer import Trainer
 
 DRAW_EVERY = 60  # seconds between drawings of the curves
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds in which the second signal is the first one once more: torchrun, which also gets the
+# Ctrl-C of a terminal, passes it on to its processes.
+ECHO_SECONDS = 2.0
 
 # What a resumed run cannot change: the keys of `training["fixed"]` in last.pt, and their names in
 # messages.
@@ -50,7 +55,7 @@ class CheckpointSaver:
     def __init__(
         self, run: Run, trainer: Trainer, template: Checkpoint, options: SaveOptions
     ) -> None:
-        """Prepare to save. A single process also handles SIGINT and SIGTERM from now on.
+        """Prepare to save. SIGINT and SIGTERM are requests to stop from now on.
 
         `template`: the checkpoint to save, still without weights and results.
         """
@@ -60,10 +65,11 @@ class CheckpointSaver:
         self._template = replace(template, training=None)
         self._constants = template.training or {}  # of `training` in every last.pt
         self._saved = self._drawn = time.monotonic()
-        self._stop = False
-        if trainer.distributed.world_size == 1:  # several would stop at different steps
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._request_stop)
+        # Several processes can save only where they poll.
+        trainer.poll.seconds = min(trainer.poll.seconds, 60 * options.save_every)
+        self._signals: dict[int, float] = {}  # when each came first
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._request_stop)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a run's last.pt. Raise StageError if it belongs to another training."""
@@ -110,15 +116,19 @@ class CheckpointSaver:
         return done < self.trainer.recipe.epochs
 
     def after_step(self) -> None:
-        """Save if it is time. Save and raise KeyboardInterrupt if a signal asked to stop."""
-        if self._stop:
+        """Save if it is time. Save and raise KeyboardInterrupt if a signal asked to stop.
+
+        Several processes do so only after a poll, all after the same step.
+        """
+        poll = self.trainer.poll
+        if poll.is_current and poll.is_stopping:
+            self._stop({})
+        if poll.is_current and time.monotonic() - self._saved > 60 * self._options.save_every:
             self.save_last()
-            self._draw()
-            raise KeyboardInterrupt(
-                f"the training is saved; to resume: python train.py --resume {self.run.folder}"
-            )
-        if time.monotonic() - self._saved > 60 * self._options.save_every:
-            self.save_last()
+
+    def stop_before_validation(self) -> NoReturn:
+        """Save and raise KeyboardInterrupt: a resumed run starts with the epoch's validation."""
+        self._stop(self.trainer.epoch_end)
 
     def after_epoch(self, results: dict[str, float]) -> None:
         """Save after an epoch with these results, by column of results.csv.
@@ -144,11 +154,27 @@ class CheckpointSaver:
             self._draw()
             self._publish()
 
-    def save_last(self) -> None:
-        """Save the state from which the training resumes."""
+    def save_last(self, changes: dict[str, Any] | None = None) -> None:
+        """Save the state from which the training resumes, with changes."""
         self._saved = time.monotonic()
         if self.trainer.distributed.is_primary:
-            self._checkpoint(self._state()).save(self.run.last)
+            self._checkpoint(self._state() | (changes or {})).save(self.run.last)
+
+    def _stop(self, changes: dict[str, Any]) -> NoReturn:
+        """Save the state with changes, and raise KeyboardInterrupt in all processes."""
+        distributed = self.trainer.distributed
+        self.save_last(changes)
+        if distributed.is_primary:
+            self._draw()
+        if distributed.world_size > 1:
+            # torchrun ends all processes when one has ended, so all wait for the one that saves.
+            distributed.barrier()
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+        launcher = "torchrun …" if torchrun.is_launcher() else "python"
+        raise KeyboardInterrupt(
+            f"the training is saved; to resume: {launcher} train.py --resume {self.run.folder}"
+        )
 
     def _save_best(self) -> None:
         """Save the model of the epoch that has just ended, if it is the best so far."""
@@ -182,10 +208,15 @@ class CheckpointSaver:
         if self.history:
             draw_curves(self.history, self.best, self.run.folder / "curves.png")
 
-    def _request_stop(self, number: int, _frame: FrameType | None) -> None:
-        """Ask `after_step` to save and stop; let a second signal of this kind stop at once."""
-        signal.signal(number, signal.default_int_handler)
-        self._stop = True
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        """Ask to save and stop; at a second signal of this kind stop at once."""
+        now = time.monotonic()
+        first = self._signals.setdefault(number, now)
+        if first != now:
+            if not torchrun.is_launcher() or now - first > ECHO_SECONDS:
+                signal.default_int_handler(number, frame)
+            return
+        self.trainer.poll.stop_requested = True
         info(
             "stopping after this step; press Ctrl-C again to quit now and lose the work since the "
             "last save"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from utils.errors import StageError
 from utils.inference.device import choose_device
 
 Value = TypeVar("Value")
+
+# The argument that sends buffers before each step: its name in newer and older releases of torch.
+_ARGUMENTS = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")
+_SYNC_BUFFERS = next(name for name in _NAMES if name in _ARGUMENTS)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,12 @@ class Distributed:
             dist.all_reduce(values)
         return values
 
+    def all_gather(self, values: list[float]) -> list[list[float]]:
+        """Return the values of all processes, by rank."""
+        rows = torch.zeros(self.world_size, len(values), dtype=torch.float64)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
+        return self.all_reduce(rows.to(self.device)).tolist()  # adding zeros changes no value
+
     def broadcast(self, value: Value) -> Value:
         """Return rank 0's value, in every process."""
         if self.world_size == 1:
@@ -54,7 +66,11 @@ class Distributed:
         if self.world_size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        # Batch norm over all processes keeps its buffers equal: none has to be sent before a step.
+        buffers = {_SYNC_BUFFERS: False}
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=ids, gradient_as_bucket_view=True, **buffers
+        )
 
     def sync_batch_norm(self, model: nn.Module) -> nn.Module:
         """Return the model with batch norm over the whole batch, not only this process's rows."""
@@ -67,12 +83,15 @@ class Distributed:
                 module.__class__ = SyncBatchNormCPU
         return model
 
-    def set_dropout_rows(self, model: nn.Module, total: int) -> None:
-        """Set in the dropout layers which rows of a batch of `total` this process has."""
+    def set_dropout_rows(self, layers: list[Dropout], total: int) -> None:
+        """Set in dropout layers which rows of a batch of `total` this process has."""
         if self.world_size > 1:
-            for module in model.modules():
-                if isinstance(module, Dropout):
-                    module.rows = self.slice(total)[0], total
+            for layer in layers:
+                layer.rows = self.slice(total)[0], total
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        self.all_gather([])
 
     def close(self) -> None:
         """Leave the process group."""

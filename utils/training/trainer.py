@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.dropout import Dropout
 from utils.console import ProgressBar
 from utils.data.dataset import Dataset
 from utils.errors import StageError
@@ -24,9 +25,10 @@ from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed, keep_gradients_local
 from utils.training.ema import Ema
 from utils.training.optim import lr_factor, make_optimizer
+from utils.training.poll import Poll
 
 OPTIMIZER_SETTINGS = {"weight_decay", "momentum"}  # beside the learning rate, set in every step
-CHECK_EVERY = 50  # steps between checks of the loss; a check waits for all of the GPU's work
+CHECK_EVERY = 50  # most steps between checks of the loss; a check waits for all of the GPU's work
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,19 @@ class Trainer:
             distributed,
         )  # fmt: skip
         self.progress = Progress()
-        # Sum over the epoch's images so far, in nats; on the device, so that no step waits for it.
+        # Sum over this process's images of the epoch so far, in nats; on the device, so that no
+        # step waits for it. Of all processes, by rank, at the last poll:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._loss_sums = [0.0] * distributed.world_size
+        self.poll = Poll(distributed, CHECK_EVERY)
+        # What differs in a state from which the training resumes at the end of the last epoch,
+        # before its validation.
+        self.epoch_end: dict[str, Any] = {}
         self._class_weights = None if data.class_weights is None else data.class_weights.to(device)
         self._teacher = teacher
         if teacher:
             teacher.model.to(device)
+        self._dropouts = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
         self._ddp = distributed.ddp(self.model)
         self._forward = torch.compile(self._ddp) if recipe.compile else self._ddp
 
@@ -123,8 +132,8 @@ class Trainer:
     def train_epoch(self, after_step: Callable[[], None], description: str) -> tuple[float, float]:
         """Train to the end of the current epoch.
 
-        Call `after_step` after each optimizer step, when the state may be saved. Return the mean
-        loss (nats) over the epoch's images, and the images per second of this call.
+        Call `after_step` after each optimizer step; the state may be saved if `poll.is_current`.
+        Return the mean loss (nats) over the epoch's images, and the images per second of this call.
 
         Raise StageError if the loss is not finite.
         """
@@ -133,6 +142,7 @@ class Trainer:
         done = sum(plan.batch_rows for plan in plans[: progress.batch])
         remaining = self.planner.images - done
         self.model.train()
+        self.poll.restart()
         description = description if self.distributed.is_primary else ""
         with ProgressBar(self.planner.images, description, "image", leave=False) as bar:
             bar.update(done)
@@ -141,12 +151,12 @@ class Trainer:
                 progress.batch += 1
                 bar.update(plan.batch_rows)
                 if plan.ends_step:
-                    if (plan.step + 1) % CHECK_EVERY == 0:
+                    if self.poll.is_due():
                         self._check_loss()
                     after_step()
-        self._check_loss()
-        loss = self._loss_sum.item() / self.planner.images
-        self._loss_sum.zero_()
+        loss = self._check_loss() / self.planner.images
+        self.epoch_end = self._position()
+        self._load_loss(0.0)
         self.progress = Progress(progress.epoch + 1)
         return loss, remaining / (time.perf_counter() - started)
 
@@ -160,11 +170,11 @@ class Trainer:
         return self._prepare_batch(plan, images)
 
     def state(self) -> dict[str, Any]:
-        """Return what `load_state` needs beside the weights of `best_model`."""
-        state: dict[str, Any] = {
-            "epoch": self.progress.epoch,
-            "batch": self.progress.batch,
-            "loss": self._loss_sum.item(),
+        """Return what `load_state` needs beside the weights of `best_model`.
+
+        Only defined if `poll.is_current`. Raise StageError if the loss is not finite.
+        """
+        state = self._position() | {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
@@ -192,7 +202,26 @@ class Trainer:
         if state["scaler"]:  # empty if the run was not in fp16
             self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(state["epoch"], state["batch"])
-        self._loss_sum.fill_(state["loss"])
+        self._load_loss(state["loss"])
+
+    def _position(self) -> dict[str, Any]:
+        """Return how far the training is, as `state` holds it."""
+        alone = self.distributed.world_size == 1
+        losses = [self._loss_sum.item()] if alone else self._loss_sums
+        self._refuse_divergence(sum(losses))
+        return {
+            "epoch": self.progress.epoch,
+            "batch": self.progress.batch,
+            "loss": losses[0] if alone else losses,
+        }
+
+    def _load_loss(self, sums: float | list[float]) -> None:
+        """Load the loss of `state`: a sum, or a list of them by rank."""
+        by_rank = sums if isinstance(sums, list) else [sums]
+        if len(by_rank) != self.distributed.world_size:  # another number of processes began it
+            by_rank = [sum(by_rank), *[0.0] * (self.distributed.world_size - 1)]
+        self._loss_sums = by_rank
+        self._loss_sum.fill_(by_rank[self.distributed.rank])
 
     def _load_batches(self, plans: list[BatchPlan]) -> Iterator[tuple[BatchPlan, torch.Tensor]]:
         """Return an iterator over batches: plan, and images uint8."""
@@ -220,12 +249,12 @@ class Trainer:
     def _train_batch(self, plan: BatchPlan, images: torch.Tensor) -> torch.Tensor:
         """Run a batch forward and backward, and the optimizer step if it ends one.
 
-        Return the sum of the loss over the batch, float64, of all processes.
+        Return the sum of the loss over this process's rows, float64.
         """
         recipe = self.recipe
         torch.manual_seed(plan.dropout_seed)
         inputs, targets = self._prepare_batch(plan, images)
-        self.distributed.set_dropout_rows(self.model, plan.batch_rows)
+        self.distributed.set_dropout_rows(self._dropouts, plan.batch_rows)
         if plan.starts_step:
             self._set_lr(plan)
             self.optimizer.zero_grad(set_to_none=True)
@@ -246,8 +275,8 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.ema:
-                self.ema.update(self.model)
-        return self.distributed.all_reduce(loss.detach().double())
+                self.ema.update()
+        return loss.detach().double()
 
     def _set_lr(self, plan: BatchPlan) -> None:
         """Set the learning rate of the step that the batch starts."""
@@ -258,11 +287,19 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * factor
 
-    def _check_loss(self) -> None:
-        """Raise StageError if the loss of the epoch so far is not finite."""
-        loss = self._loss_sum.item()
+    def _check_loss(self) -> float:
+        """Poll the processes. Return the sum of the loss over the epoch's images so far.
+
+        Raise StageError if it is not finite.
+        """
+        self._loss_sums = self.poll.ask(self._loss_sum)
+        return self._refuse_divergence(sum(self._loss_sums))
+
+    def _refuse_divergence(self, loss: float) -> float:
+        """Return the loss. Raise StageError if it is not finite."""
         if not math.isfinite(loss):
             raise StageError(
                 f"epoch {self.progress.epoch}/{self.recipe.epochs}: the loss is {loss}; "
                 f"try a lower --lr than {self.recipe.lr:g}, or --clip 1"
             )
+        return loss
