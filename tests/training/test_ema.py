@@ -13,11 +13,11 @@ def test_ema_follows_closely_first_and_slowly_later():
     model = nn.BatchNorm1d(1)
     average = Ema(model, 0.99)
     nn.init.zeros_(model.weight)
-    average.update(model)
+    average.update()
     assert average.model.weight.item() == pytest.approx(2 / 11)
     average.updates = 10_000
     before = average.model.weight.item()
-    average.update(model)
+    average.update()
     assert average.model.weight.item() == pytest.approx(0.99 * before)
 
 
@@ -25,7 +25,7 @@ def test_ema_copies_the_buffers_of_batch_norm():
     model = nn.BatchNorm1d(2)
     average = Ema(model, 0.9)
     model(torch.rand(5, 2))
-    average.update(model)
+    average.update()
     for buffer, expected in zip(average.model.buffers(), model.buffers(), strict=True):
         assert torch.equal(buffer, expected)
     assert average.model.num_batches_tracked == 1
