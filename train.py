@@ -55,10 +55,16 @@ def make_parser() -> cli.Parser:
     flag("--init", "start from the weights of this model file", None, cli.path, metavar="FILE")
     text = "start an EfficientNet from ImageNet weights, which are downloaded once"
     switch("--pretrained", text, False)
-    text = "annotation table: train on the votes of all three annotators"
-    flag("--annotations", text, None, cli.path, metavar="TSV")
     text = "folder for the cache of decoded images (default: .store in data_path)"
     flag("--store", text, None, cli.path, metavar="DIR")
+
+    parser.section("annotators' votes")
+    text = "learn the votes of all annotators: annotation table, or csv with a count for each class"
+    flag("--annotations", text, None, cli.path, metavar="FILE")
+    text = "ignore a class with fewer votes than this on an image"
+    flag("--votes_min", text, 1, cli.positive_int, metavar="N")
+    text = "images without a majority, and those in train/UNKNOWN; soft: learn their votes"
+    flag("--unknown", text, "drop", str, choices=("drop", "soft"))
 
     parser.section("run")
     flag("--runs_path", "folder for the run folders", Path("runs"), cli.path, metavar="DIR")
@@ -149,7 +155,12 @@ def main() -> int:
 
     distributed = init_distributed(args.gpu, args.cuda_idx)
     setup.set_determinism(args.deterministic)
-    classes, train_samples, validation_samples = setup.find_samples(args.data_path)
+    takes_unknown = args.unknown == "soft"
+    found = setup.find_samples(args.data_path, takes_unknown)
+    classes, train_samples, validation_samples = found
+    votes = setup.find_votes(args, classes, train_samples)
+    if votes:
+        train_samples = votes.samples
     run, resumed = setup.run_to_resume(args, distributed)
     model = setup.make_model(args, classes, initial, is_new=resumed is None)
     teacher = setup.load_teacher(args, classes)
@@ -161,7 +172,7 @@ def main() -> int:
 
     with setup.explain_errors(args, run, distributed.world_size):
         validation_set = validation_set.to_device(distributed.device)
-        training_set = setup.make_training_set(args, distributed, train_set, classes)
+        training_set = setup.make_training_set(args, distributed, train_set, classes, votes)
         recipe = setup.make_recipe(args, distributed, resumed)
         trainer = Trainer(model, training_set, recipe, distributed, teacher)
         template = setup.checkpoint_template(args, trainer, classes, validation_set)

@@ -15,7 +15,7 @@ from torch import nn
 
 import models
 import train
-from tests.helpers import make_faces, name_of, row, write_table
+from tests.helpers import make_faces
 from tests.trainings import CLASSES, CPU, small_dataset, small_network
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
@@ -83,6 +83,18 @@ def test_find_samples_refuses_one_class_or_none(classes, word):
 def test_find_samples_refuses_a_class_of_validation_alone(data):
     shutil.rmtree(data / "train/중립")
     with pytest.raises(StageError, match="classes that train does not: 중립; add images of them"):
+        setup.find_samples(data)
+
+
+def test_find_samples_matches_the_classes_of_validation_by_another_name(data, capsys):
+    (data / "validation/기쁨").rename(data / "validation/3_happy")
+    (data / "validation").rename(data / "Valid")
+    assert [sample.label for sample in setup.find_samples(data)[2]] == [0, 1, 2]
+    err = capsys.readouterr().err
+    assert "Valid is the validation set" in err
+    assert "Valid has train's classes by other names: 3_happy = 기쁨" in err
+    shutil.copytree(data / "Valid/3_happy", data / "Valid/기쁨")
+    with pytest.raises(StageError, match="3_happy and 기쁨 are the same class; put them into one"):
         setup.find_samples(data)
 
 
@@ -234,18 +246,61 @@ def test_make_training_set_has_one_hot_targets_and_weights():
     assert torch.equal(weighted.class_weights, expected) and expected.std() > 0
 
 
-def test_make_training_set_takes_the_votes_of_annotations(data, capsys):
+def test_find_votes_is_none_without_annotations(data):
     samples = setup.find_samples(data)[1]
-    named = [sample._replace(path=Path(name_of("기쁨", i))) for i, sample in enumerate(samples)]
-    images = replace(small_dataset(6), samples=named)
-    write_table(Path("t.tsv"), [row(name_of("기쁨", 0), seen="기쁨 기쁨 중립")])
-    args = flags("--annotations", "t.tsv", "--data_path", data)
-    result = setup.make_training_set(args, CPU, images, CLASSES)
-    assert result.targets[0].tolist() == pytest.approx([2 / 3, 0, 1 / 3])
-    assert capsys.readouterr().out == "1 of 6 images have three annotators' votes\n"
-    write_table(Path("t.tsv"), [row(name_of("분노", 77))])
-    with pytest.raises(StageError, match=r"t\.tsv has no row for any image of"):
-        setup.make_training_set(args, CPU, images, CLASSES)
+    assert setup.find_votes(flags(), CLASSES, samples) is None
+    for words in (("--unknown", "soft"), ("--votes_min", 2)):
+        with pytest.raises(StageError, match=f"{words[0]}.* needs the votes: name their table"):
+            setup.find_votes(flags(*words), CLASSES, samples)
+
+
+def test_make_training_set_has_the_votes_of_annotations(data, capsys):
+    (data / "train/UNKNOWN").mkdir()
+    shutil.copy(next((data / "train/기쁨").iterdir()), data / "train/UNKNOWN/u.png")
+    paths = [data / f"train/{name}/0000.png" for name in CLASSES]
+    counts = {
+        paths[0]: "6,2,0,1,3",
+        paths[1]: "0,0,9,1,1",
+        data / "train/UNKNOWN/u.png": "3,4,3,0,0",
+    }
+    rows = [f"{path},{votes}" for path, votes in counts.items()]
+    Path("v.csv").write_text("\n".join(["path,happy,anger,neutral,unknown,width", *rows]))
+    words = ("--annotations", "v.csv", "--data_path", data, "--votes_min", 2, "--unknown", "soft")
+    args = flags(*words, "--image_size", 8)
+    _, samples, validation_samples = setup.find_samples(data, takes_unknown=True)
+    votes = setup.find_votes(args, CLASSES, samples)
+    train_set, _ = setup.load_datasets(args, votes.samples, validation_samples)
+    result = setup.make_training_set(args, CPU, train_set, CLASSES, votes)
+    targets_by_name = {
+        "/".join(sample.path.parts[-2:]): target
+        for sample, target in zip(train_set.samples, result.targets.tolist(), strict=True)
+    }
+    assert len(targets_by_name) == 7
+    assert targets_by_name["UNKNOWN/u.png"] == pytest.approx([0.3, 0.4, 0.3])
+    assert targets_by_name["기쁨/0000.png"] == pytest.approx([0.75, 0.25, 0])
+    assert targets_by_name["기쁨/0001.png"] == [1, 0, 0]
+    assert targets_by_name["분노/0000.png"] == [0, 1, 0]  # the majority is another class
+    out, err = capsys.readouterr()
+    assert (
+        out.startswith("v.csv: 2 of 7 images are learnt by their votes (") and out.count("\n") == 1
+    )
+    assert "happy = 기쁨, anger = 분노, neutral = 중립" in err and "called so: width" in err
+
+
+def test_find_samples_notes_unknown_photos_unless_they_are_taken(data, capsys):
+    (data / "train/UNKNOWN").mkdir()
+    (data / "train/UNKNOWN/u.png").touch()
+    setup.find_samples(data, takes_unknown=True)
+    assert capsys.readouterr().err == ""
+    setup.find_samples(data)
+    assert "UNKNOWN is left out" in capsys.readouterr().err
+
+
+def test_find_votes_soft_notes_a_missing_folder(data, capsys):
+    Path("v.csv").write_text("file,happy,sad\n0000.png,1,0\n")
+    args = flags("--annotations", "v.csv", "--data_path", data, "--unknown", "soft")
+    setup.find_votes(args, CLASSES, setup.find_samples(data)[1])
+    assert "train/UNKNOWN does not exist; python dataPreparation.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("world_size", "minimum"), [(1, 2), (3, 6)])

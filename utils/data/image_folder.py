@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.class_names import describe_other_names, match_classes
 from utils.console import note
 from utils.data.annotations import RowError
 from utils.emotions import EMOTIONS, UNKNOWN
@@ -43,6 +44,19 @@ class ClassFolders(dict[str, list[Path]]):
     def name_of(self, path: Path) -> str:
         """Return an image's path in its class folder, in NFC and with slashes."""
         return (self.nested.get(path) if self.nested else None) or nfc(path.name)
+
+    def rename_to(self, known: list[str], owner: str) -> None:
+        """Give each class the name in `known` that means the same, and say which in a line.
+
+        `owner` has the classes in `known`, such as "the model". Raise StageError if two folders
+        are one class.
+        """
+        matched = match_classes(self, known, self.root)
+        if pairs := describe_other_names(matched):
+            note(f"{self.root} has {owner}'s classes by other names: {pairs}")
+        renamed = {matched.get(name, name): paths for name, paths in self.items()}
+        self.clear()
+        self.update(renamed)
 
     def report(self) -> None:
         """Print what was left out, if anything was, and the folders that are no class for it."""

@@ -1,10 +1,13 @@
-"""Tables of votes: how many annotators saw each class in each image.
+"""Votes: how many annotators saw each class in each image, from a table of any kind.
 
-A csv or tsv with a header: a column of file names and one column of counts for each class, such as
-FER+'s fer2013new.csv (Barsoum et al. 2016, arXiv 1608.01041; a row for each row of fer2013.csv):
+A votes table is a csv or tsv with a header: a column of file names and one column of counts for
+each class, such as FER+'s fer2013new.csv (Barsoum et al. 2016, arXiv 1608.01041), which has a row
+for each row of fer2013.csv:
 
     Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF
     Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0
+
+In an annotation table, three annotators voted.
 """
 
 from __future__ import annotations
@@ -12,14 +15,23 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.class_names import describe_other_names, match_classes
-from utils.data.annotations import RowError
-from utils.emotions import UNKNOWN, emotion_called, fold_name, is_no_emotion
+from utils.data.annotations import ANNOTATORS, COLUMNS, Row, RowError, Table
+from utils.emotions import (
+    EMOTIONS,
+    NO_VOTE,
+    UNKNOWN,
+    emotion_called,
+    fold_name,
+    is_no_emotion,
+    majority_vote,
+)
 from utils.errors import StageError, describe_os_error
 
 FER_PLUS_MINIMUM = 2  # FER+'s paper drops single votes
@@ -130,6 +142,15 @@ class VotesTable:
             votes = {name: cells[i] for i, name in self._columns.items()}
             yield VoteRow(line, cells[self._file].strip(), votes)
 
+    def count(self) -> int:
+        """Return about how many rows there are: for a progress bar, quickly."""
+        with self.path.open("rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+
+    def winner(self, counts: Mapping[str, int], minimum: int) -> str | None:
+        """Return the class that the majority saw, or None, see `majority`."""
+        return majority(counts, minimum)
+
     def describe_columns(self) -> list[str]:
         """Return what to say about the header: names that differ, and columns that are not used."""
         pairs = describe_other_names(self.other_names)
@@ -142,6 +163,80 @@ class VotesTable:
                 else []
             ),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorRow:
+    """The votes of the three annotators of an annotation table on one image."""
+
+    line: int
+    name: str
+    row: Row
+    classes: dict[str, str]  # emotion → class
+
+    def counts(self) -> dict[str, int]:
+        """Return class → number of votes. Raise RowError if an answer is none of the emotions."""
+        votes = Counter(answer for answer in self.row.answers() if answer != NO_VOTE)
+        return {self.classes.get(emotion, emotion): count for emotion, count in votes.items()}
+
+
+class AnnotatorVotes:
+    """The votes in an annotation table. Each iteration reads it again, row by row."""
+
+    def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
+        """See `VotesTable`. Raise StageError if the file is no annotation table."""
+        self.path = path
+        self._table = Table(path, ("name", *(f"{who}_emotion" for who in ANNOTATORS)))
+        self.other_names = match_classes(EMOTIONS, classes, path)
+        self.classes = [self.other_names.get(emotion, emotion) for emotion in EMOTIONS]
+
+    def __iter__(self) -> Iterator[AnnotatorRow]:
+        for row in self._table:
+            try:
+                name = row.photo_name()
+            except RowError:  # the data stages log it
+                continue
+            yield AnnotatorRow(row.line, name, row, self.other_names)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self._table.count()
+
+    def winner(self, counts: Mapping[str, int], minimum: int) -> str | None:  # noqa: ARG002
+        """Return the class that two of the three saw, or None, as cropImages.py does."""
+        winner = majority_vote(list(Counter(counts).elements()))
+        return None if winner == UNKNOWN else winner
+
+    def describe_columns(self) -> list[str]:
+        """Return what to say about the classes: names that differ."""
+        pairs = describe_other_names(self.other_names)
+        return [f"{self.path} has the classes by other names: {pairs}"] if pairs else []
+
+
+Votes = VotesTable | AnnotatorVotes
+
+
+def open_votes(path: Path, classes: Sequence[str]) -> Votes:
+    """Return the votes in a file of any kind, which its content tells.
+
+    `classes`: those of the training. Raise StageError if the file holds no votes.
+    """
+    return (
+        AnnotatorVotes(path, classes) if _is_annotation_table(path) else VotesTable(path, classes)
+    )
+
+
+def _is_annotation_table(path: Path) -> bool:
+    """Return whether the first line is that of an annotation table, with a header or without."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            cells = [cell.strip(' "\r\n') for cell in file.readline(_CHUNK).split("\t")]
+    except OSError:  # VotesTable says which
+        return False
+    names = {f"{who}_{what}" for who in ANNOTATORS for what in ("emotion", "result")}
+    # FER+'s columns with a tab between them are as many as those of the annotation table.
+    has_files = any(fold_name(cell) in _FILE_COLUMNS for cell in cells)
+    return bool(names.intersection(cells)) or (len(cells) == len(COLUMNS) and not has_files)
 
 
 def _sniff(path: Path) -> tuple[Text, list[str]]:

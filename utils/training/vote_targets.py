@@ -1,0 +1,222 @@
+"""Targets from annotators' votes: which images are learnt by them, by their label, or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from utils.console import ProgressBar
+from utils.data.agreement import FleissKappa
+from utils.data.annotations import RowError
+from utils.data.image_folder import Sample
+from utils.data.votes import AnnotatorVotes, Votes
+from utils.emotions import UNKNOWN
+from utils.errors import StageError
+from utils.filenames import has_image_suffix, nfc
+from utils.training.targets import one_hot
+
+SOFT = "--unknown soft"
+NO_LABEL = -1  # of an image that is in no class
+
+
+class VoteTargets(NamedTuple):
+    """The training images of which a table holds votes, and what is learnt of each."""
+
+    samples: list[Sample]  # to train on: without the images left out, with those of UNKNOWN
+    shares: dict[Path, list[float]]  # of the images that are learnt by votes: a share per class
+    lines: list[str]  # about them, to print
+
+    def targets(self, samples: list[Sample], classes: list[str]) -> torch.Tensor:
+        """Return float32 (N, classes): the shares of the votes, or else 1 at the sample's class."""
+        targets = one_hot(samples, classes)
+        for i, sample in enumerate(samples):
+            if sample.path in self.shares:
+                targets[i] = torch.tensor(self.shares[sample.path])
+        return targets
+
+
+def vote_targets(
+    votes: Votes,
+    samples: list[Sample],
+    unknown: list[Path],
+    classes: list[str],
+    minimum: int = 1,
+    soft: bool = False,
+) -> VoteTargets:
+    """Return what to learn of each image: the votes of the row with its file name, or its label.
+
+    Its votes are learnt if their majority is the sample's class: a target is a class's share of the
+    votes for `classes`, where a class with fewer than `minimum` votes has none. An image has its
+    label alone if there is no such row, or if the majority is another class: then somebody has
+    relabelled it. It is left out if the majority is no class of the training. An image without a
+    majority is left out too, or if `soft` learnt by its votes. `unknown` are images without a
+    class, which are learnt in that way only; their labels are the classes with most votes.
+
+    In an annotation table, an image in a class folder whose three votes differ was put there by
+    hand, because cropImages.py puts it elsewhere: it has its label.
+
+    Raise StageError if the table holds no votes for any of the images.
+    """
+    candidates = [*samples, *(Sample(path, NO_LABEL) for path in unknown)]
+    counts, kappa, invalid = _find_counts(votes, [sample.path for sample in candidates])
+    if not counts:
+        raise StageError(_explain_no_votes(votes, candidates, invalid))
+    rule = _Rule(votes, classes, minimum, soft)
+    kept: list[Sample] = []
+    shares: dict[Path, list[float]] = {}
+    for i, sample in enumerate(candidates):
+        share = rule.learn(sample, counts.get(i))
+        if share:
+            shares[sample.path] = share
+        if share is not None:
+            kept.append(sample if sample.label != NO_LABEL else _label(sample, share))
+    if not shares:
+        raise StageError(f"no image is learnt by its votes in {votes.path}: {rule.reasons()}")
+    mean = kappa.votes / kappa.images
+    lines = [
+        f"{votes.path}: {len(shares)} of {len(candidates)} images are learnt by their votes "
+        f"({mean:.1f} votes an image, Fleiss' kappa {kappa.value:.3f}){rule.reasons('; ')}"
+    ]
+    if invalid:
+        lines.append(f"{len(invalid)} rows of {votes.path} are invalid, the first in {invalid[0]}")
+    labels = {sample.label for sample in kept}
+    if lost := [name for i, name in enumerate(classes) if i not in labels]:
+        lines.append(f"no image of {' '.join(lost)} is left to learn from")
+    return VoteTargets(kept, shares, lines)
+
+
+class _Rule:
+    """Decides what is learnt of an image, and counts the images that are not learnt by votes."""
+
+    def __init__(self, votes: Votes, classes: list[str], minimum: int, soft: bool) -> None:
+        self._votes, self._classes, self._minimum, self._soft = votes, classes, minimum, soft
+        self.left_out: Counter[str] = Counter()  # images by reason
+        self.by_label: Counter[str] = Counter()
+
+    def learn(self, sample: Sample, counts: dict[str, int] | None) -> list[float] | None:
+        """Return each class's share of the votes, none for the label alone, None to leave out."""
+        own = None if sample.label == NO_LABEL else self._classes[sample.label]
+        share = self._share(counts or {})
+        by_label, left_out = self._judge(own, counts or {}, bool(share))
+        if own is None and by_label:
+            by_label, left_out = "", f"of {UNKNOWN} {by_label}"
+        if left_out:
+            self.left_out[left_out] += 1
+            return None
+        if by_label:
+            self.by_label[by_label] += 1
+            return []
+        return share
+
+    def _judge(self, own: str | None, counts: dict[str, int], has_share: bool) -> tuple[str, str]:
+        """Return why an image of the class `own` has its label alone, and why it is left out.
+
+        Both are empty for an image that is learnt by its votes.
+        """
+        if not any(counts.values()):
+            return "without votes", ""
+        winner = self._votes.winner(counts, self._minimum)
+        placed = own is not None and isinstance(self._votes, AnnotatorVotes)
+        if winner is None and not placed:
+            if not self._soft:
+                return "", f"without a majority ({SOFT} learns them by their votes)"
+        elif winner not in self._classes and not placed:
+            return "", f"whose majority is {winner}"
+        elif winner != own:
+            return "whose majority is another class", ""
+        return "", "" if has_share else "without a vote for a class of the training"
+
+    def reasons(self, before: str = "") -> str:
+        """Return how many images are left out, and how many have their label alone, and why."""
+        texts = []
+        for title, reasons in (("left out", self.left_out), ("with their label", self.by_label)):
+            if reasons:
+                counts = ", ".join(f"{count} {why}" for why, count in reasons.most_common())
+                texts.append(f"{title}: {counts}")
+        return before * bool(texts) + "; ".join(texts)
+
+    def _share(self, counts: dict[str, int]) -> list[float]:
+        """Return each class's share of the votes, or nothing if there is no vote for them."""
+        votes = [counts.get(name, 0) for name in self._classes]
+        votes = [count if count >= self._minimum else 0 for count in votes]
+        total = sum(votes)
+        return [count / total for count in votes] if total else []
+
+
+class _NameIndex:
+    """Finds the images that a table means by a file's name or path."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._by_name: dict[str, list[int]] = {}
+        for i, path in enumerate(paths):
+            self._by_name.setdefault(nfc(path.name), []).append(i)
+        self._by_stem: dict[str, list[int]] = {}  # made when it is needed
+
+    def find(self, name: str) -> list[tuple[int, int]]:
+        """Return position and certainty of each image: 2 if the folder before the name agrees.
+
+        A name without the suffix of an image is that of a file without its suffix.
+        """
+        *folders, name = nfc(name.replace("\\", "/")).split("/")
+        positions = self._by_name.get(name, [])
+        if not positions and name and not has_image_suffix(name):
+            positions = self._stems().get(name, [])
+        if not folders:
+            return [(i, 1) for i in positions]
+        same = [i for i in positions if nfc(self._paths[i].parent.name) == folders[-1]]
+        # Of several images of this name, none may be the one in the table's folder.
+        return [(i, 2) for i in same] or [(i, 1) for i in positions if len(positions) == 1]
+
+    def _stems(self) -> dict[str, list[int]]:
+        if not self._by_stem:
+            for i, path in enumerate(self._paths):
+                self._by_stem.setdefault(nfc(path.stem), []).append(i)
+        return self._by_stem
+
+
+def _find_counts(
+    votes: Votes, paths: Sequence[Path]
+) -> tuple[dict[int, dict[str, int]], FleissKappa, list[str]]:
+    """Return position → votes of the images that have a row, their agreement, and invalid rows.
+
+    The first valid row of a name counts, as in cropImages.py.
+    """
+    index, kappa, invalid = _NameIndex(paths), FleissKappa(), []
+    counts: dict[int, dict[str, int]] = {}
+    certainties: dict[int, int] = {}
+    with ProgressBar(votes.count(), "annotations", "row") as bar:
+        for row in votes:
+            bar.update()
+            found = [(i, c) for i, c in index.find(row.name) if c > certainties.get(i, 0)]
+            if not found:
+                continue
+            try:
+                row_counts = row.counts()
+            except RowError as error:
+                invalid.append(f"line {row.line}: {error}")
+                continue
+            for i, certainty in found:
+                counts[i], certainties[i] = row_counts, certainty
+    for row_counts in counts.values():
+        kappa.add(row_counts)
+    return counts, kappa, invalid
+
+
+def _label(sample: Sample, share: list[float]) -> Sample:
+    """Return a sample of no class with the label of the class with most votes."""
+    return sample._replace(label=share.index(max(share)))
+
+
+def _explain_no_votes(votes: Votes, samples: list[Sample], invalid: list[str]) -> str:
+    """Return the message for a table that has no votes for any of the images."""
+    total = len(samples)
+    if invalid:
+        return f"0 of {total} images have votes in {votes.path}: {invalid[0]}"
+    first = next((row.name for row in votes if row.name), None)
+    names = f"; it begins with {first!r}, the images with {samples[0].path.name!r}" * bool(first)
+    return f"0 of {total} images have votes: {votes.path} has no row for any of them{names}"
