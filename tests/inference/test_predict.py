@@ -35,6 +35,19 @@ def test_predict_log_probs_does_not_depend_on_the_batches(model, images):
     torch.testing.assert_close(predict_log_probs(model, images.split(1)), whole)
 
 
+@pytest.mark.parametrize("size", [1, 3, 31, 32, 33, 64, 100])
+def test_a_cpu_predicts_in_batches_of_its_own(model, size):
+    """To the last bit, the answers do not depend on the batches that are given."""
+    shown = []
+    model.register_forward_hook(lambda _model, inputs, _outputs: shown.append(len(inputs[0])))
+    images = torch.randint(0, 256, (75, 1, 8, 8), dtype=torch.uint8)
+    whole, expected = predict_log_probs(model, [images]), shown.copy()
+    assert expected == [32, 32, 11]
+    shown.clear()
+    assert torch.equal(predict_log_probs(model, images.split(size)), whole)
+    assert shown == expected
+
+
 def test_predict_log_probs_refuses_outputs_that_are_nan(model, images):
     model[2].weight.data.fill_(torch.nan)
     with pytest.raises(StageError, match=r"outputs are NaN: .*lower --lr"):
@@ -51,7 +64,7 @@ def test_tta_views_are_mirrored_and_cropped_images():
     assert ten[0].mean() < ten[2].mean() < ten[6].mean() and torch.equal(ten[1], ten[0].flip(3))
 
 
-@pytest.mark.parametrize(("count", "calls"), [(1, [2]), (5, [10]), (40, [40, 40])])
+@pytest.mark.parametrize(("count", "calls"), [(1, [2]), (5, [10]), (40, [32, 32, 16])])
 def test_tta_of_few_images_is_one_forward(model, count, calls):
     seen = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
