@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from utils.data.boxes import parse_boxes
 from utils.emotions import find_answer, posed_emotion
@@ -26,6 +27,7 @@ COLUMNS = (
     *(f"{annotator}_background" for annotator in ANNOTATORS),
     *(f"{annotator}_result" for annotator in ANNOTATORS),
 )
+PART = "part"  # the column in the log of rows of AI-Hub's label files: Training or Validation
 ERROR_COLUMNS = ("error", "time")  # which an error log adds, always at the end
 
 HEAD_BYTES = 1 << 16  # of a file are read to find out whether it is UTF-8 text
@@ -71,6 +73,10 @@ class Row:
         except FileNameError as error:
             raise RowError(str(error)) from None
 
+    def part(self) -> str:
+        """Return AI-Hub's part, Training or Validation; empty if the table has none."""
+        return self[PART] if PART in self.columns else ""
+
     def posed_emotion(self) -> str:
         """Return the emotion that the subject was asked to show.
 
@@ -108,6 +114,22 @@ class Row:
             except BoxError as error:
                 raise RowError(f"{annotator}_result {error}") from None
         return boxes
+
+
+class Annotations(Protocol):
+    """Rows of annotations: a table, or AI-Hub's label files. Each iteration reads them again."""
+
+    path: Path
+    columns: tuple[str, ...]
+    is_error_log: bool
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def count(self) -> int:
+        """Return the number of rows, for a progress bar."""
+
+    def where(self, row: Row) -> str:
+        """Return where a row stands, for a message."""
 
 
 class Table:
@@ -155,6 +177,10 @@ class Table:
             while len(cells) > len(self.columns) and not cells[-1].strip():
                 cells = cells[:-1]
             yield Row(number, tuple(cells), columns, len(self.columns), tuple(error))
+
+    def where(self, row: Row) -> str:
+        """Return where a row stands, for a message."""
+        return f"{self.path.name} line {row.line}"
 
     def count(self) -> int:
         """Return the number of rows, counted by line ends alone: for a progress bar, quickly."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from utils.console import one_line
-from utils.data.annotations import ERROR_COLUMNS, Row, Table
+from utils.data.annotations import ERROR_COLUMNS, Annotations, Row, Table
 from utils.errors import StageError
 from utils.files import atomic_file, make_folder, write_tsv
 
@@ -24,7 +24,7 @@ class ErrorLog:
     rows stay. An empty log is removed.
     """
 
-    def __init__(self, path: Path, table: Table) -> None:
+    def __init__(self, path: Path, table: Annotations) -> None:
         self.path = path
         self.failures = 0
         self._table = table

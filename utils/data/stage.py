@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from utils.cli import Parser
 from utils.console import ProgressBar
-from utils.data.annotations import NameRegistry, Row, RowError, Table
+from utils.data.annotations import Annotations, NameRegistry, Row, RowError
 from utils.data.error_log import ErrorLog
 from utils.filenames import nfc
 from utils.files import ignores_case
@@ -50,7 +50,7 @@ class Shard(NamedTuple):
         digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.total == self.number - 1
 
-    def log_path(self, folder: Path, name: str, table: Table) -> Path:
+    def log_path(self, folder: Path, name: str, table: Annotations) -> Path:
         """Return the path of this part's error log. Parts may run at once, so each has its own.
 
         A retry of the rows of a log writes to that log.
@@ -121,7 +121,12 @@ class TableStage:
     """Turns the rows of a table into jobs and the jobs into files, and counts the results."""
 
     def __init__(
-        self, table: Table, shard: Shard, bar: ProgressBar, row_log: ErrorLog, job_log: ErrorLog
+        self,
+        table: Annotations,
+        shard: Shard,
+        bar: ProgressBar,
+        row_log: ErrorLog,
+        job_log: ErrorLog,
     ) -> None:
         """`row_log` gets the rows that are invalid, `job_log` those whose job fails."""
         self.created: Counter[str] = Counter()  # files of each class
@@ -203,7 +208,7 @@ class TableStage:
 
     def _fail(self, row: Row, reason: object, log: ErrorLog) -> None:
         log.add(row, reason)
-        self._bar.fail(f"{self._table.path.name} line {row.line}", reason)
+        self._bar.fail(self._table.where(row), reason)
         self._bar.update()
 
     def _count_rows(self) -> None:
