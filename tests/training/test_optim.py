@@ -10,9 +10,12 @@ from models.prelu import PReLU
 from utils.training.optim import (
     LEARNING_RATES,
     WEIGHT_DECAYS,
+    load_optimizer_state,
     lr_factor,
     make_optimizer,
+    optimizer_state,
     plateau_factor,
+    set_lr,
 )
 
 
@@ -134,3 +137,46 @@ def torch_onecycle() -> list[float]:
         optimizer.step()
         schedule.step()
     return factors
+
+
+def stepped(name: str, **settings: object) -> torch.optim.Optimizer:
+    """An optimizer after one step, which it may take on a GPU alone if it is capturable."""
+    model = nn.Linear(2, 2)
+    optimizer = make_optimizer(name, model, 0.25, 0.5, 0.9, **settings)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    for group in optimizer.param_groups:
+        group["capturable"] = False
+    optimizer.step()
+    for group in optimizer.param_groups:
+        group["capturable"] = settings.get("capturable", False)
+    return optimizer
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_set_lr_sets_a_number_or_the_tensor_that_a_graph_reads(name):
+    for capturable in (False, True):
+        optimizer = make_optimizer(name, nn.Linear(2, 2), 0.25, 0, 0.9, capturable=capturable)
+        [group] = optimizer.param_groups
+        before = group["lr"]
+        assert isinstance(before, torch.Tensor) == capturable and before == 0.25
+        assert group.get("capturable", False) == (capturable and name != "sgd")
+        set_lr(optimizer, 0.125)
+        assert group["lr"] == 0.125 and (group["lr"] is before) == capturable
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+@pytest.mark.parametrize(("one", "other"), [(False, True), (True, False), (False, False)])
+def test_a_state_is_loaded_on_another_device_with_its_own_settings(name, one, other):
+    state = optimizer_state(stepped(name, capturable=one))
+    assert {type(group["lr"]) for group in state["param_groups"]} == {float}
+    optimizer = make_optimizer(name, nn.Linear(2, 2), 0.5, 0.125, 0.75, capturable=other)
+    before = [dict(group) for group in optimizer.param_groups]
+    load_optimizer_state(optimizer, state)
+    [group], [saved] = optimizer.param_groups, before
+    assert isinstance(group["lr"], torch.Tensor) == other and group["lr"] == 0.25
+    kept = ("weight_decay", "momentum", "nesterov", "fused", "capturable")
+    assert all(group[name] == saved[name] for name in kept if name in saved)
+    values = [v for values in optimizer.state.values() for v in values.values()]
+    saved_values = [v for values in state["state"].values() for v in values.values()]
+    assert values and all(map(torch.equal, values, saved_values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,11 @@ PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.75, 5
 PLATEAU_THRESHOLD = 1e-4  # relative: what an epoch must be better by to count; torch's default
 
 
+# Settings that an optimizer keeps when it loads a state: those that a run may resume with, and
+# those that belong to its device.
+KEPT_SETTINGS = {"weight_decay", "momentum", "nesterov", "fused", "capturable"}
+
+
 def make_optimizer(
     name: str,
     model: nn.Module,
@@ -28,25 +34,74 @@ def make_optimizer(
     momentum: float,
     nesterov: bool = False,
     split_decay: bool = False,
+    capturable: bool = False,
 ) -> torch.optim.Optimizer:
     """Return the optimizer called `name`; only sgd uses `momentum` and `nesterov`.
 
     With `split_decay`, adam and adamw do not decay biases, norm layers and slopes of PReLU (see
-    `decay_groups`). All other settings are those of the reference implementation.
+    `decay_groups`). With `capturable`, a step can be recorded as a CUDA graph: the learning rate is
+    a tensor on the GPU. All other settings are those of the reference implementation.
     """
     parameters: Iterable[Any] = model.parameters()
+    device = next(model.parameters()).device
+    # One kernel for all weights, where torch has it. On a CPU it would round differently.
+    fused: dict[str, Any] = {"fused": True} if device.type == "cuda" else {}
+    recorded: dict[str, Any] = {"capturable": True} if capturable else {}
+    optimizer: torch.optim.Optimizer
     if name == "adadelta":
-        return torch.optim.Adadelta(
-            parameters, lr=lr, rho=0.95, eps=1e-8, weight_decay=weight_decay
+        optimizer = torch.optim.Adadelta(
+            parameters, lr=lr, rho=0.95, eps=1e-8, weight_decay=weight_decay, **recorded
         )
-    if name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+    elif name == "sgd":
+        optimizer = torch.optim.SGD(
+            parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, **fused
         )
-    if split_decay:
-        parameters = decay_groups(model)
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=lr, weight_decay=weight_decay)
+    else:
+        if split_decay:
+            parameters = decay_groups(model)
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        optimizer = kind(parameters, lr=lr, weight_decay=weight_decay, **fused, **recorded)
+    if capturable:
+        _take_tensor_as_lr(optimizer, device)
+    return optimizer
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return an optimizer's state with the learning rate as a number, as on any device."""
+    state = optimizer.state_dict()
+    groups = [group | {"lr": float(group["lr"])} for group in state["param_groups"]]
+    return state | {"param_groups": groups}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load what `optimizer_state` returned, maybe of a training on another device.
+
+    The optimizer keeps its own KEPT_SETTINGS.
+    """
+    groups = []
+    for own, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        lr = own["lr"]
+        lr = lr.fill_(saved["lr"]) if isinstance(lr, torch.Tensor) else saved["lr"]
+        kept = {name: own[name] for name in KEPT_SETTINGS & own.keys()}
+        groups.append({**saved, **kept, "lr": lr})
+    # Only by the groups' settings does torch know on which device the count of steps belongs.
+    optimizer.load_state_dict(state | {"param_groups": groups})
+
+
+def _take_tensor_as_lr(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"], device=device)
+    # Short batches are not recorded.
+    warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
