@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainings import CPU, small_dataset, small_network
+from utils.inference.predict import CPU_BATCH
 from utils.training.validate import StopRequestedError, validate
 
 
@@ -20,6 +21,16 @@ def test_validate_is_the_mean_over_the_images_in_evaluation_mode(batch_size):
         outputs = model.eval()(data.images / 255)
     assert loss == pytest.approx(F.cross_entropy(outputs, data.labels).item(), rel=1e-5)
     assert accuracy == (outputs.argmax(1) == data.labels).double().mean().item()
+
+
+@pytest.mark.parametrize(("amp", "dtype"), [("bf16", torch.bfloat16), ("off", torch.float32)])
+def test_validate_is_in_the_precision_of_the_training(amp, dtype):
+    data, model = small_dataset(13), small_network()
+    dtypes = []
+    model[0].register_forward_hook(lambda _model, _inputs, output: dtypes.append(output.dtype))
+    loss, accuracy = validate(model, data, 4, CPU, amp=amp)
+    assert dtypes == [dtype]
+    assert (loss, accuracy) == pytest.approx(validate(model, data, 4, CPU), rel=0.1)
 
 
 def test_validate_gives_each_process_its_rows():
@@ -57,11 +68,11 @@ def test_validate_of_fewer_images_than_processes_takes_no_rows():
 
 @pytest.mark.parametrize("stops", [[True], [False, True], [False] * 3 + [True]])
 def test_validate_stops_before_the_next_batch(stops):
-    data, model = small_dataset(16), small_network()
+    data, model = small_dataset(4 * CPU_BATCH), small_network()
     predicted = []
     model.register_forward_hook(lambda *_: predicted.append(1))
     with pytest.raises(StopRequestedError):
-        validate(model, data, 4, CPU, iter(stops).__next__)
+        validate(model, data, CPU_BATCH, CPU, iter(stops).__next__)
     assert len(predicted) == len(stops) - 1
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from utils.data.dataset import Dataset
 from utils.inference.predict import predict_log_probs
+from utils.training.amp import autocast
 from utils.training.distributed import Distributed
 
 
@@ -24,12 +25,16 @@ def validate(
     batch_size: int,
     distributed: Distributed,
     should_stop: Callable[[], bool] = bool,
+    amp: str = "off",
 ) -> tuple[float, float]:
     """Return the mean cross-entropy (nats) and the accuracy (in [0, 1]) over a dataset.
 
     Each process predicts its rows and the sums are added, so that the figures do not depend on the
     number of processes. Raise StageError if the model's outputs are NaN, and StopRequestedError if
     `should_stop` of one of the processes returned True: it is called before each batch.
+
+    `amp`: the training's precision (see `autocast`). In bf16 a few images of a thousand get another
+    answer than in float32.
     """
     first, end = distributed.slice(len(data))
     sums = torch.zeros(2, dtype=torch.float64)
@@ -38,7 +43,8 @@ def validate(
             indices = torch.arange(first, end)
             batches = data.batches(indices.split(batch_size), distributed.device)
             batches = _until_stop(batches, should_stop)
-            log_probs = predict_log_probs(model, batches, len(indices), "validate")
+            with autocast(distributed.device, amp):  # it casts the weights once, not every batch
+                log_probs = predict_log_probs(model, batches, len(indices), "validate")
             labels = data.labels[first:end]
             loss = F.nll_loss(log_probs.double(), labels, reduction="sum")
             sums = torch.stack([loss, (log_probs.argmax(1) == labels).double().sum()])
