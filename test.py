@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from utils import cli
 from utils.console import info
 from utils.data.error_log import write_file_errors
+from utils.data.sets import announce, find_set
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
 from utils.imaging.preprocess import MAX_SIDE, TTA
@@ -182,10 +183,10 @@ def class_root(data_path: Path, split: str) -> Path:
 
     Raise StageError if there is no validation set.
     """
-    root = data_path / split
-    if root.is_dir():
-        return root
+    if folder := find_set(data_path, split):
+        return announce(folder, split)
     if split == "validation":
+        root = data_path / split
         raise StageError(f"{root}: no such folder; make it with python dataPreparation.py")
     return data_path
 

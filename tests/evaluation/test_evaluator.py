@@ -94,6 +94,24 @@ def test_evaluate_labels_by_the_models_classes_and_notes_missing_ones(faces, che
     assert "has no images of a: means over classes leave them out" in capsys.readouterr().err
 
 
+def test_evaluate_takes_the_models_classes_by_other_names(tmp_path, checkpoint, capsys):
+    korean = replace(checkpoint, classes=["분노", "기쁨", "상처"])
+    other = make_faces(tmp_path / "other", ["anger", "3_happy", "Hurt"], 2)
+    result = Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, other)
+    assert capsys.readouterr().err == (
+        f"note: {other} has the model's classes by other names: "
+        "3_happy = 기쁨, Hurt = 상처, anger = 분노\n"
+    )
+    truth = {
+        path.parent.name: int(label) for path, label in zip(result.paths, result.truth, strict=True)
+    }
+    assert truth == {"anger": 0, "3_happy": 1, "Hurt": 2}
+    (other / "angry").mkdir()
+    (other / "anger/0000.png").rename(other / "angry/0000.png")
+    with pytest.raises(StageError, match=r"anger and angry are the same class \(분노\); put them"):
+        Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, other)
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [

@@ -315,6 +315,18 @@ def test_transfer_to_matches_the_last_layer_by_class_name():
     torch.testing.assert_close(new(images), old(images)[:, [2, 0]])
 
 
+def test_transfer_to_matches_classes_by_another_name(capsys):
+    old = make_checkpoint()
+    new = models.create("resemotionnet", 2, 1, 48)
+    assert old.transfer_to(new, ["sadness", "0_happy"], "old.pt") == []
+    assert torch.equal(new.fc.weight, old.weights["fc.weight"][[1, 0]])
+    assert capsys.readouterr().err == (
+        "note: old.pt knows the classes by other names: sadness = 슬픔, 0_happy = 기쁨\n"
+    )
+    with pytest.raises(StageError, match=r"the training: sad and 슬픔 are the same class"):
+        old.transfer_to(new, ["sad", "슬픔"])
+
+
 def test_transfer_to_leaves_the_last_layer_if_a_class_is_unknown():
     new = models.create("resemotionnet", 2, 1, 48)
     before = {key: tensor.clone() for key, tensor in new.state_dict().items()}

@@ -71,6 +71,18 @@ def test_several_teachers_teach_the_mean_of_their_probabilities(checkpoint, tmp_
     assert len(list(teacher.model.parameters())) == 2 * len(list(other.parameters()))
 
 
+def test_teacher_knows_the_classes_by_other_names(checkpoint, tmp_path, capsys):
+    path, names = tmp_path / "teacher.pt", ["happy", "angry", "neutral"]
+    images, labels = torch.rand(4, 1, 16, 16), torch.eye(3)[[0, 1, 2, 0]]
+    expected = Teacher([path], CLASSES, PREPROCESS, 0.5).soften(images, labels)
+    capsys.readouterr()
+    teacher = Teacher([path], names, PREPROCESS, 0.5)
+    assert torch.equal(teacher.soften(images, labels), expected)
+    assert "teacher.pt knows the classes by other names: happy = 기쁨, angry = 분노, " in (
+        capsys.readouterr().err
+    )
+
+
 def test_teacher_refuses_other_classes_and_another_input(checkpoint, tmp_path):
     path = tmp_path / "teacher.pt"
     with pytest.raises(StageError, match="has the classes 중립 분노 기쁨"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from utils.console import note
@@ -19,6 +20,7 @@ OTHER_NAMES = {
 }
 SHOWN_FOLDERS = 3  # in a message
 MAKE = "python dataPreparation.py"
+AI_HUB = "EMOIMG_"  # in the names of AI-Hub's archives
 PHOTOS = "original"  # the folder that downloadImage.py fills
 
 
@@ -55,7 +57,7 @@ def find_train_and_validation(root: Path) -> tuple[Path, Path]:
     Raise StageError if one of them is missing, with the command that makes it.
     """
     train, validation = (find_set(root, split) for split in ("train", "validation"))
-    if train and validation:
+    if train and validation and not _is_download(train):
         return announce(train, "train"), announce(validation, "validation")
     raise StageError(_explain(root, train is not None, validation is not None))
 
@@ -72,6 +74,11 @@ def _explain(root: Path, has_train: bool, has_validation: bool) -> str:
         return f"{root}: no such folder; {MAKE} makes one with the sets train and validation"
     if not root.is_dir():
         return _explain_file(root)
+    if any(_is_download(folder) for folder in (root, *_folders(root, 3))):
+        return (
+            f"{root} holds archives or label files, as AI-Hub publishes them; stages 2 and 3 are "
+            f"missing: python cropImages.py --input {quoted(root)}, then {MAKE}"
+        )
     if has_train:
         return f"{root} has no validation set; {prepare} --output DIR takes one out of train"
     if has_validation:
@@ -88,7 +95,7 @@ def _explain(root: Path, has_train: bool, has_validation: bool) -> str:
             f"{root} holds classes ({shown}{more}), not the sets train and validation; stage 3 is "
             f"missing: {prepare}"
         )
-    return _explain_content(root, folders)
+    return _explain_content(root)
 
 
 def _explain_file(path: Path) -> str:
@@ -108,15 +115,9 @@ def _explain_file(path: Path) -> str:
     return f"{path} is a file; --data_path is the folder that holds train and validation"
 
 
-def _explain_content(root: Path, folders: list[Path]) -> str:
+def _explain_content(root: Path) -> str:
     """Return what is missing for a folder that holds neither sets nor classes with images."""
     files = [path for path in sorted(root.iterdir()) if path.is_file()]
-    deep = [*files, *(path for folder in folders for path in _files(folder))]
-    if any(path.suffix.lower() in (".zip", ".json") for path in deep):
-        return (
-            f"{root} holds archives or label files, as AI-Hub publishes them; stages 2 and 3 are "
-            f"missing: python cropImages.py --input {quoted(root)}, then {MAKE}"
-        )
     if table := next((path for path in files if path.suffix.lower() == ".csv"), None):
         return (
             f"{root} holds no images; if {table.name} is FER2013's: {MAKE} --input {quoted(table)}"
@@ -124,6 +125,14 @@ def _explain_content(root: Path, folders: list[Path]) -> str:
     if any(has_image_suffix(path.name) for path in files):
         return f"{root} holds images in no class folder: put them into a folder for each class"
     return f"{root} holds no train set, and nothing to make one of: see --data_path"
+
+
+def _is_download(folder: Path) -> bool:
+    """Return whether a folder holds parts of AI-Hub's data set as they are downloaded."""
+    if any(AI_HUB in path.name for path in _folders(folder)):  # unpacked
+        return True
+    archives = any(path.suffix.lower() in (".zip", ".json") for path in _files(folder))
+    return archives and not _hold_images(_folders(folder))
 
 
 def _hold_images(folders: Iterable[Path]) -> bool:
@@ -135,17 +144,21 @@ def _hold_images(folders: Iterable[Path]) -> bool:
     return False
 
 
-def _folders(root: Path) -> list[Path]:
-    """Return the folders in a folder, sorted, without hidden ones and UNKNOWN."""
+def _folders(root: Path, depth: int = 1) -> list[Path]:
+    """Return the folders in a folder, sorted, without hidden ones and UNKNOWN, `depth` levels."""
     try:
-        paths = sorted(root.iterdir())
-        return [p for p in paths if p.is_dir() and p.name != UNKNOWN and p.name[0] != "."]
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
     except OSError:
         return []
+    found = [root / name for name in sorted(names) if name != UNKNOWN and name[0] != "."]
+    deeper = [path for folder in found if depth > 1 for path in _folders(folder, depth - 1)]
+    return found + deeper
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def _files(folder: Path) -> Iterator[Path]:
     try:
-        yield from (path for path in folder.iterdir() if path.is_file())
+        with os.scandir(folder) as entries:
+            yield from (folder / entry.name for entry in entries if entry.is_file())
     except OSError:
         return

@@ -129,6 +129,7 @@ class Evaluator:
         key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
         if key not in self._datasets:
             images = scan_class_folders(root)
+            images.rename_to(checkpoint.classes, "the model")
             _check_classes(images, checkpoint.classes)
             images.report()
             samples = make_samples(images, checkpoint.classes)

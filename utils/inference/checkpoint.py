@@ -18,6 +18,7 @@ from torch import nn
 import models
 from models.legacy import NUM_CLASSES, UNTRIMMED_OUTPUTS, default_image_size, unwrap
 from utils import __version__
+from utils.class_names import describe_other_names, match_classes
 from utils.console import note
 from utils.emotions import EMOTIONS
 from utils.errors import StageError
@@ -211,17 +212,32 @@ class Checkpoint:
             raise StageError(f"the checkpoint's weights are not those of a {name}") from None
         return model.eval().to(memory_format=torch.channels_last)
 
-    def transfer_to(self, model: nn.Module, classes: list[str]) -> list[str]:
+    def outputs_of(self, classes: list[str], path: object) -> dict[str, int]:
+        """Return class → its output, for those of `classes` that the model of the file knows.
+
+        A note names the classes that it knows by another name. Raise StageError if two of them are
+        one class of the model.
+        """
+        known = match_classes(classes, self.classes, "the training")
+        if pairs := describe_other_names(known):
+            note(f"{path} knows the classes by other names: {pairs}")
+        return {name: self.classes.index(other) for name, other in known.items()}
+
+    def transfer_to(
+        self, model: nn.Module, classes: list[str], path: object = "the checkpoint"
+    ) -> list[str]:
         """Load these weights into a new model of the same network, to train it for `classes`.
 
         Match the outputs of the last layer by class name. Return the classes that this checkpoint
-        does not know: if there are any, the whole last layer keeps its random weights.
+        does not know: if there are any, the whole last layer keeps its random weights. `path` is
+        the file's, for messages.
 
         Raise StageError if the weights are not those of the network.
         """
         weights = dict(self.weights)
-        unknown = [name for name in classes if name not in self.classes]
-        rows = None if unknown else [self.classes.index(name) for name in classes]
+        outputs = self.outputs_of(classes, path)
+        unknown = [name for name in classes if name not in outputs]
+        rows = None if unknown else [outputs[name] for name in classes]
         new_weights = model.state_dict()
         try:
             for key in models.head(self.network):

@@ -33,13 +33,14 @@ class Teacher:
         self._temperatures: list[float] = []
         for path in paths:
             checkpoint = Checkpoint.load(path, preprocess.image_size, preprocess.image_channel)
-            if set(checkpoint.classes) != set(classes):
+            outputs = checkpoint.outputs_of(classes, path)
+            if not len(outputs) == len(classes) == len(checkpoint.classes):
                 raise StageError(
                     f"--teacher {path} has the classes {' '.join(checkpoint.classes)}, but the "
                     f"training has {' '.join(classes)}"
                 )
             self.model.append(checkpoint.build())
-            self._columns.append([checkpoint.classes.index(name) for name in classes])
+            self._columns.append([outputs[name] for name in classes])
             self._temperatures.append(checkpoint.temperature or 1.0)
 
     @torch.no_grad()
