@@ -186,7 +186,7 @@ def _load_initial_weights(
             f"--init {args.init} is a {name} of {channels} channel(s): "
             f"leave --model and --image_channel out"
         )
-    unknown = initial.transfer_to(model, classes)
+    unknown = initial.transfer_to(model, classes, args.init)
     if unknown:
         note(
             f"{args.init} does not know the classes {' '.join(unknown)}: the last layer starts "
