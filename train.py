@@ -90,13 +90,23 @@ def make_parser() -> cli.Parser:
     text = "weight decay (default: 5e-4 for sgd, 0.01 for adamw, else 0)"
     flag("--weight_decay", text, None, cli.non_negative_float, metavar="X")
     flag("--momentum", "momentum of sgd", 0.9, cli.fraction, metavar="X")
-    schedules = ("none", "cosine", "onecycle")
+    switch("--nesterov", "Nesterov's momentum for sgd", False)
+    schedules = ("none", "cosine", "onecycle", "plateau")
     flag("--schedule", "schedule of the learning rate", "none", str, choices=schedules)
+    text = "plateau: epochs without a better validation accuracy before the rate falls"
+    flag("--plateau_patience", text, 5, cli.non_negative_int, metavar="N")
+    text = "plateau: factor by which the rate falls"
+    flag("--plateau_factor", text, 0.75, cli.fraction_below_one, metavar="X")
     text = "epochs at the beginning in which the learning rate rises"
     flag("--warmup", text, 0.0, cli.non_negative_float, metavar="EPOCHS")
     flag("--accumulate", "batches per optimizer step", 1, cli.positive_int, metavar="N")
     text = "maximum norm of the gradient (0: no limit)"
     flag("--clip", text, 0.0, cli.non_negative_float, metavar="NORM")
+    text = (
+        "sharpness-aware minimization: look this far for the worst loss nearby, such as 0.05; a "
+        "step takes twice as long (0: off)"
+    )
+    flag("--sam", text, 0.0, cli.non_negative_float, metavar="RHO")
     text = "decay of the moving average of the weights, such as 0.999 (0: off)"
     flag("--ema", text, 0.0, cli.fraction, metavar="X")
     text = "dropout probability (default: the network's)"
@@ -112,6 +122,11 @@ def make_parser() -> cli.Parser:
     flag("--class_weights", text, "none", str, choices=schemes)
     text = "mixup: draw the weight of the mix from Beta(X, X), such as 0.2 (0: off)"
     flag("--mixup", text, 0.0, cli.non_negative_float, metavar="X")
+    text = (
+        "CutMix: paste a box of another image, its area drawn from Beta(X, X), such as 1; with "
+        "--mixup: one of both for each batch (0: off)"
+    )
+    flag("--cutmix", text, 0.0, cli.non_negative_float, metavar="X")
     text = "knowledge distillation: learn from this model's predictions; several: from their mean"
     flag("--teacher", text, None, cli.path, nargs="+", metavar="FILE")
     text = "weight of the teacher's soft targets; labels get 1 - X"
@@ -121,13 +136,23 @@ def make_parser() -> cli.Parser:
     switch("--flip", "mirror half of the images", True)
     text = "maximum rotation to either side"
     flag("--rotation", text, 6.0, cli.non_negative_float, metavar="DEGREES")
-    flag("--crop", "maximum shift to each side", 0, cli.non_negative_int, metavar="PIXELS")
+    text = "maximum shift to each side: below 1 a fraction of the side, else pixels"
+    flag("--crop", text, 0, cli.pixels_or_fraction, metavar="X")
     text = "random erasing: fraction of the images that get a black box"
     flag("--erase", text, 0.0, cli.fraction, metavar="X")
     text = "maximum change of brightness, such as 0.2"
     flag("--brightness", text, 0.0, cli.fraction, metavar="X")
     text = "maximum change of size, such as 0.2"
     flag("--zoom", text, 0.0, cli.fraction_below_one, metavar="X")
+    text = "maximum shear: how far vertical lines lean to either side"
+    flag("--shear", text, 0.0, cli.shear_angle, metavar="DEGREES")
+    text = "maximum change of contrast, such as 0.2"
+    flag("--contrast", text, 0.0, cli.fraction, metavar="X")
+    text = (
+        "probability with which an image gets each of rotation, crop, zoom, shear, brightness and "
+        "contrast"
+    )
+    flag("--augment_p", text, 1.0, cli.fraction, metavar="P")
 
     parser.section("device")
     parser.device_flags()

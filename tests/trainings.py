@@ -15,6 +15,7 @@ from utils.imaging.preprocess import Preprocess
 from utils.training import targets
 from utils.training.augment import Augment
 from utils.training.distributed import Distributed
+from utils.training.mixing import Mixing
 from utils.training.trainer import Recipe, Trainer, TrainingSet
 
 CLASSES = ["기쁨", "분노", "중립"]
@@ -33,7 +34,7 @@ REMEMBERED_FLAGS = (
 # The same as a recipe.
 REMEMBERED_RECIPE = Recipe(
     epochs=3, batch_size=4, lr=0.05, optimizer="sgd", weight_decay=5e-4, schedule="cosine",
-    warmup=1, accumulate=2, clip=1, ema=0.9, label_smoothing=0.1, mixup=0.2,
+    warmup=1, accumulate=2, clip=1, ema=0.9, label_smoothing=0.1, mixing=Mixing(0.2),
     augment=Augment(rotation=10, crop=2, erase=0.3, brightness=0.2, zoom=0.1),
 )  # fmt: skip
 PLAIN_AUGMENT = Augment(flip=False, rotation=0)

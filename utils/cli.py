@@ -296,6 +296,17 @@ positive_float = _number(float, 0, "number above 0", exclude_minimum=True)
 non_negative_float = _number(float, 0, "number of 0 or more")
 fraction = _number(float, 0, "number from 0 to 1", 1)
 fraction_below_one = _number(float, 0, "number from 0 to 0.99", 0.99)
+shear_angle = _number(float, 0, "number of degrees from 0 to 60", 60)
+
+
+def pixels_or_fraction(text: str) -> float:
+    """Return a whole number of pixels, int, or a fraction below 1, float. An argparse type."""
+    number = non_negative_float(text)
+    if number != int(number) and number > 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a whole number of pixels nor a fraction below 1"
+        )
+    return int(number) if number == int(number) else number
 
 
 def run(main: Callable[[], int]) -> NoReturn:

@@ -12,6 +12,7 @@ import torch
 from utils.training.augment import Augment
 from utils.training.batches import BatchPlan, BatchPlanner, generator_for, seed_for
 from utils.training.distributed import Distributed
+from utils.training.mixing import Mixing
 
 CPU = torch.device("cpu")
 SETTINGS = {"rotation": 9, "crop": 3, "erase": 0.5, "brightness": 0.2, "zoom": 0.1}
@@ -20,7 +21,9 @@ SETTINGS = {"rotation": 9, "crop": 3, "erase": 0.5, "brightness": 0.2, "zoom": 0
 def make_planner(images: int) -> BatchPlanner:
     """Batches of 4, two batches a step, everything random in use."""
     targets = torch.rand(images, 3, generator=torch.Generator().manual_seed(0))
-    return BatchPlanner(targets, CPU, 20, 4, 2, 0.4, Augment(**SETTINGS), 7, Distributed(CPU))
+    return BatchPlanner(
+        targets, CPU, 20, 4, 2, Mixing(0.4), Augment(**SETTINGS), 7, Distributed(CPU)
+    )
 
 
 @pytest.fixture
@@ -117,7 +120,8 @@ def test_plan_draws_the_numbers_of_a_batch_one_kind_after_the_other(planner):
         cos, sin = angle.cos() / scale, angle.sin() / scale
         rows = [cos * mirror, -sin, dx * 2 / size, sin * mirror, cos, dy * 2 / size]
 
-        affine, box, factor = plan.params
+        affine, box, factor, contrast = plan.params
+        assert torch.equal(contrast, torch.ones(count)) and plan.mix_box.tolist() == [0, 0, 0, 0]
         assert torch.equal(affine.flatten(1), torch.stack(rows, 1))
         assert torch.equal(box, torch.stack([top, top + height, left, left + width], 1))
         assert torch.equal(factor, brightness)
@@ -153,7 +157,7 @@ def test_plan_mixes_a_batch_with_a_permutation_of_itself(planner):
 
 
 def test_plan_without_mixup_draws_the_same_images_and_changes(planner):
-    for plan, mixed in zip(replace(planner, mixup=0).plan(1), planner.plan(1), strict=True):
+    for plan, mixed in zip(replace(planner, mixing=Mixing()).plan(1), planner.plan(1), strict=True):
         assert plan.mix_weight == 1 and plan.mix_rows.tolist() == list(range(plan.batch_rows))
         assert torch.equal(plan.indices, mixed.indices)
         assert all(map(torch.equal, plan.params, mixed.params))
@@ -192,7 +196,7 @@ def test_plan_ends_the_last_step_with_the_epoch(planner):
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("mixup", [0, 0.4])
 def test_plans_of_several_processes_are_together_the_plan_of_one(world_size, mixup):
-    whole = replace(make_planner(32), batch_size=8, mixup=mixup)
+    whole = replace(make_planner(32), batch_size=8, mixing=Mixing(mixup))
     ranks = [
         replace(whole, distributed=Distributed(CPU, rank, world_size)).plan(1)
         for rank in range(world_size)

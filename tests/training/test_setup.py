@@ -23,6 +23,7 @@ from utils.inference.checkpoint import Checkpoint
 from utils.training import optim, setup, targets
 from utils.training.augment import Augment
 from utils.training.distributed import Distributed
+from utils.training.mixing import Mixing
 from utils.training.run_folder import Run
 from utils.training.trainer import Recipe, Trainer
 
@@ -319,6 +320,8 @@ def test_every_flag_of_a_training_reaches_the_trainer():
     words = "--epochs 7 --batch_size 6 --lr 0.3 --optimizer sgd --weight_decay 0.2 --momentum 0.5"
     words += " --schedule onecycle --warmup 2 --accumulate 3 --clip 4 --ema 0.6 --amp bf16"
     words += " --label_smoothing 0.15 --mixup 0.7 --compile --seed 8 --class_weights inverse"
+    words += " --nesterov --plateau_factor 0.3 --plateau_patience 2 --cutmix 0.9"
+    words += " --shear 3 --contrast 0.15 --augment_p 0.6"
     words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
     args, model = flags(*words.split()), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     training_set = setup.make_training_set(args, CPU, small_dataset(13), CLASSES)
@@ -326,14 +329,29 @@ def test_every_flag_of_a_training_reaches_the_trainer():
     assert recipe == Recipe(
         epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
         schedule="onecycle", warmup=2, accumulate=3, clip=4, ema=0.6, label_smoothing=0.15,
-        mixup=0.7, amp="bf16", compile=True, seed=8,
-        augment=Augment(False, 9, 2, 0.1, 0.25, 0.35),
+        mixing=Mixing(0.7, 0.9), amp="bf16", compile=True, seed=8,
+        augment=Augment(False, 9, 2, 0.1, 0.25, 0.35, 3, 0.15, 0.6),
+        nesterov=True, plateau_factor=0.3, plateau_patience=2,
     )  # fmt: skip
     # To compile takes seconds, even if nothing is trained.
     trainer = Trainer(model, training_set, replace(recipe, compile=False), CPU)
     assert trainer.best_model is trainer.ema.model
     [group] = trainer.optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.3, 0.2, 0.5)
+    assert group["nesterov"] and setup.make_recipe(flags("--sam", 0.05), CPU, None).sam == 0.05
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--nesterov", "--nesterov needs --optimizer sgd"),
+        ("--nesterov --optimizer sgd --momentum 0", "a --momentum above 0"),
+        ("--sam 0.05 --accumulate 2", "--sam needs .*leave --accumulate out"),
+    ],
+)
+def test_make_recipe_refuses_flags_that_do_not_fit(words, message):
+    with pytest.raises(StageError, match=message):
+        setup.make_recipe(flags(*words.split()), CPU, None)
 
 
 @pytest.mark.parametrize("optimizer", ["adadelta", "adam", "adamw", "sgd"])

@@ -24,6 +24,7 @@ from tests.trainings import (
 from utils.errors import StageError
 from utils.training import targets
 from utils.training import trainer as trainer_module
+from utils.training.mixing import Mixing
 from utils.training.trainer import Progress, Recipe, Trainer, TrainingSet
 
 
@@ -178,7 +179,7 @@ def test_a_training_is_what_it_is_defined_as():
     weights = torch.tensor([0.5, 1.0, 2.0])
     recipe = Recipe(
         epochs=2, batch_size=4, lr=0.2, optimizer="sgd", weight_decay=0.01, momentum=0.8,
-        schedule="cosine", warmup=1, clip=0.3, ema=0.7, label_smoothing=0.1, mixup=0.4,
+        schedule="cosine", warmup=1, clip=0.3, ema=0.7, label_smoothing=0.1, mixing=Mixing(0.4),
         augment=PLAIN_AUGMENT,
     )  # fmt: skip
     trainer = linear_trainer(recipe, 13, weights)
@@ -199,8 +200,9 @@ def test_a_training_is_what_it_is_defined_as():
                 plan.mix_weight * values + (1 - plan.mix_weight) * values[plan.mix_rows]
                 for values in (images, labels)
             ]
+            row_weights = (weights * mixed[1]).sum(1)
             labels = 0.9 * mixed[1] + 0.1 / 3
-            loss = -(weights * labels * plain(mixed[0]).log_softmax(1)).sum()
+            loss = -(row_weights * (labels * plain(mixed[0]).log_softmax(1)).sum(1)).sum()
             loss_sum += loss.item()
             sgd.zero_grad()
             (loss / plan.step_rows).backward()
@@ -221,7 +223,7 @@ def test_a_training_is_what_it_is_defined_as():
 
 
 def test_first_batch_is_that_of_the_first_epoch_and_changes_nothing():
-    trainer = small_trainer(replace(REMEMBERED_RECIPE, mixup=0, augment=PLAIN_AUGMENT))
+    trainer = small_trainer(replace(REMEMBERED_RECIPE, mixing=Mixing(), augment=PLAIN_AUGMENT))
     before = trainer.state()
     images, answers = trainer.first_batch()
     batch = trainer.planner.plan(1)[0].indices

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import torch
 
-from utils.training.augment import DRAWS, Augment, AugmentParams
+from utils.training.augment import DRAWS, LATER_DRAWS, Augment, AugmentParams
 from utils.training.distributed import Distributed
+from utils.training.mixing import Mixing
 
 
 class BatchPlan(NamedTuple):
@@ -30,7 +31,8 @@ class BatchPlan(NamedTuple):
     targets: torch.Tensor  # float32 (m, classes)
     params: AugmentParams  # of m images
     mix_rows: torch.Tensor  # int64 (n,): positions in `indices` of what the rows are mixed with
-    mix_weight: torch.Tensor  # float32 (): of a row in its mix, in [0, 1]
+    mix_weight: torch.Tensor  # float32 (): of a row's target in its mix, in [0, 1]
+    mix_box: torch.Tensor  # float32 (4,): what CutMix pastes, see `Mix`
     batch_rows: int  # of the whole batch, over all processes
     step: int  # number of the optimizer step in the epoch, from 0
     step_rows: int  # of all batches that the step accumulates
@@ -48,7 +50,7 @@ class BatchPlanner:
     image_size: int
     batch_size: int
     accumulate: int  # batches per optimizer step
-    mixup: float  # parameter of the Beta distribution of the mix; 0: no mixing
+    mixing: Mixing
     augment: Augment
     seed: int
     distributed: Distributed
@@ -88,7 +90,7 @@ class BatchPlanner:
             targets.split(counts),
             params.split(counts),
             mix_rows.to(device).split(own),
-            self._mix_weights(epoch).to(device),
+            *(values.to(device) for values in self._mixes(epoch)),
             strict=True,
         )
         return [self._plan_batch(epoch, number, *views) for number, views in enumerate(tables)]
@@ -102,6 +104,7 @@ class BatchPlanner:
         params: AugmentParams,
         mix_rows: torch.Tensor,
         mix_weight: torch.Tensor,
+        mix_box: torch.Tensor,
     ) -> BatchPlan:
         start = number - number % self.accumulate
         end = min(start + self.accumulate, len(self.sizes))
@@ -112,6 +115,7 @@ class BatchPlanner:
             params=params,
             mix_rows=mix_rows,
             mix_weight=mix_weight,
+            mix_box=mix_box,
             batch_rows=self.sizes[number],
             step=number // self.accumulate,
             step_rows=sum(self.sizes[start:end]),
@@ -126,16 +130,22 @@ class BatchPlanner:
 
         Return numbers in [0, 1) for the changes of the images, float32 (DRAWS, N), and a
         permutation of each batch's rows, with which they are mixed. What else a batch draws comes
-        from other generators (see `_mix_weights`), so that these numbers stay as they were.
+        from other generators (as in `_mixes`), so that these numbers stay as they were.
         """
         by_batch, partners = [], []
         generator = torch.Generator()
         for number, size in enumerate(self.sizes):
             generator.manual_seed(seed_for(self.seed, epoch, number))
-            by_batch.append(torch.rand(DRAWS, size, generator=generator))
-            if self.mixup:
+            by_batch.append(torch.rand(DRAWS - LATER_DRAWS, size, generator=generator))
+            if self.mixing:
                 partners.append(torch.randperm(size, generator=generator))
-        return torch.cat(by_batch, dim=1), partners
+        later = torch.zeros(LATER_DRAWS, self.images)
+        if self.augment.draws_later:
+            # The fourth number keeps them apart from the others; dropout has 1.
+            batches = (generator_for(self.seed, epoch, n, 2) for n in range(len(self.sizes)))
+            parts = zip(self.sizes, batches, strict=True)
+            later = torch.cat([torch.rand(LATER_DRAWS, n, generator=g) for n, g in parts], dim=1)
+        return torch.cat([torch.cat(by_batch, dim=1), later]), partners
 
     def _rows(self, partners: list[torch.Tensor]) -> tuple[torch.Tensor, list[int], torch.Tensor]:
         """Return which images this process needs, how many for each batch, and its `mix_rows`.
@@ -148,21 +158,20 @@ class BatchPlanner:
             first, end = self.distributed.slice(size)
             needed.append(torch.arange(start + first, start + end))
             mix_rows.append(torch.arange(end - first))
-            if self.mixup and end - first == size:
+            if self.mixing and end - first == size:
                 mix_rows[-1] = partners[number]
-            elif self.mixup:
+            elif self.mixing:
                 needed[-1] = torch.cat([needed[-1], start + partners[number][first:end]])
                 mix_rows[-1] += end - first
             start += size
         return torch.cat(needed), list(map(len, needed)), torch.cat(mix_rows)
 
-    def _mix_weights(self, epoch: int) -> torch.Tensor:
-        """Draw the weight of a row in its mix for each batch: float32 (batches,)."""
-        if not self.mixup:
-            return torch.ones(len(self.sizes))
-        names = (f"{self.seed}/{epoch}/{number}/mixup" for number in range(len(self.sizes)))
-        alpha = self.mixup
-        return torch.tensor([random.Random(name).betavariate(alpha, alpha) for name in names])
+    def _mixes(self, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw the mix of each batch. Return float32 weights (batches,) and boxes (batches, 4)."""
+        places = (f"{self.seed}/{epoch}/{number}" for number in range(len(self.sizes)))
+        mixes = [self.mixing.draw(place, self.image_size) for place in places]
+        weights, boxes = zip(*mixes, strict=True)
+        return torch.tensor(weights), torch.tensor(boxes, dtype=torch.float32)
 
 
 def seed_for(*position: int) -> int:

@@ -97,6 +97,7 @@ class CheckpointSaver:
             )
         self.trainer.load_state(checkpoint.weights, state)
         self.history = state["history"]
+        self._tell_accuracies()
         if not state["batch"]:  # the run may have been killed before it saved this epoch's model
             self._save_best()
 
@@ -136,12 +137,17 @@ class CheckpointSaver:
         `epoch` (from 1) and `val_accuracy` (in [0, 1]) must be among them.
         """
         self.history.append(results)
+        self._tell_accuracies()
         self.save_last()
         self._save_best()
         if self.trainer.distributed.is_primary:
             self.run.write_results(self.history)
             if time.monotonic() - self._drawn > DRAW_EVERY:
                 self._draw()
+
+    def _tell_accuracies(self) -> None:
+        """Tell the trainer the results by which `--schedule plateau` sets the learning rate."""
+        self.trainer.accuracies = [row["val_accuracy"] for row in self.history]
 
     def finish(self) -> None:
         """Write the results, the curves and the best model at the end of the training.

@@ -30,6 +30,7 @@ from utils.training.augment import Augment
 from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed
 from utils.training.loss import class_priors
+from utils.training.mixing import Mixing
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
 from utils.training.options import AUTO, find_run, model_flags, run_options
 from utils.training.run_folder import Run
@@ -258,6 +259,13 @@ def make_recipe(
     args: argparse.Namespace, distributed: Distributed, resumed: Checkpoint | None
 ) -> Recipe:
     """Return the training's settings, with `--amp auto` and the optimizer's defaults resolved."""
+    if args.nesterov and not (args.optimizer == "sgd" and args.momentum):
+        raise StageError("--nesterov needs --optimizer sgd and a --momentum above 0")
+    if args.sam and args.accumulate > 1:
+        raise StageError(
+            "--sam needs the gradient of a whole step at once: leave --accumulate out, and lower "
+            "--batch_size if memory is short"
+        )
     decay = WEIGHT_DECAYS[args.optimizer] if args.weight_decay is None else args.weight_decay
     return Recipe(
         epochs=args.epochs,
@@ -272,13 +280,18 @@ def make_recipe(
         clip=args.clip,
         ema=args.ema,
         label_smoothing=args.label_smoothing,
-        mixup=args.mixup,
+        mixing=Mixing(args.mixup, args.cutmix),
         amp=_choose_amp(args, distributed, resumed),
         compile=args.compile,
         seed=args.seed,
         augment=Augment(
-            args.flip, args.rotation, args.crop, args.erase, args.brightness, args.zoom
-        ),
+            args.flip, args.rotation, args.crop, args.erase, args.brightness, args.zoom,
+            args.shear, args.contrast, args.augment_p,
+        ),  # fmt: skip
+        nesterov=args.nesterov,
+        plateau_factor=args.plateau_factor,
+        plateau_patience=args.plateau_patience,
+        sam=args.sam,
     )
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from models.dropout import Dropout
@@ -24,10 +24,20 @@ from utils.training.batches import BatchPlan, BatchPlanner
 from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed, keep_gradients_local
 from utils.training.ema import Ema
-from utils.training.optim import lr_factor, make_optimizer
+from utils.training.loss import cross_entropy_sum
+from utils.training.mixing import Mixing, mix_images
+from utils.training.optim import (
+    PLATEAU_FACTOR,
+    PLATEAU_PATIENCE,
+    lr_factor,
+    make_optimizer,
+    plateau_factor,
+)
 from utils.training.poll import Poll
+from utils.training.sam import sharpest_nearby
 
-OPTIMIZER_SETTINGS = {"weight_decay", "momentum"}  # beside the learning rate, set in every step
+# Beside the learning rate, which is set in every step.
+OPTIMIZER_SETTINGS = {"weight_decay", "momentum", "nesterov"}
 CHECK_EVERY = 50  # most steps between checks of the loss; a check waits for all of the GPU's work
 
 
@@ -47,11 +57,15 @@ class Recipe:
     clip: float = 0.0  # maximum norm of the gradient; 0: no limit
     ema: float = 0.0  # decay of the moving average of the weights; 0: no average
     label_smoothing: float = 0.0
-    mixup: float = 0.0  # parameter of the Beta distribution of the mix; 0: no mixing
+    mixing: Mixing = field(default_factory=Mixing)
     amp: str = "off"  # bf16, fp16 or off
     compile: bool = False
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
+    nesterov: bool = False
+    plateau_factor: float = PLATEAU_FACTOR  # of the rate, see `plateau_factor` of optim
+    plateau_patience: int = PLATEAU_PATIENCE  # epochs
+    sam: float = 0.0  # length of the first step of `sharpest_nearby`; 0: ordinary steps
 
 
 @dataclass(frozen=True)
@@ -92,17 +106,16 @@ class Trainer:
         self.model = distributed.sync_batch_norm(model).to(
             device, memory_format=torch.channels_last
         )
-        self.optimizer = make_optimizer(
-            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, recipe.momentum
-        )
+        self.optimizer = self._make_optimizer(split_decay=True)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
         self.planner = BatchPlanner(
             data.targets.to(device), data.images.device, data.images.preprocess.image_size,
-            recipe.batch_size, recipe.accumulate, recipe.mixup, recipe.augment, recipe.seed,
+            recipe.batch_size, recipe.accumulate, recipe.mixing, recipe.augment, recipe.seed,
             distributed,
         )  # fmt: skip
         self.progress = Progress()
+        self.accuracies: list[float] = []  # of the validation after each epoch, for the schedule
         # Sum over this process's images of the epoch so far, in nats; on the device, so that no
         # step waits for it. Of all processes, by rank, at the last poll:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -188,6 +201,10 @@ class Trainer:
 
         Keep this training's OPTIMIZER_SETTINGS: a run may resume with others than it began with.
         """
+        # A run that began with one group of parameters, all of them decayed, keeps it to its end.
+        groups = len(state["optimizer"]["param_groups"])
+        if groups != len(self.optimizer.param_groups):
+            self.optimizer = self._make_optimizer(split_decay=groups > 1)
         self.best_model.load_state_dict(weights)
         if self.ema:
             self.model.load_state_dict(state["model"])
@@ -203,6 +220,13 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(state["epoch"], state["batch"])
         self._load_loss(state["loss"])
+
+    def _make_optimizer(self, split_decay: bool) -> torch.optim.Optimizer:
+        recipe = self.recipe
+        return make_optimizer(
+            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, recipe.momentum,
+            recipe.nesterov, split_decay,
+        )  # fmt: skip
 
     def _position(self) -> dict[str, Any]:
         """Return how far the training is, as `state` holds it."""
@@ -235,11 +259,11 @@ class Trainer:
         """Augment and mix the images of a plan, uint8. Return its rows: inputs, and targets."""
         images = self.recipe.augment(Preprocess.to_float(images), plan.params)
         targets = plan.targets
-        if self.recipe.mixup:
-            images, targets = (
-                torch.lerp(values[plan.mix_rows], values[: len(plan.mix_rows)], plan.mix_weight)
-                for values in (images, targets)
-            )
+        if self.recipe.mixing:
+            mix = partial(mix_images, box=plan.mix_box) if self.recipe.mixing.cutmix else torch.lerp
+            own = len(plan.mix_rows)
+            images = mix(images[plan.mix_rows], images[:own], plan.mix_weight)
+            targets = torch.lerp(targets[plan.mix_rows], targets[:own], plan.mix_weight)
         images = images.contiguous(memory_format=torch.channels_last)
         if self._teacher:
             with autocast(self.distributed.device, self.recipe.amp):
@@ -258,16 +282,12 @@ class Trainer:
         if plan.starts_step:
             self._set_lr(plan)
             self.optimizer.zero_grad(set_to_none=True)
-        # Only the last batch of a step needs the gradients of the other processes.
-        with nullcontext() if plan.ends_step else keep_gradients_local(self._ddp):
-            with autocast(self.distributed.device, recipe.amp):
-                outputs = self._forward(inputs)
-            loss = F.cross_entropy(
-                outputs.float(), targets, self._class_weights,
-                label_smoothing=recipe.label_smoothing, reduction="sum",
-            )  # fmt: skip
-            # The mean over the step's rows; the gradients of all processes are averaged.
-            self.scaler.scale(loss * (self.distributed.world_size / plan.step_rows)).backward()
+        loss = self._backward(plan, inputs, targets)
+        if recipe.sam:
+            with sharpest_nearby(self.model, recipe.sam):
+                self.optimizer.zero_grad(set_to_none=True)
+                torch.manual_seed(plan.dropout_seed)  # the same units are dropped
+                self._backward(plan, inputs, targets)
         if plan.ends_step:
             if recipe.clip:
                 self.scaler.unscale_(self.optimizer)
@@ -276,7 +296,22 @@ class Trainer:
             self.scaler.update()
             if self.ema:
                 self.ema.update()
-        return loss.detach().double()
+        return loss.double()
+
+    def _backward(
+        self, plan: BatchPlan, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """Add a batch's gradients. Return the sum of the loss over this process's rows, float32."""
+        # Only the last batch of a step needs the gradients of the other processes.
+        with nullcontext() if plan.ends_step else keep_gradients_local(self._ddp):
+            with autocast(self.distributed.device, self.recipe.amp):
+                outputs = self._forward(inputs)
+            loss = cross_entropy_sum(
+                outputs.float(), targets, self._class_weights, self.recipe.label_smoothing
+            )
+            # The mean over the step's rows; the gradients of all processes are averaged.
+            self.scaler.scale(loss * (self.distributed.world_size / plan.step_rows)).backward()
+        return loss.detach()
 
     def _set_lr(self, plan: BatchPlan) -> None:
         """Set the learning rate of the step that the batch starts."""
@@ -284,6 +319,10 @@ class Trainer:
         step = (self.progress.epoch - 1) * per_epoch + plan.step
         warmup = round(recipe.warmup * per_epoch)
         factor = lr_factor(recipe.schedule, step, recipe.epochs * per_epoch, warmup)
+        if recipe.schedule == "plateau":
+            factor *= plateau_factor(
+                self.accuracies, recipe.plateau_factor, recipe.plateau_patience
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * factor
 
