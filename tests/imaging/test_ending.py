@@ -34,7 +34,10 @@ def encode(image_format: str, picture: Image.Image = NOISE, **options: object) -
 def ends(tmp_path: Path, content: bytes, image_format: str) -> bool | None:
     path = tmp_path / "picture"
     path.write_bytes(content)
-    return has_end(path, image_format)
+    with path.open("rb") as file:
+        of_file = has_end(file, image_format)
+    assert has_end(io.BytesIO(content), image_format) is of_file
+    return of_file
 
 
 @pytest.mark.parametrize("kind", KINDS)

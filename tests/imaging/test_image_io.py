@@ -154,6 +154,103 @@ def test_open_region_equals_a_crop_of_the_upright_picture(tmp_path, orientation,
     assert np.array_equal(np.asarray(open_image(path)), np.asarray(upright))
 
 
+def soft_picture(mode: str = "RGB", size: tuple[int, int] = (230, 170)) -> Image.Image:
+    """Return a picture with the detail of a photo: its pixels hardly depend on a filter."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+def mean_difference(a: Image.Image, b: Image.Image) -> float:
+    assert (a.size, a.mode) == (b.size, b.mode)
+    return np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).mean()
+
+
+def reduced(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture.resize(size, Image.Resampling.HAMMING)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("longest", [90, 60, 33, 16, 7])
+def test_open_region_reduces_the_same_part(tmp_path, orientation, suffix, longest):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x.{suffix}"
+    soft_picture().save(path, exif=exif, quality=97)
+    box = Box(31, 23, 154, 121)  # 123 × 98 pixels, nowhere on a block of the JPEG
+    full = open_region(path, lambda *size: box)
+    part = open_region(path, lambda *size: box, longest)
+    assert part.size == (longest, round(98 * longest / 123))
+    assert mean_difference(part, reduced(full, part.size)) < 2.5
+    shifted = open_region(path, lambda *size: Box(*(value + 2 for value in box)))
+    assert mean_difference(part, reduced(shifted, part.size)) > 8
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_open_region_leaves_a_small_part_as_it_is(image_format):
+    file = io.BytesIO()
+    soft_picture().save(file, image_format)
+    parts = [open_region(file, lambda *size: Box(10, 20, 110, 90), longest)
+             for longest in (None, 100, 150)]  # fmt: skip
+    assert len({(part.size, part.tobytes()) for part in parts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "image_format"),
+    [
+        ("L", "JPEG"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"), ("1", "PNG"),
+        ("LA", "PNG"), ("RGBA", "PNG"), ("P", "GIF"), ("I;16", "PNG"), ("RGB", "WEBP"),
+    ],
+)  # fmt: skip
+def test_open_region_reduces_every_kind_of_picture(mode, image_format):
+    file = io.BytesIO()
+    if mode == "I;16":
+        grey = np.asarray(soft_picture("L"), dtype=np.uint16) * 257
+        Image.fromarray(grey).save(file, image_format)
+    else:
+        soft_picture(mode).save(file, image_format, quality=97)
+    box = Box(31, 23, 151, 123)
+    full = open_region(file, lambda *size: box)
+    if full.mode not in ("L", "RGB"):
+        full = to_srgb(full)
+    part = open_region(file, lambda *size: box, 40)
+    assert part.size == (40, 33)
+    assert mean_difference(part, reduced(full, part.size)) < 2.5
+
+
+def test_open_region_drops_the_profile_of_cmyk_colours_that_it_converts():
+    file = io.BytesIO()
+    soft_picture("CMYK").save(file, "JPEG", icc_profile=b"of CMYK")
+    part = open_region(file, lambda *size: Box(0, 0, 100, 100), 50)
+    assert (part.mode, part.info.get("icc_profile")) == ("RGB", None)
+    rgb = io.BytesIO()
+    soft_picture().save(rgb, "JPEG", icc_profile=b"of RGB")
+    part = open_region(rgb, lambda *size: Box(0, 0, 100, 100), 50)
+    assert part.info["icc_profile"] == b"of RGB"
+
+
+@pytest.mark.parametrize("longest", [None, 20])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_open_region_refuses_a_jpeg_cut_below_the_part(orientation, longest):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    soft_picture().save(file, "JPEG", exif=exif)
+    whole = file.getvalue()
+    assert open_region(whole + b"a trailer", lambda *size: Box(0, 0, 40, 40), longest)
+    for cut in (5, 200, len(whole) // 3):
+        with pytest.raises(ImageError, match="truncated"):
+            open_region(whole[:-cut], lambda *size: Box(0, 0, 40, 40), longest)
+
+
+@pytest.mark.parametrize("longest", [None, 100])
+def test_open_region_of_a_jpeg_decodes_nothing_below_it(longest):
+    file = io.BytesIO()
+    Image.effect_noise((1000, 1000), 99).convert("RGB").save(file, "JPEG", quality=95)
+    open_region(file, lambda *size: Box(10, 20, 310, 300), longest)
+    assert file.tell() < 0.4 * len(file.getvalue())
+
+
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF"])
 def test_open_region_takes_a_path_an_open_file_or_bytes(tmp_path, image_format):
     content = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from utils.imaging.depth import DepthError, check_deep_colour, is_deep_colour, t
 from utils.imaging.ending import has_end
 from utils.imaging.formats import FORMATS, HEAD_BYTES, ZEROS, identify
 from utils.imaging.geometry import Box
+from utils.imaging.partial_jpeg import JPEG_FORMATS, dct_factor, decode_down_to
 from utils.imaging.repair import drop_broken_chunks, drop_metadata, open_without_end_marker
 from utils.parallel import cores
 
@@ -43,6 +45,8 @@ SIDEWAYS = (5, 6, 7, 8)
 
 # A JPEG is decoded at reduced size only if it stays this many times larger than needed.
 OVERSIZE = 2
+# Hamming's filter is as sharp as a bicubic one and as fast as a bilinear one (Pillow, "Filters").
+_REDUCE = Image.Resampling.HAMMING
 
 _decoding_slots = threading.BoundedSemaphore(cores())
 _import_lock = threading.Lock()
@@ -136,7 +140,7 @@ def open_upright(source: Source, side: int | None = None, channels: int = 3) -> 
         image, orientation = _decode(header, file, draft)
         # Pillow turns some formats itself. Only a JPEG is decoded at reduced size, and it is not
         # one of these.
-        full = stored if header.format in ("JPEG", "MPO") else image.size
+        full = stored if header.format in JPEG_FORMATS else image.size
         size = full[::-1] if orientation in SIDEWAYS else full
         return UprightImage(_turn_upright(image, orientation), size)
 
@@ -149,9 +153,10 @@ def verify(file: BinaryIO, complete: bool) -> None:
     photo takes much memory.
     """
     path = Path(file.name)
-    with open_header(path) as image:
-        image_format = image.format
-    ends = has_end(path, image_format)
+    with _open_file(path) as written:
+        with _open_header(written) as image:
+            image_format = image.format
+        ends = has_end(written, image_format)
     if ends is False:
         raise ImageError(f"truncated: the {image_format} has no end")
     if not (complete and ends):
@@ -159,18 +164,59 @@ def verify(file: BinaryIO, complete: bool) -> None:
             open_image(path).close()
 
 
-def open_region(source: Source, region: Callable[[int, int], Box]) -> Image.Image:
+def open_region(
+    source: Source, region: Callable[[int, int], Box], longest: int | None = None
+) -> Image.Image:
     """Return a part of a picture as displayed. Only this part is copied and turned.
 
-    `region(width, height)` returns the part's box for the size of the picture as displayed. Raise
-    ImageError if the picture cannot be decoded to the last pixel; errors of `region` pass.
+    `region(width, height)` returns the part's box, in whole pixels, for the size of the picture as
+    displayed. If its longer side has more than `longest` pixels, the part is reduced to that, in
+    grey or RGB. Of a JPEG, rows below the part are not decoded, and the others no larger than
+    needed.
+
+    Raise ImageError if the file ends too early or a pixel of the part cannot be decoded; errors of
+    `region` pass.
     """
-    with _open_file(source) as file, _open_header(file) as header:
-        with _decoder_errors(header.format):
-            image, orientation = _decode(header, file)
-        size = image.size[::-1] if orientation in SIDEWAYS else image.size
-        part = image.crop(to_stored_box(region(*size), image.size, orientation))
-        return _turn_upright(part, orientation)
+    with _open_file(source) as file:
+        with _open_header(file) as header:
+            if header.format in JPEG_FORMATS and has_end(file, header.format):
+                orientation = _orientation(header)
+                box = _stored_region(region, header.size, orientation)
+                factor = dct_factor(box, longest)
+                if decode_down_to(header, box.bottom, factor):
+                    _drop_odd_profile(header)
+                    return _turn_upright(_cut(header, box, factor, longest), orientation)
+        with _open_header(file) as header:
+            with _decoder_errors(header.format):
+                image, orientation = _decode(header, file)
+            box = _stored_region(region, image.size, orientation)
+            return _turn_upright(_cut(image, box, 1, longest), orientation)
+
+
+def _stored_region(
+    region: Callable[[int, int], Box], size: tuple[int, int], orientation: int
+) -> Box:
+    """Return the box, in the stored picture of this size, of a region of it as displayed."""
+    width, height = size[::-1] if orientation in SIDEWAYS else size
+    return to_stored_box(region(width, height), size, orientation)
+
+
+def _cut(image: Image.Image, box: Box, factor: int, longest: int | None) -> Image.Image:
+    """Return a part of a picture that is decoded at 1/factor of its size, no longer than `longest`.
+
+    `box` is the part in the picture of full size.
+    """
+    side = max(box.width, box.height)
+    if longest is None or side <= longest:
+        return image.crop(box)
+    left, top, right, bottom = (value / factor for value in box)
+    x, y = math.floor(left), math.floor(top)
+    part = image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    if part.mode not in ("L", "RGB"):  # Pillow resizes palettes without antialiasing
+        part = to_srgb(part)
+        part.info.pop("icc_profile", None)  # that of the CMYK picture
+    size = [max(1, round(value * longest / side)) for value in (box.width, box.height)]
+    return part.resize(size, _REDUCE, (left - x, top - y, right - x, bottom - y))
 
 
 def to_stored_box(region: Box, size: tuple[int, int], orientation: int) -> Box:
@@ -309,7 +355,7 @@ def _decode(
     except Exception:
         if header.format == "PNG":
             image = _mend_png(file, _load)
-        elif header.format in ("JPEG", "MPO") and (mended := _mend_jpeg(file, draft)):
+        elif header.format in JPEG_FORMATS and (mended := _mend_jpeg(file, draft)):
             image = mended
         else:
             raise
@@ -357,10 +403,14 @@ def _mend_png(file: BinaryIO, load: Callable[[Image.Image], object]) -> Image.Im
 def _load(image: Image.Image) -> None:
     """Decode the pixels. Raise ValueError for a mode that Pillow cannot convert."""
     image.load()
-    if not isinstance(image.info.get("icc_profile", b""), bytes):  # a TIFF can hold any type there
-        del image.info["icc_profile"]
+    _drop_odd_profile(image)
     if image.mode == "LAB":  # the one mode that Pillow cannot convert
         raise ValueError("its colours are LAB, not RGB")
+
+
+def _drop_odd_profile(image: Image.Image) -> None:
+    if not isinstance(image.info.get("icc_profile", b""), bytes):  # a TIFF can hold any type there
+        del image.info["icc_profile"]
 
 
 def _orientation(image: Image.Image) -> int:
