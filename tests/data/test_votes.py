@@ -60,7 +60,7 @@ def test_votes_table_reads_fer_plus(tmp_path):
         "neutral": 4, "happiness": 0, "surprise": 0, "sadness": 1, "anger": 3, "disgust": 2,
         "fear": 0, "contempt": 0, "unknown": 0, "NF": 0,
     }  # fmt: skip
-    assert empty.counts()["NF"] == 10 and last.line == 4
+    assert empty.counts()["NF"] == 10 and last.where == "fer2013new.csv line 4"
     assert table.describe_columns() == []
 
 

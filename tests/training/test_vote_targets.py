@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from pathlib import Path
@@ -74,7 +75,9 @@ def test_votes_of_three_annotators_are_their_shares(tmp_path):
         f"{table}: 4 of 11 images are learnt by their votes (2.8 votes an image, Fleiss' kappa "
         "-0.032); with their label: 4 whose majority is another class, 3 without votes"
     )
-    assert votes.lines[1].startswith(f"1 rows of {table} are invalid, the first in line 11: TaskB")
+    assert votes.lines[1].startswith(
+        "1 rows are invalid, the first in t.tsv line 11: TaskB_emotion"
+    )
 
 
 def test_votes_come_from_the_first_valid_row_of_a_name(tmp_path):
@@ -191,8 +194,8 @@ def test_invalid_rows_are_said_and_do_not_hide_later_ones(tmp_path):
     votes = learn(path, faces(2))
     assert targets_of(votes) == [[0.75, 0.25], [1, 0]]
     assert votes.lines[1] == (
-        f"2 rows of {path} are invalid, the first in line 2: 'x' in the column happy is no number "
-        "of votes"
+        "2 rows are invalid, the first in v.csv line 2: 'x' in the column happy is no number of "
+        "votes"
     )
 
 
@@ -220,7 +223,7 @@ def test_a_path_of_another_folder_means_the_only_image_of_its_name(tmp_path):
         ("x.png,1,0\n", r"0 of 2 images have votes: .*v\.csv has no row for any of them; it begins "
          r"with 'x\.png', the images with '0\.png'"),
         ("", r"0 of 2 images have votes: .*v\.csv has no row for any of them$"),
-        ("0.png,x,0\n", r"0 of 2 images have votes in .*v\.csv: line 2: 'x' in the column happy"),
+        ("0.png,x,0\n", r"0 of 2 images have votes: v\.csv line 2: 'x' in the column happy"),
         ("0.png,0,5\n", r"no image is learnt by its votes in .*v\.csv: with their label: 1 whose"),
     ],
 )  # fmt: skip
@@ -243,3 +246,20 @@ def test_open_votes_tells_the_kind_from_the_content(tmp_path):
         assert isinstance(open_votes(path, TWO), VotesTable)
     with pytest.raises(StageError, match="no such file"):
         open_votes(tmp_path / "none.csv", TWO)
+
+
+def test_votes_in_label_files_of_ai_hub(tmp_path):
+    record = {"filename": name_of("기쁨"), "annot_A": {"faceExp": "기쁨"}}
+    record |= {"annot_B": {"faceExp": "중립"}, "annot_C": {"faceExp": "기쁨"}}
+    text = json.dumps([record, record | {"filename": name_of("기쁨", 1), "annot_B": None}])
+    (tmp_path / "hub/Training").mkdir(parents=True)
+    (tmp_path / "hub/Training/labels.json").write_text(text)
+    samples = [Sample(Path("기쁨") / name_of("기쁨", i), 0) for i in range(3)]
+    for path in ("hub", "hub/Training/labels.json"):
+        votes = learn(tmp_path / path, samples, classes=["기쁨", "중립"])
+        assert targets_of(votes, ["기쁨", "중립"])[0] == pytest.approx([2 / 3, 1 / 3])
+        assert votes.lines[0].startswith(f"{tmp_path / path}: 1 of 3 images")
+        assert votes.lines[1].startswith("1 rows are invalid, the first in labels.json record 2: ")
+    (tmp_path / "hub/Training/cut.json").write_text(text[:-20])
+    votes = learn(tmp_path / "hub", samples, classes=["기쁨", "중립"])
+    assert any("cut.json" in line for line in votes.lines)

@@ -7,7 +7,7 @@ for each row of fer2013.csv:
     Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF
     Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0
 
-In an annotation table, three annotators voted.
+In an annotation table and in AI-Hub's label files, three annotators voted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.class_names import describe_other_names, match_classes
-from utils.data.annotations import ANNOTATORS, COLUMNS, Row, RowError, Table
+from utils.data.aihub import LabelFiles
+from utils.data.annotations import ANNOTATORS, COLUMNS, Annotations, Row, RowError
+from utils.data.downloads import is_aihub, open_annotations
 from utils.emotions import (
     EMOTIONS,
     NO_VOTE,
@@ -77,7 +79,7 @@ class Text(NamedTuple):
 class VoteRow:
     """The votes on one image."""
 
-    line: int  # in the file, from 1
+    where: str  # it stands, for messages
     name: str  # the file's name or path, as it stands in the table; FER+ leaves some empty
     cells: dict[str, str]  # class → cell
 
@@ -140,12 +142,17 @@ class VotesTable:
         for line, cells in rows:
             cells += [""] * (1 + max(self._file, *self._columns) - len(cells))
             votes = {name: cells[i] for i, name in self._columns.items()}
-            yield VoteRow(line, cells[self._file].strip(), votes)
+            yield VoteRow(f"{self.path.name} line {line}", cells[self._file].strip(), votes)
 
     def count(self) -> int:
         """Return about how many rows there are: for a progress bar, quickly."""
         with self.path.open("rb") as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Files that could not be read, with the reason: none, there is one file."""
+        return []
 
     def winner(self, counts: Mapping[str, int], minimum: int) -> str | None:
         """Return the class that the majority saw, or None, see `majority`."""
@@ -169,10 +176,15 @@ class VotesTable:
 class AnnotatorRow:
     """The votes of the three annotators of an annotation table on one image."""
 
-    line: int
     name: str
     row: Row
+    table: Annotations
     classes: dict[str, str]  # emotion → class
+
+    @property
+    def where(self) -> str:
+        """Return where the row stands, for messages."""
+        return self.table.where(self.row)
 
     def counts(self) -> dict[str, int]:
         """Return class → number of votes. Raise RowError if an answer is none of the emotions."""
@@ -181,12 +193,13 @@ class AnnotatorRow:
 
 
 class AnnotatorVotes:
-    """The votes in an annotation table. Each iteration reads it again, row by row."""
+    """The votes in an annotation table or in AI-Hub's label files; read again by each iteration."""
 
     def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
-        """See `VotesTable`. Raise StageError if the file is no annotation table."""
+        """See `VotesTable`. Raise StageError if the path holds no annotations."""
         self.path = path
-        self._table = Table(path, ("name", *(f"{who}_emotion" for who in ANNOTATORS)))
+        required = ("name", *(f"{who}_emotion" for who in ANNOTATORS))
+        self._table = open_annotations(path, required)
         self.other_names = match_classes(EMOTIONS, classes, path)
         self.classes = [self.other_names.get(emotion, emotion) for emotion in EMOTIONS]
 
@@ -196,11 +209,16 @@ class AnnotatorVotes:
                 name = row.photo_name()
             except RowError:  # the data stages log it
                 continue
-            yield AnnotatorRow(row.line, name, row, self.other_names)
+            yield AnnotatorRow(name, row, self._table, self.other_names)
 
     def count(self) -> int:
         """Return the number of rows."""
         return self._table.count()
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """The label files that could not be read in the latest iteration, with the reason."""
+        return self._table.problems if isinstance(self._table, LabelFiles) else []
 
     def winner(self, counts: Mapping[str, int], minimum: int) -> str | None:  # noqa: ARG002
         """Return the class that two of the three saw, or None, as cropImages.py does."""
@@ -217,13 +235,12 @@ Votes = VotesTable | AnnotatorVotes
 
 
 def open_votes(path: Path, classes: Sequence[str]) -> Votes:
-    """Return the votes in a file of any kind, which its content tells.
+    """Return the votes in a file of any kind, which its content tells, or in a folder of AI-Hub.
 
-    `classes`: those of the training. Raise StageError if the file holds no votes.
+    `classes`: those of the training. Raise StageError if the path holds no votes.
     """
-    return (
-        AnnotatorVotes(path, classes) if _is_annotation_table(path) else VotesTable(path, classes)
-    )
+    has_annotators = is_aihub(path) or _is_annotation_table(path)
+    return AnnotatorVotes(path, classes) if has_annotators else VotesTable(path, classes)
 
 
 def _is_annotation_table(path: Path) -> bool:

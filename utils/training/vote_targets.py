@@ -82,7 +82,11 @@ def vote_targets(
         f"({mean:.1f} votes an image, Fleiss' kappa {kappa.value:.3f}){rule.reasons('; ')}"
     ]
     if invalid:
-        lines.append(f"{len(invalid)} rows of {votes.path} are invalid, the first in {invalid[0]}")
+        lines.append(f"{len(invalid)} rows are invalid, the first in {invalid[0]}")
+    if votes.problems:
+        lines.append(
+            f"{len(votes.problems)} problems in label files: {': '.join(votes.problems[0])}"
+        )
     labels = {sample.label for sample in kept}
     if lost := [name for i, name in enumerate(classes) if i not in labels]:
         lines.append(f"no image of {' '.join(lost)} is left to learn from")
@@ -198,7 +202,7 @@ def _find_counts(
             try:
                 row_counts = row.counts()
             except RowError as error:
-                invalid.append(f"line {row.line}: {error}")
+                invalid.append(f"{row.where}: {error}")
                 continue
             for i, certainty in found:
                 counts[i], certainties[i] = row_counts, certainty
@@ -216,7 +220,7 @@ def _explain_no_votes(votes: Votes, samples: list[Sample], invalid: list[str]) -
     """Return the message for a table that has no votes for any of the images."""
     total = len(samples)
     if invalid:
-        return f"0 of {total} images have votes in {votes.path}: {invalid[0]}"
+        return f"0 of {total} images have votes: {invalid[0]}"
     first = next((row.name for row in votes if row.name), None)
     names = f"; it begins with {first!r}, the images with {samples[0].path.name!r}" * bool(first)
     return f"0 of {total} images have votes: {votes.path} has no row for any of them{names}"
