@@ -6,14 +6,17 @@ import os
 import sys
 
 # Parameters of glibc's mallopt (malloc.h; https://man7.org/linux/man-pages/man3/mallopt.3.html).
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+LARGEST = 32 << 20  # bytes: the largest M_MMAP_THRESHOLD that glibc takes
 # A user who sets one of these has decided already.
 VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 TUNABLES, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc."
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(at_most: int | None = None) -> bool:
     """Let this process reuse the memory of its freed arrays. Return whether that could be set.
+
+    `at_most`: bytes to keep. Arrays of more than LARGEST bytes are then returned to the system.
 
     By default glibc maps each array of more than 32 MiB anew, and unmaps it when it is freed: the
     system then clears every page again, in a page fault per 4 KiB. A network on a CPU frees and
@@ -32,5 +35,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # a static Python, another C library
         return False
+    if at_most is not None:
+        return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, at_most))
     # No mmap for single arrays, and no return of free memory at the end of the heap (-1: never).
     return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))

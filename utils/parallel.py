@@ -16,6 +16,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Generic, Protocol, TypeVar
 
+from utils.memory import keep_freed_memory
+
+# Bytes of freed memory that a worker keeps, as a large photo's decoder and encoder take.
+KEPT_BY_WORKER = 128 << 20
+
 
 class WorkerKilledError(Exception):
     """The worker process of a job was killed, and so was the second one that tried it."""
@@ -235,6 +240,7 @@ def _start_worker() -> Connection:
 
 def _run_worker(calls: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory(KEPT_BY_WORKER)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:

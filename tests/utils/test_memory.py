@@ -47,6 +47,11 @@ def test_sets_mmap_and_trim(calls):
     assert calls == [(-4, 0), (-1, -1)]
 
 
+def test_sets_the_most_that_is_kept(calls):
+    assert memory.keep_freed_memory(at_most=1 << 27)
+    assert calls == [(-3, 32 << 20), (-1, 1 << 27)]
+
+
 @pytest.mark.parametrize("name", memory.VARIABLES)
 def test_a_users_setting_stays(calls, monkeypatch, name):
     monkeypatch.setenv(name, "1000000")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 import time
@@ -204,3 +205,18 @@ def test_result_or_error_returns_one_of_both():
     assert result_or_error(int, ("7",), {"base": 8}) == (7, None)
     result, error = result_or_error(int, ("x",), {})
     assert result is None and isinstance(error, ValueError)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="page faults of glibc")
+def test_a_worker_uses_freed_memory_again():
+    size = 8 << 20  # bytes: two of a photo's buffers
+    buffers, faults = f"[bytearray({size}), bytearray({size})]", "resource.getrusage(0).ru_minflt"
+    with ProcessPool(1) as workers:
+        workers.submit(exec, "import builtins, resource; builtins.resource = resource").result()
+        workers.submit(exec, buffers).result()
+        before = workers.submit(eval, faults).result()
+        for _ in range(4):
+            workers.submit(exec, buffers).result()
+        after = workers.submit(eval, faults).result()
+    assert after - before < size / 4096  # otherwise 8 times as many, one for each 4 KiB
