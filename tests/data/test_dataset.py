@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from tests.helpers import fork_context, make_faces
 from utils.data import dataset as dataset_module
 from utils.data import decode
-from utils.data.dataset import Dataset, fingerprint, load_dataset
+from utils.data.dataset import Dataset, fingerprint, load_dataset, upload_rows
 from utils.data.image_folder import make_samples, scan_class_folders
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
@@ -210,6 +211,46 @@ def test_load_dataset_in_two_runs_at_once_while_one_is_killed(tmp_path):
 def test_dataset_stays_where_it_is_without_a_gpu(faces):
     data = load(faces, None)
     assert data.to_device(CPU) is data
+
+
+def test_in_order_yields_slices_of_memory_or_decodes(faces, tmp_path):
+    in_memory = load(faces, None)
+    batches = list(in_memory.in_order(2, 9, 3, CPU))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert torch.equal(torch.cat(batches), in_memory.images[2:9])
+    storage = in_memory.images.untyped_storage().data_ptr()
+    assert all(batch.untyped_storage().data_ptr() == storage for batch in batches)
+    on_the_fly = replace(in_memory, images=None)
+    assert torch.equal(torch.cat(list(on_the_fly.in_order(2, 9, 3, CPU))), in_memory.images[2:9])
+    assert in_memory.device == on_the_fly.device == CPU
+
+
+def test_batches_for_a_gpu_are_gathered_in_two_buffers_that_nobody_overwrites(monkeypatch):
+    """A stand-in for the GPU notes when a buffer is free again, and when it is filled."""
+    log = []
+
+    class Event:
+        def __init__(self) -> None:
+            log.append("event")
+            self.number = len(log)
+
+        def synchronize(self) -> None:
+            log.append(f"wait {self.number}")
+
+        def record(self) -> None:
+            log.append(f"copy {self.number}")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    images = torch.arange(24, dtype=torch.uint8).view(8, 1, 1, 3)
+    indices = [torch.tensor(index) for index in ([3, 1], [0, 7], [5, 5], [2, 4, 6], [7])]
+    places = []
+    for index, batch in zip(indices, upload_rows(images, indices, CPU), strict=True):
+        assert torch.equal(batch, images[index])
+        places.append(batch.data_ptr())
+    assert places[0] == places[2] == places[4] and places[1] != places[0]
+    turns = [f"{what} {1 + number % 2}" for number in range(5) for what in ("wait", "copy")]
+    assert log == ["event", "event", *turns]
 
 
 def test_fingerprint_depends_on_files_and_preprocessing_but_not_on_their_folder(faces, tmp_path):

@@ -8,7 +8,7 @@ from torch import nn
 
 from models.dropout import Dropout
 from utils.errors import StageError
-from utils.inference.predict import predict_log_probs, tta_views
+from utils.inference.predict import predict_log_probs, prediction_batch, tta_views
 
 
 @pytest.fixture
@@ -81,3 +81,10 @@ def test_tta_is_the_mean_probability_over_the_views(model, images):
     torch.testing.assert_close(
         predict_log_probs(model, [images], tta="tencrop").exp(), sum(ten) / 10
     )
+
+
+def test_prediction_batch_fills_a_gpu_with_pixels():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    assert prediction_batch(128, 48, cpu) == 128
+    assert [prediction_batch(128, size, gpu) for size in (48, 96, 224)] == [1024, 256, 128]
+    assert prediction_batch(2000, 48, gpu) == 2000

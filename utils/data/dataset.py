@@ -73,19 +73,30 @@ class Dataset:
     ) -> Iterator[torch.Tensor]:
         """Yield for each tensor of indices those images, uint8 (n, C, S, S), on the device.
 
-        Raise StageError if an image can no longer be read.
+        The indices are int64 (n,), on `self.device`. Raise StageError if an image can no longer be
+        read.
         """
-        for images in self._iter_batches(indices):
-            if device.type == "cuda" and images.device != device:
-                # From pinned memory, the copy runs while the GPU computes.
-                images = images.pin_memory().to(device, non_blocking=True)
-            yield images
-
-    def _iter_batches(self, indices: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        if self.images is not None:
+        if self.images is None:
+            yield from _upload(self._decode(indices), device)
+        elif device.type == "cuda" and self.images.device.type == "cpu":
+            yield from upload_rows(self.images, indices, device)
+        else:
             for index in indices:
-                yield self.images[index.to(self.images.device)]
-            return
+                yield self.images.index_select(0, index)
+
+    def in_order(
+        self, first: int, end: int, batch_size: int, device: torch.device
+    ) -> Iterator[torch.Tensor]:
+        """Yield the images from `first` to before `end`, in batches, on the device.
+
+        Where they are in memory, a batch is a view: not to be changed.
+        """
+        if self.images is None:
+            yield from self.batches(torch.arange(first, end).split(batch_size), device)
+        else:
+            yield from _upload(iter(self.images[first:end].split(batch_size)), device)
+
+    def _decode(self, indices: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         submitted: deque[list[Path]] = deque()
 
         def chunks() -> Iterator[list[Path]]:
@@ -106,6 +117,36 @@ class Dataset:
         if self.images.nbytes > MAX_GPU_MEMORY * torch.cuda.mem_get_info(device)[0]:
             return self
         return replace(self, images=self.images.to(device))
+
+
+def _upload(batches: Iterator[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+    """Yield the batches on the device."""
+    for images in batches:
+        if device.type == "cuda" and images.device.type == "cpu":
+            # Nobody waits for a copy from pinned memory; torch keeps that memory until its end.
+            images = images.pin_memory().to(device, non_blocking=True)
+        yield images
+
+
+def upload_rows(
+    images: torch.Tensor, indices: Iterable[torch.Tensor], device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Yield for each tensor of indices those images on a GPU, through pinned memory that is kept.
+
+    There are two buffers: while the GPU reads one, the next batch is gathered in the other.
+    """
+    buffers = [torch.empty(0, dtype=images.dtype)] * 2
+    copied = [torch.cuda.Event(), torch.cuda.Event()]
+    for number, index in enumerate(indices):
+        turn = number % 2
+        copied[turn].synchronize()  # an event that was never recorded does not wait
+        if len(buffers[turn]) < len(index):
+            buffers[turn] = torch.empty(len(index), *images.shape[1:], dtype=images.dtype)
+            buffers[turn] = buffers[turn].pin_memory()
+        rows = torch.index_select(images, 0, index, out=buffers[turn][: len(index)])
+        batch = rows.to(device, non_blocking=True)
+        copied[turn].record()
+        yield batch
 
 
 def load_dataset(

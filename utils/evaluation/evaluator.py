@@ -82,8 +82,7 @@ class Evaluator:
         data = self._load(root, checkpoint)
         model = checkpoint.build().to(self._device)
         started = time.perf_counter()
-        indices = torch.arange(len(data)).split(self._batch_size)
-        batches = data.batches(indices, self._device)
+        batches = data.in_order(0, len(data), self._batch_size, self._device)
         log_probs = predict_log_probs(model, batches, len(data), model_path.name, tta)
         scaled = scale(log_probs.double().numpy(), checkpoint.temperature or 1.0)
         return Evaluation(
@@ -137,7 +136,7 @@ class Evaluator:
             data = load_dataset(samples, checkpoint.preprocessing(), description, folder=None)
             if not len(data):
                 raise StageError(f"{root}: no readable image")
-            self._datasets[key] = data
+            self._datasets[key] = data.to_device(self._device)
         return self._datasets[key]
 
 

@@ -17,6 +17,8 @@ from utils.imaging.preprocess import Preprocess
 # images/s in batches of 8, 848 in 32, and 490 in 128: their activations are so large that the
 # system maps and clears them anew for each batch (see utils/memory.py, with which 128 does 900).
 CPU_BATCH = 32
+# Pixels that fill a GPU: 1,024 images of 48 × 48, and fewer of larger ones.
+GPU_PIXELS = 1024 * 48 * 48
 MIN_FORWARD = 32  # images: fewer are shown in all their views at once
 TENCROP_FRACTION = 7 / 8  # side of a crop of tencrop, as a fraction of the image's side
 
@@ -52,12 +54,19 @@ def predict_log_probs(
             views = torch.cat(tta_views(images, tta)).split(max(len(images), MIN_FORWARD))
             by_view = torch.cat([_log_probs(model, view) for view in views])
             by_view = by_view.unflatten(0, (-1, len(images)))  # (views, n, classes)
-            log_probs.append((by_view.logsumexp(0) - math.log(len(by_view))).cpu())
+            log_probs.append(by_view.logsumexp(0) - math.log(len(by_view)))
             bar.update(len(batch))
-    result = torch.cat(log_probs)
+    result = torch.cat(log_probs).cpu()  # a GPU's results are fetched once: it never waits
     if result.isnan().any():
         raise StageError("the model's outputs are NaN: its training has diverged; try a lower --lr")
     return result
+
+
+def prediction_batch(batch_size: int, image_size: int, device: torch.device) -> int:
+    """Return how many images to predict at a time on a device, where `batch_size` are trained."""
+    if device.type == "cpu":
+        return batch_size
+    return max(batch_size, GPU_PIXELS // image_size**2)
 
 
 def tta_views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:

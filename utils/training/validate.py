@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.data.dataset import Dataset
-from utils.inference.predict import predict_log_probs
+from utils.inference.predict import predict_log_probs, prediction_batch
 from utils.training.amp import autocast
 from utils.training.distributed import Distributed
 
@@ -29,9 +29,10 @@ def validate(
 ) -> tuple[float, float]:
     """Return the mean cross-entropy (nats) and the accuracy (in [0, 1]) over a dataset.
 
-    Each process predicts its rows and the sums are added, so that the figures do not depend on the
-    number of processes. Raise StageError if the model's outputs are NaN, and StopRequestedError if
-    `should_stop` of one of the processes returned True: it is called before each batch.
+    `batch_size`: images at a time, at least: a GPU takes more of small ones. Each process predicts
+    its rows and the sums are added, so that the figures do not depend on the number of processes.
+    Raise StageError if the model's outputs are NaN, and StopRequestedError if `should_stop` of one
+    of the processes returned True: it is called before each batch.
 
     `amp`: the training's precision (see `autocast`). In bf16 a few images of a thousand get another
     answer than in float32.
@@ -40,11 +41,12 @@ def validate(
     sums = torch.zeros(2, dtype=torch.float64)
     try:
         if first < end:
-            indices = torch.arange(first, end)
-            batches = data.batches(indices.split(batch_size), distributed.device)
+            device, size = distributed.device, data.preprocess.image_size
+            batch_size = prediction_batch(batch_size, size, device)
+            batches = data.in_order(first, end, batch_size, device)
             batches = _until_stop(batches, should_stop)
-            with autocast(distributed.device, amp):  # it casts the weights once, not every batch
-                log_probs = predict_log_probs(model, batches, len(indices), "validate")
+            with autocast(device, amp):  # it casts the weights once, not every batch
+                log_probs = predict_log_probs(model, batches, end - first, "validate")
             labels = data.labels[first:end]
             loss = F.nll_loss(log_probs.double(), labels, reduction="sum")
             sums = torch.stack([loss, (log_probs.argmax(1) == labels).double().sum()])
