@@ -1,4 +1,4 @@
-"""Crop the faces out of the downloaded photos: stage 2 of 5.
+"""Crop the faces out of the photos: stage 2 of 5.
 
 The face region is the consensus of the three annotators' boxes, and the class is their majority
 vote. The face goes to <output>/<majority>/<name>; if all three differ, <majority> is UNKNOWN.
@@ -6,7 +6,11 @@ Existing crops are skipped. Invalid rows go to parse.error.log, and rows whose p
 cropped to crop.error.log. Both logs are annotation tables too: give one as --input to retry only
 its rows.
 
+AI-Hub's own files go in as they were downloaded, zipped or unpacked, all or some: nothing is
+unpacked to disk. Which crops are of Training and of Validation stands in <output>.parts.tsv.
+
   python cropImages.py                                # original/ -> crop/
+  python cropImages.py --input AI-Hub                 # AI-Hub's ZIPs in that folder -> crop/
   python cropImages.py --input crop.error.log         # retry the photos that failed
   python cropImages.py --original photos --output faces --workers 4
   python cropImages.py --contact_sheet faces.jpg      # also draw some faces of each class
@@ -33,12 +37,17 @@ from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.console import ProgressBar
+from utils.console import SHOWN_FAILURES, ProgressBar, info
 from utils.data.agreement import Agreement
-from utils.data.annotations import ANNOTATORS, Row, Table, find_file
+from utils.data.aihub import LabelFiles
+from utils.data.annotations import ANNOTATORS, Annotations, Row, RowError, Table, find_file
+from utils.data.archives import ArchiveError
 from utils.data.boxes import consensus
-from utils.data.error_log import ErrorLog
-from utils.data.image_folder import find_elsewhere
+from utils.data.downloads import Downloads, is_aihub, label_files
+from utils.data.error_log import ErrorLog, write_file_errors
+from utils.data.official import PartsManifest
+from utils.data.photo_index import MAX_PHOTO_BYTES, Photo
+from utils.data.photo_source import PhotoSource, part_of
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
 from utils.emotions import EMOTIONS, UNKNOWN, majority_vote
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
@@ -61,7 +70,8 @@ class CropJob(Job):
 
     answers: tuple[str, ...] = ()
     boxes: tuple[list[Box], ...] = ()
-    has_photo: bool = True  # whether the photo is downloaded
+    has_photo: bool = True  # whether the photo was found
+    part: str = ""  # AI-Hub's, Training or Validation
 
 
 def make_parser() -> cli.Parser:
@@ -69,9 +79,10 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     parser.section("files")
-    table = "annotation table, or parse.error.log or crop.error.log"
-    flag("--input", table, TABLE, cli.path, metavar="TSV")
-    flag("--original", "folder of the downloaded photos", ORIGINAL, cli.path, metavar="DIR")
+    table = "annotation table, parse.error.log or crop.error.log; or AI-Hub's folder, ZIP or JSON"
+    flag("--input", table, TABLE, cli.path, metavar="PATH")
+    photos = "folders and ZIPs of photos (default: original; with AI-Hub's folder: that folder)"
+    flag("--original", photos, None, cli.path, metavar="PATH", nargs="+")
     flag("--output", "folder for the faces", Path("crop"), cli.path, metavar="DIR")
     sheet = "also draw up to 12 faces of each class into this .jpg or .png"
     flag("--contact_sheet", sheet, None, cli.path, metavar="FILE")
@@ -87,21 +98,21 @@ def make_parser() -> cli.Parser:
 def main() -> int:
     """Crop the missing faces. Return the exit status."""
     args = make_parser().parse_args()
-    columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
-    table = Table(args.input, required=("name", *columns))
-    check_folders(args)
+    table, photos = open_sources(args)
     for label in LABELS:
         make_folder(args.output / label)
 
     agreement, missing = Agreement(), Counter[str]()
     row_log = ErrorLog(args.shard.log_path(args.log_dir, "parse", table), table)
     photo_log = ErrorLog(args.shard.log_path(args.log_dir, "crop", table), table)
-    with row_log, photo_log, ProgressBar(None, "crop") as bar:
+    parts = PartsManifest(args.output, args.shard.suffix)
+    with row_log, photo_log, parts, ProgressBar(None, "crop") as bar:
         stage = TableStage(table, args.shard, bar, row_log, photo_log)
-        jobs = survey(stage.plan_jobs(partial(plan, args=args)), agreement, missing)
+        jobs = stage.plan_jobs(partial(plan, args=args, photos=photos))
+        jobs = survey(jobs, agreement, missing, photos.are_optional, bar)
         workers = start_workers(args.ray, 1, ProcessPool, args.workers or cores())
         failures = (ImageError, BoxError, WorkerKilledError)
-        stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=remove_other_labels)
+        stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=partial(finish, parts=parts))
 
     failed = row_log.failures + photo_log.failures
     print(stage.summary("cropped", failed, args.output))
@@ -113,8 +124,12 @@ def main() -> int:
     for log in (row_log, photo_log):
         if log.failures:
             print(f"{log.failures} rows failed, with their reasons: {log.path}")
-    if missing:
+    if missing and photos.are_optional:
+        records = counts.total() + failed + missing.total() + stage.repeated_rows
+        print(f"{missing.total():,} of {records:,} records have no photo among the archives given")
+    elif missing:
         print(f"{missing.total()} photos are not downloaded: {download_command(args)}")
+    failed += log_problems(args, table, photos)
     if args.contact_sheet:
         draw_sheet(args.output, args.contact_sheet)
         print(f"faces of each class: {args.contact_sheet}")
@@ -122,11 +137,20 @@ def main() -> int:
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Raise StageError if the folders or the contact sheet's path cannot be used."""
-    if not args.original.is_dir():
-        raise StageError(f"{args.original}: no such folder; python downloadImage.py fills it")
-    if args.original.resolve() == args.output.resolve():
-        raise StageError("--original and --output are the same folder: name another --output")
+    """Raise StageError if the folders or the contact sheet's path cannot be used.
+
+    Set `args.original` if it is not given.
+    """
+    is_labels = is_aihub(args.input)
+    if args.original is None:
+        beside = args.input if args.input.is_dir() else args.input.parent
+        args.original = [beside if is_labels and not has_own_photos(args.input) else ORIGINAL]
+    for original in args.original:
+        if not original.exists():
+            advice = "" if is_labels else "; python downloadImage.py fills it"
+            raise StageError(f"{original}: no such folder{advice}")
+        if original.resolve() == args.output.resolve():
+            raise StageError("--original and --output are the same folder: name another --output")
     if args.contact_sheet:
         if args.contact_sheet.suffix.lower() not in SHEET_SUFFIXES:
             raise StageError(
@@ -135,37 +159,96 @@ def check_folders(args: argparse.Namespace) -> None:
         make_folder(args.contact_sheet.parent)
 
 
-def plan(row: Row, args: argparse.Namespace) -> CropJob:
+def has_own_photos(labels: Path) -> bool:
+    """Return whether the photos of a single label file are those in ORIGINAL."""
+    return labels.is_file() and ORIGINAL.is_dir()
+
+
+def open_sources(args: argparse.Namespace) -> tuple[Annotations, PhotoSource]:
+    """Open the annotations, and what finds their photos. Raise StageError if they are not there."""
+    if not is_aihub(args.input):
+        columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
+        table = Table(args.input, ("name", *columns))
+        check_folders(args)
+        return table, PhotoSource(args.original, args.output)
+    check_folders(args)
+    found = Downloads([args.input], args.output)
+    labels = label_files(found, args.input)
+    if args.original != [args.input]:
+        found = Downloads(args.original, args.output)
+    if not found.photos and not found.problems:
+        places = " ".join(map(str, args.original))
+        raise StageError(f"{places}: no photo is in it; name ZIPs or folders with --original")
+    found.report()
+    return labels, PhotoSource(args.original, args.output, found)
+
+
+def plan(row: Row, args: argparse.Namespace, photos: PhotoSource) -> CropJob:
     """Return the crop of a row's face. Raise RowError if the row is invalid."""
-    name, answers, boxes = row.photo_name(), row.answers(), row.boxes()
+    name = row.photo_name()
+    try:
+        answers, boxes = row.answers(), row.boxes()
+    except RowError:
+        if photos.are_optional and photos.find(row, name) is None:
+            return CropJob(row, args.output / UNKNOWN / name, False, None, (), has_photo=False)
+        raise
     label, box = majority_vote(answers), consensus(boxes)
-    photos = args.original / row.posed_emotion()
-    source = find_file(photos, name) or find_elsewhere(args.original, name, args.output)
     existing = find_file(args.output / label, name)
+    source = None if existing else photos.find(row, name)
     target = existing or args.output / label / name
-    arguments = (source or photos / name, target, box, args.quality)
+    photo = source or photos.expected_path(name)
     return CropJob(
-        row, target, existing is not None, (label, box), arguments,
+        row, target, existing is not None, (label, box), (photo, target, box, args.quality),
         answers=tuple(answers), boxes=tuple(boxes), has_photo=source is not None,
+        part=row.part() or part_of(source),
     )  # fmt: skip
 
 
 def survey(
-    jobs: Iterable[CropJob], agreement: Agreement, missing: Counter[str]
+    jobs: Iterable[CropJob],
+    agreement: Agreement,
+    missing: Counter[str],
+    are_optional: bool,
+    bar: ProgressBar,
 ) -> Iterator[CropJob]:
-    """Yield the jobs. Count how well their annotators agree, and the photos that are missing."""
+    """Yield the jobs. Count how well their annotators agree, and the photos that are missing.
+
+    If photos are optional, leave out the jobs without one.
+    """
     for job in jobs:
-        agreement.add(job.answers, job.boxes)
         if not (job.exists or job.has_photo):
             missing[job.label] += 1
+            if are_optional:
+                bar.update()
+                continue
+        agreement.add(job.answers, job.boxes)
         yield job
+
+
+def log_problems(args: argparse.Namespace, table: Annotations, photos: PhotoSource) -> int:
+    """Write and print the files that could not be read. Return how many there are."""
+    of_labels = table.problems if isinstance(table, LabelFiles) else []
+    problems = list(dict.fromkeys([*photos.problems, *of_labels]))
+    path = args.shard.log_path(args.log_dir, "archive", table)
+    write_file_errors(path, problems)
+    for file, reason in problems[:SHOWN_FAILURES]:
+        info(f"failed: {file}: {reason}")
+    if problems:
+        print(f"{len(problems)} files or entries were not read, with their reasons: {path}")
+    return len(problems)
 
 
 def download_command(args: argparse.Namespace) -> str:
     """Return the command that downloads the photos of this table."""
-    given = (("--input", args.input, TABLE), ("--output", args.original, ORIGINAL))
+    given = (("--input", args.input, TABLE), ("--output", args.original[0], ORIGINAL))
     flags = [f"{flag} {path}" for flag, path, default in given if path != default]
     return " ".join(["python downloadImage.py", *flags])
+
+
+def finish(job: CropJob, parts: PartsManifest) -> None:
+    """Note the part of a face that is cropped, and remove crops that its row made earlier."""
+    parts.add(nfc(job.target.name), job.part)
+    remove_other_labels(job)
 
 
 def remove_other_labels(job: CropJob) -> None:
@@ -177,14 +260,15 @@ def remove_other_labels(job: CropJob) -> None:
                     path.unlink()
 
 
-def crop(source: Path, target: Path, box: Box, quality: int) -> None:
+def crop(source: Photo, target: Path, box: Box, quality: int) -> None:
     """Crop the box out of the photo as displayed, into a file without metadata.
 
     Raise ImageError or BoxError if the photo cannot be cropped, and OSError if the disk is full.
     """
     try:
-        face = open_region(source, partial(face_region, box))
-    except ImageError as error:
+        content = source if isinstance(source, Path) else source.read(MAX_PHOTO_BYTES)
+        face = open_region(content, partial(face_region, box))
+    except (ImageError, ArchiveError) as error:
         raise ImageError(f"{source}: {error}") from None
     # Keep the colour profile, which belongs to the pixels. Drop the photo's place and time.
     profile = face.info.get("icc_profile")

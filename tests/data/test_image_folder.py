@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.data.annotations import RowError
 from utils.data.image_folder import (
     Sample,
-    find_elsewhere,
     make_samples,
     scan_class_folders,
 )
@@ -153,24 +151,3 @@ def test_name_of_is_the_path_in_the_class(tmp_path):
     write(tmp_path, f"x/{decomposed}", f"x/sub/{decomposed}")
     folders = scan_class_folders(tmp_path)
     assert [folders.name_of(path) for path in folders["x"]] == ["sub/가.jpg", "가.jpg"]
-
-
-def test_find_elsewhere_searches_all_but_the_folders_of_the_emotions(tmp_path, monkeypatch):
-    write(tmp_path, "flat.jpg", "기쁨/known.jpg", "기쁨/part 1/deep/own.jpg", "zip/슬픔/other.jpg")
-    write(tmp_path, unicodedata.normalize("NFD", "기쁨/가.jpg"), "zip/나.jpg", "crop/기쁨/made.jpg")
-    for root in (tmp_path, Path()):
-        monkeypatch.chdir(tmp_path)
-        assert find_elsewhere(root, "flat.jpg", root / "crop") == root / "flat.jpg"
-        assert find_elsewhere(root, "own.jpg", root / "crop") == root / "기쁨/part 1/deep/own.jpg"
-        assert find_elsewhere(root, "other.jpg", root / "crop") == root / "zip/슬픔/other.jpg"
-        assert find_elsewhere(root, "나.jpg", root / "crop") == root / "zip/나.jpg"
-        for name in ("known.jpg", "가.jpg", "none.jpg", "made.jpg"):
-            assert find_elsewhere(root, name, root / "crop") is None
-
-
-def test_find_elsewhere_tells_equal_from_different_photos(tmp_path):
-    write(tmp_path, "1/same.jpg", "2/same.jpg", "1/two.jpg", "2/two.jpg")
-    (tmp_path / "2/two.jpg").write_bytes(b"another")
-    assert find_elsewhere(tmp_path, "same.jpg", Path("crop")) == tmp_path / "1/same.jpg"
-    with pytest.raises(RowError, match=r"two photos have this name: .*1/two\.jpg and .*2/two\.jpg"):
-        find_elsewhere(tmp_path, "two.jpg", Path("crop"))

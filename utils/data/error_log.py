@@ -99,7 +99,7 @@ class ErrorLog:
         self._file.flush()
 
 
-def write_file_errors(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
+def write_file_errors(path: Path, failures: Iterable[tuple[Path | str, str]]) -> None:
     """Write the log of a stage that processes files, not rows: file, error, time.
 
     Without failures, remove the log of an earlier run.
@@ -108,7 +108,7 @@ def write_file_errors(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    rows = ((str(file), one_line(error), _now()) for file, error in failures)
+    rows = ((one_line(file), one_line(error), _now()) for file, error in failures)
     write_tsv(path, [("file", *ERROR_COLUMNS), *rows])
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.class_names import describe_other_names, match_classes
 from utils.console import note
-from utils.data.annotations import RowError
-from utils.emotions import EMOTIONS, UNKNOWN
+from utils.emotions import UNKNOWN
 from utils.errors import StageError
 from utils.filenames import has_image_suffix, is_printable, nfc
-from utils.imaging.image_files import LeftOut, find_images, walk_files
+from utils.imaging.image_files import LeftOut, find_images
 
 SPLITS = ("train", "validation", "test")
 _NO_CLASS = "in no class folder"
@@ -44,6 +41,16 @@ class ClassFolders(dict[str, list[Path]]):
     def name_of(self, path: Path) -> str:
         """Return an image's path in its class folder, in NFC and with slashes."""
         return (self.nested.get(path) if self.nested else None) or nfc(path.name)
+
+    def add_unknown(self) -> None:
+        """Add the images of UNKNOWN, as if it were a class."""
+        folder = self.root / UNKNOWN
+        members: dict[str, Path] = {}
+        if self.has_unknown:
+            self.left_out.update(_add_images(members, self.nested, folder))
+            self.has_unknown = False
+        if members:
+            self[UNKNOWN] = [path for _, path in sorted(members.items())]
 
     def rename_to(self, known: list[str], owner: str) -> None:
         """Give each class the name in `known` that means the same, and say which in a line.
@@ -134,36 +141,6 @@ def _add_images(members: dict[str, Path], nested: dict[Path, str], folder: Path)
         if separator in relative:
             nested[members[relative]] = relative.replace(separator, "/")
     return left_out
-
-
-def find_elsewhere(root: Path, name: str, output: Path) -> Path | None:
-    """Return the image of this name (NFC) that lies anywhere below `root`, or None.
-
-    Leave out `output`, and the folders of the emotions in `root`, where images are looked for by
-    their path. Raise RowError if there are several that differ.
-    """
-    paths = _images_elsewhere(root, output).get(name, [])
-    for other in paths[1:]:
-        if not filecmp.cmp(paths[0], other, shallow=False):
-            raise RowError(f"two photos have this name: {paths[0]} and {other}")
-    return paths[0] if paths else None
-
-
-@cache
-def _images_elsewhere(root: Path, output: Path) -> dict[str, list[Path]]:
-    """Return name (NFC) → the images of this name that `find_elsewhere` may return."""
-    images: dict[str, list[Path]] = {}
-    resolved_root, resolved_output = root.resolve(), output.resolve()
-    for entry in walk_files(os.fspath(root)):  # the names in a table have the suffix of an image
-        if not has_image_suffix(entry.name):
-            continue
-        path = Path(entry.path)
-        folders = path.parts[len(root.parts) : -1]
-        if len(folders) == 1 and nfc(folders[0]) in EMOTIONS:
-            continue
-        if not (resolved_root.joinpath(*folders)).is_relative_to(resolved_output):
-            images.setdefault(nfc(path.name), []).append(path)
-    return {name: sorted(paths) for name, paths in images.items()}
 
 
 def make_samples(images: dict[str, list[Path]], classes: list[str]) -> list[Sample]:

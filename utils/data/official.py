@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -66,6 +67,29 @@ def write_parts(crops: Path, parts: Iterable[tuple[str, str]], shard: str = "") 
                 file.write(b"%b\t%b\n" % (name, merged[name].encode()))
 
 
+class PartsManifest:
+    """Collects the parts of crops on disk, and adds them to the manifest when the block ends."""
+
+    def __init__(self, crops: Path, shard: str = "") -> None:
+        """See `write_parts`."""
+        self._crops, self._shard = crops, shard
+
+    def __enter__(self) -> PartsManifest:
+        self._lines = tempfile.TemporaryFile()
+        return self
+
+    def add(self, name: str, part: str) -> None:
+        """Add the part of a crop, if it is known."""
+        if part:
+            self._lines.write(f"{name}\t{part}\n".encode(errors=_ERRORS))
+
+    def __exit__(self, *error: object) -> None:
+        """Write the manifest, of an interrupted run too."""
+        with self._lines:
+            self._lines.seek(0)
+            write_parts(self._crops, _parse_lines(self._lines), self._shard)
+
+
 def read_parts(crops: Path) -> dict[str, str]:
     """Return file name (NFC) → Training or Validation, from all manifests beside the folder."""
     parts: dict[str, str] = {}
@@ -94,9 +118,14 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (file name, part) of a manifest. Skip lines that are not of this form."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8-sig", errors=_ERRORS, newline="\n") as file:
-        for line in file:
-            name, _, text = line.rstrip("\r\n").partition("\t")
-            for part in OFFICIAL_PARTS:  # not the text itself: one object for all lines
-                if text == part:
-                    yield nfc(name), part
+    with path.open("rb") as file:
+        yield from _parse_lines(file)
+
+
+def _parse_lines(lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        text = line.decode("utf-8", _ERRORS).rstrip("\r\n")
+        name, _, found = text.removeprefix("\ufeff").partition("\t")
+        for part in OFFICIAL_PARTS:  # not the text itself: one object for all lines
+            if found == part:
+                yield nfc(name), part

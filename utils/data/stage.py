@@ -41,6 +41,11 @@ class Shard(NamedTuple):
     def __str__(self) -> str:
         return f"{self.number}/{self.total}"
 
+    @property
+    def suffix(self) -> str:
+        """What the names of this part's own files have, like `3-of-16`; empty for the whole."""
+        return f"{self.number}-of-{self.total}" if self.total > 1 else ""
+
     def contains(self, row: Row) -> bool:
         """Return whether the row is in this part. Only its name decides, not its position."""
         try:
@@ -58,7 +63,7 @@ class Shard(NamedTuple):
         is_own_log = table.is_error_log and table.path.name.startswith(f"{name}.error")
         if self.total == 1 and is_own_log:
             return table.path
-        part = f".{self.number}-of-{self.total}" if self.total > 1 else ""
+        part = f".{self.suffix}" if self.suffix else ""
         return folder / f"{name}.error{part}.log"
 
 
