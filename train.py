@@ -239,7 +239,7 @@ def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set:
     try:
         loss, accuracy = validate(
             trainer.best_model, validation_set, recipe.batch_size, distributed,
-            lambda: trainer.poll.stop_requested or trainer.poll.is_stopping,
+            lambda: trainer.poll.stop_requested or trainer.poll.is_stopping, recipe.amp,
         )  # fmt: skip
     except StopRequestedError:
         saver.stop_before_validation()
