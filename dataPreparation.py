@@ -1,8 +1,9 @@
 """Split the faces into train, validation and test: stage 3 of 5.
 
 Each class is split by itself: validation and test get their part of its photos, rounded down, and
-train gets the rest. Photos of UNKNOWN are left out. <output>/split.tsv lists the set of every
-photo. If you run it again with another seed or ratio, the photos move: none is ever in two sets.
+train gets the rest. Photos of UNKNOWN are left out, or all go to train with --unknown keep.
+<output>/split.tsv lists the set of every photo. If you run it again with another seed or ratio, the
+photos move: none is ever in two sets.
 
 Duplicates (photos with the same bytes) always go into the same set; <output>/copies.tsv lists them.
 With --group subject, so do all photos of one person (the first part of <person>_….jpg): the test
@@ -35,11 +36,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils import cli
-from utils.console import ProgressBar
+from utils.console import ProgressBar, note
 from utils.data.duplicates import find_duplicates
 from utils.data.error_log import write_file_errors
 from utils.data.image_folder import SPLITS, ClassFolders, scan_class_folders
-from utils.data.split import SplitItem, assign_splits, group_by_subject, make_items
+from utils.data.split import (
+    SplitItem,
+    assign_splits_with_unknown,
+    group_by_subject,
+    make_items,
+)
+from utils.emotions import UNKNOWN
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
 from utils.filenames import SAME_BUT_FOR_CASE, is_printable, is_stored
 from utils.files import (
@@ -81,6 +88,8 @@ def make_parser() -> cli.Parser:
         metavar=("TRAIN", "VALIDATION", "TEST"),
     )  # fmt: skip
     flag("--seed", "random seed of the split", 0, int, metavar="N")
+    text = "photos of UNKNOWN; keep: put them into train, for train.py --unknown soft"
+    flag("--unknown", text, "drop", str, choices=("drop", "keep"))
     group = "what stays together in one set: a photo, or all photos of a subject"
     flag("--group", group, "photo", str, choices=("photo", "subject"))
     return parser
@@ -107,9 +116,11 @@ def main() -> int:
     if args.group == "subject":
         check_subjects(subjects, photos, args.ratio)
         groups = [*duplicates, *subjects.values()]
-    splits = assign_splits(photos, groups, args.ratio, args.seed)
+    splits = assign_splits_with_unknown(photos, groups, args.ratio, args.seed)
     photos = [photo._replace(split=split) for photo, split in zip(photos, splits, strict=True)]
     duplicate_photos = [[photos[i] for i in group] for group in duplicates]
+    photos, duplicate_photos = leave_out_tied(photos, duplicate_photos)
+    subjects = group_by_subject(photos)
 
     make_folder(args.log_dir)
     make_folder(args.output)
@@ -131,6 +142,20 @@ def main() -> int:
     return cli.SOME_FAILED if failures else cli.OK
 
 
+def leave_out_tied(
+    photos: Sequence[SplitItem], duplicates: Sequence[Sequence[SplitItem]]
+) -> tuple[list[SplitItem], list[list[SplitItem]]]:
+    """Return photos and duplicates without those that have no set, and say how many they are."""
+    kept = [photo for photo in photos if photo.split]
+    if len(kept) < len(photos):
+        note(
+            f"{len(photos) - len(kept)} photos of {UNKNOWN} are left out: copies of them, or with "
+            f"--group subject other photos of the person, are in validation or test"
+        )
+    groups = [[photo for photo in group if photo.split] for group in duplicates]
+    return kept, [group for group in groups if len(group) > 1]
+
+
 def find_photos(args: argparse.Namespace) -> list[SplitItem]:
     """Return the photos below --input, sorted by class and name.
 
@@ -144,6 +169,8 @@ def find_photos(args: argparse.Namespace) -> list[SplitItem]:
     if args.input.resolve().is_relative_to(args.output.resolve()):
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
     check_level(images)
+    if args.unknown == "keep":
+        images.add_unknown()
     images.report()
     output = args.output.absolute()
     existing_folder = next(path for path in (output, *output.parents) if path.is_dir())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import make_faces
 from utils.data.image_folder import (
     Sample,
     make_samples,
@@ -151,3 +152,22 @@ def test_name_of_is_the_path_in_the_class(tmp_path):
     write(tmp_path, f"x/{decomposed}", f"x/sub/{decomposed}")
     folders = scan_class_folders(tmp_path)
     assert [folders.name_of(path) for path in folders["x"]] == ["sub/가.jpg", "가.jpg"]
+
+
+def test_unknown_is_added_on_demand_and_classes_are_renamed(tmp_path, capsys):
+    make_faces(tmp_path / "x", ["3_happy", "angry", "UNKNOWN"], 2)
+    (tmp_path / "x/UNKNOWN/note.txt").write_text("hello\n")
+    folders = scan_class_folders(tmp_path / "x")
+    assert list(folders) == ["3_happy", "angry"]
+    folders.add_unknown()
+    folders.rename_to(["분노", "기쁨"], "the model")
+    folders.report()
+    assert {name: len(paths) for name, paths in folders.items()} == {
+        "기쁨": 2,
+        "분노": 2,
+        "UNKNOWN": 2,
+    }
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'x'} has the model's classes by other names: 3_happy = 기쁨, "
+        f"angry = 분노\nnote: {tmp_path / 'x'}: 1 file left out: 1 .txt\n"
+    )

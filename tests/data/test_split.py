@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from utils.data.image_folder import SPLITS, ClassFolders, scan_class_folders
-from utils.data.split import SplitItem, assign_splits, group_by_subject, make_items
+from utils.data.split import (
+    SplitItem,
+    assign_splits,
+    assign_splits_with_unknown,
+    group_by_subject,
+    make_items,
+)
 
 RATIO_80_10_10 = [Fraction(80), Fraction(10), Fraction(10)]
 
@@ -165,3 +171,25 @@ def test_make_items_numbers_names_that_the_disk_takes_for_one(tmp_path):
     items = make_items(images, lambda: True)
     assert [item.name for item in items] == ["P1_A.jpg", "P1_a-2.jpg", "p1_a-3.jpg", "p1_a.jpg"]
     assert [item.subject for item in items] == ["P1", "P1", "p1", "p1"]
+
+
+@pytest.mark.parametrize("by_subject", [False, True])
+def test_photos_of_unknown_go_to_train_unless_they_are_tied_to_another_split(by_subject):
+    photos = [SplitItem(label, f"{i % 9}_{i}.jpg") for label in "xy" for i in range(90)]
+    unknown = [SplitItem("UNKNOWN", f"{i}_u.jpg") for i in range(20)]
+    mixed = [photo for pair in zip(photos, unknown, strict=False) for photo in pair] + photos[20:]
+    copies = [[mixed.index(photos[i]), mixed.index(unknown[i])] for i in (11, 12, 13)]
+    copies += [[mixed.index(unknown[18]), mixed.index(unknown[19])]]
+    subjects = list(group_by_subject(mixed).values()) if by_subject else []
+    splits = assign_splits_with_unknown(mixed, [*copies, *subjects], RATIO_80_10_10, 0)
+    found = dict(zip(mixed, splits, strict=True))
+    groups = list(group_by_subject(photos).values()) if by_subject else []
+    alone = assign_splits(photos, groups, RATIO_80_10_10, 0)
+    assert [found[photo] for photo in photos] == alone
+    assert {found[photo] for photo in unknown} <= {"train", ""}
+    for i, photo in enumerate(unknown):
+        tied = {found[photos[i]]} if i in (11, 12, 13) else {"train"}
+        if by_subject:
+            tied |= {found[each] for each in photos if each.subject == photo.subject}
+        assert (found[photo] == "") == (tied != {"train"}), photo
+    assert not by_subject or "" in splits

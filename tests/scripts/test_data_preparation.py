@@ -48,6 +48,17 @@ def test_split_links_photos_and_leaves_out_unknown(tmp_path):
     for path, name in found.items():
         assert (tmp_path / "data" / name / path).samefile(tmp_path / "crop" / path)
 
+    test_photo = next((tmp_path / "data/test/기쁨").iterdir())
+    shutil.copy(test_photo, tmp_path / "crop/UNKNOWN/copy.png")
+    done = run("dataPreparation.py", "--unknown", "keep", cwd=tmp_path)
+    assert done.returncode == 0 and "UNKNOWN\t21\t0\t0\n" in done.stdout
+    assert "note: 1 photos of UNKNOWN are left out: copies of them, or" in done.stderr
+    kept = split_of(tmp_path / "data")
+    assert {path: split for path, split in kept.items() if not path.startswith("UNK")} == found
+    assert sum(path.startswith("UNKNOWN/") for path in kept) == 21
+    assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
+    assert split_of(tmp_path / "data") == found
+
 
 def test_split_depends_on_the_seed_alone(tmp_path):
     make_faces(tmp_path / "a", ["x", "y"], 40)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.data.image_folder import SPLITS, ClassFolders
+from utils.emotions import UNKNOWN
 from utils.filenames import MAX_NAME_BYTES, nfc
 
 MAX_FLAT_NAME = MAX_NAME_BYTES - 10  # bytes; a number may be added
@@ -122,6 +123,31 @@ def assign_splits(
         order = random.Random(os.fsencode(f"{seed}/{label}")).sample(members, len(members))
         for i, split in zip(order, names, strict=False):
             splits[i] = split
+    return splits
+
+
+def assign_splits_with_unknown(
+    photos: Sequence[SplitItem],
+    groups: Sequence[Sequence[int]],
+    ratio: Sequence[Fraction],
+    seed: int,
+) -> list[str]:
+    """Return the split of each photo as `assign_splits`, with photos of UNKNOWN in train alone.
+
+    The other photos are split as if UNKNOWN were empty. A photo of UNKNOWN that is in a group with
+    one of validation or test is in no split: an empty text.
+    """
+    known = [i for i, photo in enumerate(photos) if photo.label != UNKNOWN]
+    position = {i: k for k, i in enumerate(known)}
+    known_groups = [[position[i] for i in group if i in position] for group in groups]
+    splits = [SPLITS[0]] * len(photos)
+    assigned = assign_splits([photos[i] for i in known], filter(None, known_groups), ratio, seed)
+    for i, split in zip(known, assigned, strict=True):
+        splits[i] = split
+    for group in _merge_groups(filter(None, groups)):
+        if any(splits[i] != SPLITS[0] for i in group):
+            for i in group:
+                splits[i] = "" if i not in position else splits[i]
     return splits
 
 
