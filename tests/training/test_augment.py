@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from utils.training.augment import DRAWS, Augment
+from utils.training.augment import DRAWS, LATER_DRAWS, Augment
 
 PLAIN = Augment(flip=False, rotation=0)
 
@@ -68,6 +69,85 @@ def test_augment_zoom_is_a_factor_of_the_size_within_bounds():
     square[:, :, 5:15, 5:15] = 1
     sides = change(replace(PLAIN, zoom=0.2), square).sum((1, 2, 3)).sqrt()
     assert 7.9 < sides.min() < 8.6 and 11.4 < sides.max() < 12.1
+
+
+def test_augment_crop_below_one_is_a_fraction_of_the_side():
+    numbers = draws(200)
+    for size, pixels in ((48, 4), (224, 18), (96, 8)):
+        one, other = (replace(PLAIN, crop=crop).sample(numbers, size) for crop in (0.08, pixels))
+        assert torch.equal(one.affine, other.affine)
+    assert replace(PLAIN, crop=1).sample(numbers, 48).affine[:, :, 2].abs().max() == 2 / 48
+
+
+def test_augment_shear_leans_vertical_lines_within_bounds():
+    lines = torch.zeros(200, 1, 41, 41)
+    lines[:, :, :, 20] = 1
+    leaning = change(replace(PLAIN, shear=30), lines)[:, 0]
+    columns = torch.arange(41.0)
+    centres = (leaning * columns).sum(2) / leaning.sum(2)
+    lean = torch.atan((centres[:, 30] - centres[:, 10]) / 20).rad2deg()
+    assert -30.1 < lean.min() < -27 and 27 < lean.max() < 30.1
+    torch.testing.assert_close(centres[:, 20], torch.full((200,), 20.0))  # about the middle
+    # The rows stay where they are.
+    assert leaning[:, 10].sum(1).min() > 0.99
+
+
+def test_augment_shear_comes_after_mirror_rotation_and_zoom():
+    """By the matrices: from a pixel to its source."""
+    augment, numbers = Augment(True, 20, 3, zoom=0.3, shear=25), draws(50)
+    [affine, *_] = augment.sample(numbers, 20)
+    [without, *_] = replace(augment, shear=0).sample(numbers, 20)
+    lean = ((2 * numbers[-LATER_DRAWS] - 1) * math.radians(25)).tan()
+    shear = torch.eye(2).repeat(50, 1, 1)
+    shear[:, 0, 1] = lean
+    torch.testing.assert_close(affine[:, :, :2], without[:, :, :2] @ shear)
+    assert torch.equal(affine[:, :, 2], without[:, :, 2])
+
+
+def test_augment_contrast_is_a_factor_of_the_distance_from_the_mean():
+    images = torch.rand(64, 3, 8, 8) * 0.2 + 0.4
+    changed = change(replace(PLAIN, contrast=0.3), images)
+    mean = images.mean((1, 2, 3))
+    torch.testing.assert_close(changed.mean((1, 2, 3)), mean)
+    factors = (changed - mean.view(-1, 1, 1, 1))[:, 0, 0, 0] / (images[:, 0, 0, 0] - mean)
+    assert 0.7 <= factors.min() < 0.75 and 1.25 < factors.max() <= 1.3001
+    extreme = torch.rand(64, 1, 8, 8).round()
+    assert change(replace(PLAIN, contrast=1), extreme).aminmax() == (0, 1)
+
+
+KINDS = {"rotation": 9, "crop": 3, "zoom": 0.3, "shear": 9, "brightness": 0.2, "contrast": 0.2}
+
+
+def test_augment_p_is_the_probability_of_each_kind_alone():
+    numbers = draws(2000)
+    unchanged = PLAIN.sample(numbers, 20)
+    applied = {}
+    for kind, value in KINDS.items():
+        always, half, never = (
+            replace(PLAIN, **{kind: value}, p=p).sample(numbers, 20) for p in (1, 0.5, 0)
+        )
+        assert all(map(torch.equal, never, unchanged))
+        is_applied = torch.zeros(2000, dtype=torch.bool)
+        for one, other, nothing in zip(always, half, unchanged, strict=True):
+            differs = (other != nothing).flatten(1).any(1) if other.ndim > 1 else other != nothing
+            assert torch.equal(other[differs], one[differs])
+            is_applied |= differs
+        applied[kind] = is_applied
+    for kind, is_applied in applied.items():
+        # A shift may be one of no pixel.
+        fraction = 0.5 * (1 - (kind == "crop") / 49)
+        assert abs(is_applied.float().mean() - fraction) < 0.04, kind
+    one, other = applied["rotation"], applied["brightness"]
+    assert abs((one & other).float().mean() - 0.25) < 0.05, "they are drawn apart"
+
+
+def test_augment_with_p_one_needs_no_later_numbers():
+    augment, numbers = Augment(True, 9, 3, 0.5, 0.2, 0.1), draws(20)
+    expected = augment.sample(numbers, 20)
+    numbers[-LATER_DRAWS:] = 0
+    assert not augment.draws_later and all(map(torch.equal, augment.sample(numbers, 20), expected))
+    for change_ in ({"shear": 1}, {"contrast": 0.1}, {"p": 0.9}):
+        assert replace(augment, **change_).draws_later
 
 
 def test_augment_sample_of_one_kind_does_not_depend_on_the_others():

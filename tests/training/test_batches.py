@@ -142,6 +142,42 @@ def test_plan_draws_all_its_random_numbers_from_seed_epoch_and_batch(planner):
         assert all(parts[name] != first[name] for name in first)
 
 
+@pytest.mark.parametrize(
+    "change", [{"shear": 5}, {"contrast": 0.2}, {"p": 0.9}, {"shear": 5, "contrast": 0.1, "p": 0.5}]
+)
+def test_plan_with_later_kinds_draws_all_else_as_before(planner, change):
+    later, changes = replace(planner, augment=replace(planner.augment, **change)), []
+    for one, other in zip(planner.plan(2), later.plan(2), strict=True):
+        assert torch.equal(one.indices, other.indices)
+        assert torch.equal(one.mix_rows, other.mix_rows)
+        assert torch.equal(one.params.erase_box, other.params.erase_box)
+        assert (one.mix_weight, one.dropout_seed) == (other.mix_weight, other.dropout_seed)
+        changes += [not torch.equal(a, b) for a, b in zip(one.params, other.params, strict=True)]
+    assert any(changes)
+
+
+def test_plan_draws_later_kinds_for_each_batch_of_each_epoch(planner):
+    planner = replace(planner, augment=Augment(flip=False, rotation=0, contrast=0.5))
+    contrasts = [plan.params.contrast.tolist() for epoch in (1, 2) for plan in planner.plan(epoch)]
+    assert len({value for part in contrasts for value in part}) == 2 * 23
+    assert contrasts == [
+        plan.params.contrast.tolist() for epoch in (1, 2) for plan in planner.plan(epoch)
+    ]
+
+
+def test_plan_with_cutmix_draws_boxes_and_leaves_all_else(planner):
+    cut = replace(planner, mixing=Mixing(0.4, 1.0))
+    boxes = []
+    for one, other in zip(planner.plan(1), cut.plan(1), strict=True):
+        assert torch.equal(one.indices, other.indices)
+        assert torch.equal(one.mix_rows, other.mix_rows)
+        assert all(map(torch.equal, one.params, other.params))
+        boxes.append(other.mix_box.tolist())
+        weight, box = cut.mixing.draw(f"7/1/{one.number}", 20)
+        assert boxes[-1] == list(box) and other.mix_weight == torch.tensor(weight)
+    assert [0, 0, 0, 0] in boxes and len({tuple(box) for box in boxes}) > 1
+
+
 def test_plan_draws_augmentation_and_dropout_from_different_seeds(planner):
     plan = planner.plan(1)[0]
     assert plan.dropout_seed != seed_for(planner.seed, 1, 0)
@@ -194,9 +230,9 @@ def test_plan_ends_the_last_step_with_the_epoch(planner):
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("mixup", [0, 0.4])
-def test_plans_of_several_processes_are_together_the_plan_of_one(world_size, mixup):
-    whole = replace(make_planner(32), batch_size=8, mixing=Mixing(mixup))
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing(0.4), Mixing(0.4, 1)])
+def test_plans_of_several_processes_are_together_the_plan_of_one(world_size, mixing):
+    whole = replace(make_planner(32), batch_size=8, mixing=mixing)
     ranks = [
         replace(whole, distributed=Distributed(CPU, rank, world_size)).plan(1)
         for rank in range(world_size)
@@ -213,6 +249,6 @@ def test_plans_of_several_processes_are_together_the_plan_of_one(world_size, mix
         assert all(map(torch.equal, together, rows(plan)))
         for part in parts:
             own = len(part.mix_rows)
-            assert len(part.indices) == (2 * own if mixup else own)
+            assert len(part.indices) == (2 * own if mixing else own)
             assert (part.mix_weight, part.dropout_seed) == (plan.mix_weight, plan.dropout_seed)
             assert (part.batch_rows, part.step_rows) == (plan.batch_rows, plan.step_rows)

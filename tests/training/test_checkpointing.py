@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.ranks import run_ranks
-from tests.trainings import CLASSES, equal_bits, small_dataset, small_trainer
+from tests.trainings import CLASSES, REMEMBERED_RECIPE, equal_bits, small_dataset, small_trainer
 from train import train_and_validate
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
@@ -154,6 +154,22 @@ def test_resume_mid_epoch_continues_bit_for_bit(tmp_path, version):
     states = [Checkpoint.load(saver.run.last) for saver in (undisturbed, resumed)]
     assert equal_bits(states[0].training, states[1].training)
     assert equal_bits(dict(states[0].weights), dict(states[1].weights))
+
+
+def test_resume_continues_a_plateau(tmp_path):
+    """The rate follows from the results, which last.pt holds."""
+    recipe = replace(REMEMBERED_RECIPE, schedule="plateau", plateau_patience=1, warmup=0)
+    savers = [make_saver(tmp_path / name, small_trainer(recipe)) for name in "ab"]
+    for saver in savers:
+        for accuracy in (0.6, 0.5, 0.5):
+            saver.trainer.train_epoch(saver.after_step, "")
+            finish_epoch(saver, accuracy, bias=0.25)
+    resumed = make_saver(tmp_path / "b", small_trainer(recipe))
+    resumed.resume(Checkpoint.load(savers[1].run.last))
+    assert savers[0].trainer.lr == 0.05
+    losses = [saver.trainer.train_epoch(saver.after_step, "")[0] for saver in (savers[0], resumed)]
+    assert losses[0] == losses[1]
+    assert savers[0].trainer.lr == resumed.trainer.lr == 0.05 * 0.75
 
 
 @pytest.mark.parametrize("version", [unchanged, with_old_keys])

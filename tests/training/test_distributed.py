@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 import models
 from models.dropout import Dropout
 from tests.ranks import run_ranks
-from tests.trainings import small_dataset, small_network, small_trainer
+from tests.trainings import REMEMBERED_RECIPE, small_dataset, small_network, small_trainer
 from utils.errors import StageError
 from utils.training.distributed import (
     Distributed,
@@ -21,6 +22,7 @@ from utils.training.distributed import (
     init_distributed,
     keep_gradients_local,
 )
+from utils.training.mixing import Mixing
 from utils.training.validate import validate
 
 CPU = torch.device("cpu")
@@ -156,6 +158,25 @@ def test_accumulated_gradients_are_exchanged_once_per_step(tmp_path):
         assert result[2] == pytest.approx(figures, rel=1e-5)
         for key, value in weights.items():
             torch.testing.assert_close(result[3][key], value, rtol=1e-4, atol=1e-5)
+
+
+def train_sharply(distributed: Distributed) -> list:
+    """Train an epoch with sharpness and CutMix. Return the loss and the state of the model."""
+    recipe = replace(REMEMBERED_RECIPE, accumulate=1, sam=0.5, mixing=Mixing(0, 1.0))
+    trainer = small_trainer(recipe, count=24, distributed=distributed)
+    loss, _ = trainer.train_epoch(lambda: None, "")
+    return [loss, {key: value.contiguous() for key, value in trainer.model.state_dict().items()}]
+
+
+@several_processes
+@pytest.mark.slow
+def test_sharpness_is_that_of_the_whole_batch(tmp_path):
+    """And batch norm's statistics are those of its first pass, over all rows."""
+    loss, weights = train_sharply(Distributed(CPU))
+    for result in run_ranks(train_sharply, tmp_path):
+        assert result[0] == pytest.approx(loss, rel=1e-5)
+        for key, value in weights.items():
+            torch.testing.assert_close(result[1][key], value, rtol=1e-4, atol=1e-5)
 
 
 def test_keep_gradients_local_is_no_sync_of_a_wrapped_model(monkeypatch):

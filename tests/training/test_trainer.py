@@ -222,6 +222,118 @@ def test_a_training_is_what_it_is_defined_as():
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_the_newer_settings_are_what_they_are_defined_as():
+    """Nesterov, plateau, mixup or CutMix, and sharpness, beside the same in plain lines."""
+    recipe = Recipe(
+        epochs=3, batch_size=4, lr=0.2, optimizer="sgd", weight_decay=0.01, momentum=0.8,
+        nesterov=True, schedule="plateau", plateau_factor=0.5, plateau_patience=0, sam=0.3,
+        mixing=Mixing(0.4, 1.0), label_smoothing=0.1, augment=PLAIN_AUGMENT,
+    )  # fmt: skip
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    trainer = linear_trainer(recipe, 29, weights)
+    plain = copy.deepcopy(trainer.model)
+    data, accuracies = trainer.data.images.images, [0.5, 0.4, 0.6]
+    plans = [trainer.planner.plan(epoch) for epoch in (1, 2, 3)]
+    kinds = {bool(plan.mix_box.any()) for epoch in plans for plan in epoch}
+    assert kinds == {True, False}, "both ways to mix"
+    losses = []
+    for accuracy in accuracies:
+        losses += train(trainer, 1)
+        trainer.accuracies.append(accuracy)
+
+    sgd = torch.optim.SGD(plain.parameters(), 0.2, 0.8, weight_decay=0.01, nesterov=True)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(sgd, "max", 0.5, patience=0)
+    rates = []
+
+    def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        rows = (0.9 * labels + 0.1 / 3) * plain(images).log_softmax(1)
+        return -((weights * labels).sum(1) * rows.sum(1)).sum()
+
+    for epoch, loss_of_all, accuracy in zip(plans, losses, accuracies, strict=True):
+        loss_sum = 0.0
+        rates.append(sgd.param_groups[0]["lr"])
+        for plan in epoch:
+            images, labels = data[plan.indices] / 255, plan.targets
+            others = images[plan.mix_rows]
+            top, bottom, left, right = map(int, plan.mix_box)
+            share = plan.mix_weight
+            if bottom > top and right > left:
+                images = images.clone()
+                images[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+                share = torch.tensor(1 - (bottom - top) * (right - left) / 64)
+            elif not plan.mix_box.any():
+                images = share * images + (1 - share) * others
+            labels = share * labels + (1 - share) * labels[plan.mix_rows]
+            loss = loss_of(images, labels)
+            loss_sum += loss.item()
+            gradients = torch.autograd.grad(loss / len(images), list(plain.parameters()))
+            norm = sum((gradient**2).sum() for gradient in gradients).sqrt()
+            for p, gradient in zip(plain.parameters(), gradients, strict=True):
+                p.data += 0.3 * gradient / norm
+            sgd.zero_grad()
+            (loss_of(images, labels) / len(images)).backward()
+            for p, gradient in zip(plain.parameters(), gradients, strict=True):
+                p.data -= 0.3 * gradient / norm
+            sgd.step()
+        assert loss_of_all == pytest.approx(loss_sum / 29, rel=1e-4)
+        schedule.step(accuracy)
+    assert rates == [0.2, 0.2, 0.1] and trainer.lr == pytest.approx(0.1)
+    for one, other in zip(trainer.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+NEWER_RECIPE = replace(
+    REMEMBERED_RECIPE, accumulate=1, schedule="plateau", plateau_patience=0, nesterov=True, sam=0.1,
+    mixing=Mixing(0.2, 1.0),
+    augment=replace(REMEMBERED_RECIPE.augment, shear=9, contrast=0.2, p=0.5),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [1, 7, 9])
+def test_trainer_with_the_newer_settings_resumes_bit_for_bit(steps):
+    undisturbed, stopped, resumed = (small_trainer(NEWER_RECIPE) for _ in range(3))
+    for trainer in (undisturbed, stopped, resumed):
+        trainer.accuracies = [0.5, 0.5]
+    losses = train(undisturbed, 2)
+    resumed.load_state(*stop_after(steps, stopped))
+    assert undisturbed.lr == resumed.recipe.lr * 0.75
+    remaining = 3 - resumed.progress.epoch
+    assert train(resumed, remaining) == losses[-remaining:]
+    assert equal_bits(resumed.state(), undisturbed.state())
+
+
+def test_sharpness_leaves_batch_norm_one_step_a_batch():
+    """And its statistics are those of the weights that the step begins with."""
+    ordinary, sharp = (small_trainer(Recipe(1, 23, 0.1, "sgd", sam=sam)) for sam in (0.0, 5.0))
+    for trainer in (ordinary, sharp):
+        train(trainer, 1)
+    for one, other in zip(ordinary.model.buffers(), sharp.model.buffers(), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(ordinary.model[5].weight, sharp.model[5].weight)
+
+
+def test_a_run_that_decays_all_parameters_goes_on_so():
+    """A state of the optimizer that older versions wrote: one group, in the model's order."""
+    recipe = Recipe(2, 23, 0.01, "adamw", weight_decay=0.5, augment=PLAIN_AUGMENT)
+    old, resumed = small_trainer(recipe), small_trainer(recipe)
+    assert [len(g["params"]) for g in old.optimizer.param_groups] == [2, 4]
+    old.optimizer = torch.optim.AdamW(old.model.parameters(), lr=0.01, weight_decay=0.5)
+    train(old, 1)
+    weights, state = copy.deepcopy((old.best_model.state_dict(), old.state()))
+    assert len(state["optimizer"]["param_groups"]) == 1
+    losses = train(old, 1)
+    resumed.load_state(weights, state)
+    assert train(resumed, 1) == losses
+    assert equal_bits(resumed.state(), old.state())
+    assert equal_bits(dict(resumed.model.state_dict()), dict(old.model.state_dict()))
+    [group] = resumed.optimizer.param_groups
+    assert group["weight_decay"] == 0.5
+    # A new run decays less: norm layers and biases keep their size.
+    new = small_trainer(recipe)
+    train(new, 2)
+    assert not torch.equal(new.model[1].weight, old.model[1].weight)
+
+
 def test_first_batch_is_that_of_the_first_epoch_and_changes_nothing():
     trainer = small_trainer(replace(REMEMBERED_RECIPE, mixing=Mixing(), augment=PLAIN_AUGMENT))
     before = trainer.state()
@@ -261,7 +373,8 @@ def test_best_model_is_the_average_if_there_is_one():
 
 def test_trainer_learns_in_fp16_and_bf16():
     for amp in ("bf16", "fp16"):
-        recipe = Recipe(1, 4, 0.01, "adam", amp=amp)
-        trainer = small_trainer(recipe)
-        first, *_, last = train(trainer, 8)
-        assert last < first and {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+        for sam in (0.0, 0.05):
+            recipe = Recipe(1, 4, 0.01, "adam", amp=amp, sam=sam)
+            trainer = small_trainer(recipe)
+            first, *_, last = train(trainer, 8)
+            assert last < first and {p.dtype for p in trainer.model.parameters()} == {torch.float32}
