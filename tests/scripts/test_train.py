@@ -129,10 +129,46 @@ def test_train_on_votes(few_faces, tmp_path):
     face.rename(face.with_name(name_of("기쁨")))
     write_table(tmp_path / "t.tsv", [row(name_of("기쁨"), seen="기쁨 기쁨 분노")])
     done = run("train.py", *ONE_EPOCH, "--annotations", "t.tsv", cwd=tmp_path)
-    assert done.returncode == 0 and "1 of 8 images have three annotators' votes" in done.stdout
+    assert done.returncode == 0 and "1 of 8 images are learnt by their votes" in done.stdout
     write_table(tmp_path / "t.tsv", [row(name_of("분노"))])
     done = run("train.py", *ONE_EPOCH, "--annotations", "t.tsv", cwd=tmp_path)
-    assert done.returncode == 2 and "t.tsv has no row for any image" in done.stderr
+    assert done.returncode == 2 and "t.tsv has no row for any of them" in done.stderr
+
+
+def test_train_on_a_table_of_votes_for_classes_by_other_names(few_faces, tmp_path):
+    shutil.copytree(few_faces, tmp_path / "data")
+    (tmp_path / "data/validation").rename(tmp_path / "data/val")
+    first, second, *_ = sorted((tmp_path / "data/train/기쁨").iterdir())
+    (tmp_path / "data/train/UNKNOWN").mkdir()
+    shutil.copy(first, tmp_path / "data/train/UNKNOWN/u.png")
+    votes = [(first, "7,2,1,0"), (second, "1,1,1,7"), ("UNKNOWN/u.png", "5,5,0,0")]
+    lines = ["path,happy,angry,surprise,NF", *(f"{path},{counts}" for path, counts in votes)]
+    (tmp_path / "v.csv").write_text("\n".join(lines), encoding="cp949")
+    flags = ("--annotations", "v.csv", "--votes_min", 2, "--unknown", "soft")
+    done = run("train.py", *ONE_EPOCH, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "data/val is the validation set\n" in done.stderr
+    assert "v.csv has the classes by other names: happy = 기쁨, angry = 분노\n" in done.stderr
+    assert "UNKNOWN" not in done.stderr
+    assert done.stdout.startswith(
+        "v.csv: 2 of 9 images are learnt by their votes (10.0 votes an image, Fleiss' kappa "
+    )
+    assert "; left out: 1 whose majority is NF; with their label: 6 without votes\n" in done.stdout
+    assert "8 training images, " in done.stdout
+
+    for split in ("train", "val"):
+        (tmp_path / "data" / split / "기쁨").rename(tmp_path / "data" / split / "0_Happy")
+        (tmp_path / "data" / split / "분노").rename(tmp_path / "data" / split / "anger")
+    other_names = "0_Happy = 기쁨, anger = 분노\n"
+    done = run("test.py", "--split", "validation", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"note: data/val has the model's classes by other names: {other_names}" in done.stderr
+    assert "| 0 기쁨 |" in done.stdout
+    flags = ("--init", "model.pt", "--teacher", "model.pt", "--model_path", "b.pt")
+    done = run("train.py", *ONE_EPOCH, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"note: model.pt knows the classes by other names: {other_names}") == 2
+    assert Checkpoint.load(tmp_path / "b.pt").classes == ["0_Happy", "anger"]
 
 
 def test_train_learns_the_teachers_predictions_alone_if_labels_do_not_count(trained, tmp_path):
@@ -220,6 +256,12 @@ def test_train_refuses_one_class_or_none(tmp_path, classes, word):
     assert {p.name for p in tmp_path.iterdir()} == {"data"}
 
 
+def test_train_of_crops_names_the_stage_that_is_missing(few_faces, tmp_path):
+    shutil.copytree(few_faces / "train", tmp_path / "crop")
+    done = run("train.py", "--data_path", "crop", cwd=tmp_path)
+    one_line_error(done, "stage 3 is missing: python dataPreparation.py --input crop")
+
+
 def test_train_refuses_a_class_of_validation_alone(few_faces, tmp_path):
     shutil.copytree(few_faces, tmp_path / "data")
     make_faces(tmp_path / "data/validation", ["중립"], 1)
@@ -230,7 +272,7 @@ def test_train_refuses_a_class_of_validation_alone(few_faces, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], ["data/train", "no such folder"]),
+        ([], ["data: no such folder", "python dataPreparation.py"]),
         (["--model", "alexnet"], ["alexnet", "emotionnet"]),
         (["--gpu", "maybe"], ["--gpu"]),
         (["--lr", "-1"], ["--lr"]),
