@@ -89,6 +89,9 @@ def make_parser() -> cli.Parser:
     parser.log_dir_flag()
     parser.section("crop")
     flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.percent, metavar="Q")
+    max_size = "longest side of the faces, for less time and space; existing crops are kept "
+    max_size += "(default: full size)"
+    flag("--max_size", max_size, None, cli.positive_int, metavar="PIXELS")
     workers = "worker processes; ignored with --ray (default: one per core)"
     flag("--workers", workers, None, cli.positive_int, metavar="N")
     add_distribution_flags(parser)
@@ -197,8 +200,9 @@ def plan(row: Row, args: argparse.Namespace, photos: PhotoSource) -> CropJob:
     source = None if existing else photos.find(row, name)
     target = existing or args.output / label / name
     photo = source or photos.expected_path(name)
+    arguments = (photo, target, box, args.quality, args.max_size)
     return CropJob(
-        row, target, existing is not None, (label, box), (photo, target, box, args.quality),
+        row, target, existing is not None, (label, box), arguments,
         answers=tuple(answers), boxes=tuple(boxes), has_photo=source is not None,
         part=row.part() or part_of(source),
     )  # fmt: skip
@@ -260,14 +264,16 @@ def remove_other_labels(job: CropJob) -> None:
                     path.unlink()
 
 
-def crop(source: Photo, target: Path, box: Box, quality: int) -> None:
+def crop(source: Photo, target: Path, box: Box, quality: int, max_size: int | None = None) -> None:
     """Crop the box out of the photo as displayed, into a file without metadata.
+
+    A face whose longer side has more than `max_size` pixels is shrunk to that.
 
     Raise ImageError or BoxError if the photo cannot be cropped, and OSError if the disk is full.
     """
     try:
         content = source if isinstance(source, Path) else source.read(MAX_PHOTO_BYTES)
-        face = open_region(content, partial(face_region, box))
+        face = open_region(content, partial(face_region, box), max_size)
     except (ImageError, ArchiveError) as error:
         raise ImageError(f"{source}: {error}") from None
     # Keep the colour profile, which belongs to the pixels. Drop the photo's place and time.

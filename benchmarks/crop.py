@@ -2,12 +2,15 @@
 
 cropImages.py   as a user runs it, all cores, its start included
 plain           one process, one photo after the other with Pillow: open, turn, crop, save (95)
-decode          one process that only decodes, the least that one core can do
+floor           all cores, each of which only decodes the rows down to a face and encodes the face
+... small       with --max_size 512: the plain way shrinks with Pillow's thumbnail, and the floor
+                decodes at reduced scale
 
 The photos have 12 megapixels (4000×3000), soft colours and noise, 2 to 4 MB; every second one is
-stored on its side, with an EXIF orientation. The faces are 1300 pixels wide and high. A few
-different photos have many names, and each name has another face. After each round every crop is
-compared with the plain one, pixel for pixel.
+stored on its side, with an EXIF orientation. The faces are 1300 pixels wide and high, anywhere in
+the photo. A few different photos have many names, and each name has another face. After each round
+every crop is compared with the plain one: pixel for pixel, or those of --max_size by their mean
+difference.
 
   python -m benchmarks.crop
   python -m benchmarks.crop --photos 20 --rounds 1
@@ -15,6 +18,7 @@ compared with the plain one, pixel for pixel.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import statistics
@@ -32,10 +36,12 @@ from utils.data.annotations import ANNOTATORS
 from utils.emotions import EMOTIONS
 from utils.errors import StageError
 from utils.imaging.geometry import Box
-from utils.imaging.image_io import ORIENTATION
-from utils.parallel import cores
+from utils.imaging.image_io import ORIENTATION, to_stored_box
+from utils.imaging.partial_jpeg import dct_factor, decode_down_to
+from utils.parallel import ProcessPool, cores
 
 WIDTH, HEIGHT, FACE = 4000, 3000, 1300  # pixels
+SMALL = 512  # pixels, the --max_size of the second part
 NOISE = 6  # of 255, standard deviation: makes a file of some 3 MB
 DIFFERENT = 6  # photos; the others are links to them
 ON_ITS_SIDE = 6  # the EXIF orientation of a phone held upright
@@ -57,37 +63,68 @@ class Face(NamedTuple):
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    flag("--photos", "photos to crop", 200, cli.positive_int, metavar="N")
+    flag("--photos", "photos to crop", 400, cli.positive_int, metavar="N")
     flag("--rounds", "rounds, each with all ways in turn", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
 
-    seconds: dict[str, list[float]] = {SCRIPT: [], "plain": [], "decode": []}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         faces = make_photos(root / "original", args.photos)
         write_table(root / "table.tsv", faces)
         size = statistics.mean(face.path(root / "original").stat().st_size for face in faces)
-        for _ in range(args.rounds):
-            with tempfile.TemporaryDirectory(dir=root) as output:
-                crops, plain_crops = Path(output) / "stage", Path(output) / "plain"
-                stage = crop(root, crops)
-                seconds[SCRIPT].append(stage.seconds)
-                seconds["plain"].append(crop_plainly(faces, root / "original", plain_crops))
-                seconds["decode"].append(decode(faces, root / "original"))
-                for face in faces:
-                    compare(face.path(crops), face.path(plain_crops))
-
-    rates = {way: [args.photos / taken for taken in times] for way, times in seconds.items()}
-    medians = {way: statistics.median(values) for way, values in rates.items()}
+        rounds = [Round(root, faces) for _ in range(args.rounds)]
     print(f"{args.photos} photos of {WIDTH}×{HEIGHT} pixels and {size / 1e6:.1f} MB, faces of "
           f"{FACE}×{FACE}, {args.rounds} rounds, {cores()} cores\n")  # fmt: skip
-    print(f"| way | photos/s | min-max | ms per photo | {SCRIPT} / it |\n|---|---|---|---|---|")
-    for way, values in rates.items():
-        ratio = medians[SCRIPT] / medians[way]
-        cells = [way, *spread(values), f"{1000 / medians[way]:.0f}", f"{ratio:.2f}"]
-        print("| " + " | ".join(cells) + " |")
-    print(f"\nevery crop equals the plain one, pixel for pixel; peak memory: {stage.memory()}")
+    print_rates([round.seconds for round in rounds], args.photos)
+    last = rounds[-1]
+    difference = max(round.difference for round in rounds)
+    print("\nevery crop of full size equals the plain one, pixel for pixel")
+    print(f"crops of --max_size {SMALL} take {last.small_bytes / last.bytes:.3f} of the bytes: "
+          f"{last.small_bytes / 1e3:.0f} KB, not {last.bytes / 1e3:.0f} KB; they differ from the "
+          f"plain ones by {difference:.2f} of 255 in the mean, at most")  # fmt: skip
+    print(f"peak memory: {last.memory}; with --max_size {SMALL}: {last.small_memory}")
     return cli.OK
+
+
+class Round:
+    """All ways in turn, once: the seconds of each, and what their crops are like."""
+
+    def __init__(self, root: Path, faces: list[Face]) -> None:
+        original = root / "original"
+        self.seconds: dict[str, float] = {}
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            crops, plain_crops = Path(folder) / "stage", Path(folder) / "plain"
+            stage = crop(root, crops)
+            self.seconds[SCRIPT] = stage.seconds
+            self.seconds["plain"] = crop_plainly(faces, original, plain_crops)
+            self.seconds["floor"] = run_floor(faces, original, None)
+            self.memory, self.bytes = stage.memory(), mean_size(faces, crops)
+            for face in faces:
+                compare(face.path(crops), face.path(plain_crops))
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            crops, plain_crops = Path(folder) / "stage", Path(folder) / "plain"
+            stage = crop(root, crops, "--max_size", SMALL)
+            self.seconds[f"{SCRIPT}, small"] = stage.seconds
+            self.seconds["plain, small"] = crop_plainly(faces, original, plain_crops, SMALL)
+            self.seconds["floor, small"] = run_floor(faces, original, SMALL)
+            self.small_memory, self.small_bytes = stage.memory(), mean_size(faces, crops)
+            self.difference = max(
+                mean_difference(face.path(crops), face.path(plain_crops)) for face in faces
+            )
+
+
+def print_rates(rounds: list[dict[str, float]], photos: int) -> None:
+    """Print the table: photos per second, and how they compare with the plain ways."""
+    rates = {way: [photos / seconds[way] for seconds in rounds] for way in rounds[0]}
+    medians = {way: statistics.median(values) for way, values in rates.items()}
+    print("| way | photos/s | min-max | ms per photo | it / plain | it / floor |")
+    print("|---|---|---|---|---|---|")
+    for way, values in rates.items():
+        floor = "floor, small" if way.endswith("small") else "floor"
+        ratios = [f"{medians[way] / medians[other]:.2f}" for other in ("plain", floor)]
+        print(
+            "| " + " | ".join([way, *spread(values), f"{1000 / medians[way]:.0f}", *ratios]) + " |"
+        )
 
 
 def make_photos(folder: Path, count: int) -> list[Face]:
@@ -135,30 +172,56 @@ def write_table(path: Path, faces: list[Face]) -> None:
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-def crop(root: Path, output: Path) -> StageRun:
+def crop(root: Path, output: Path, *flags: object) -> StageRun:
     """Run the script."""
-    flags = ["--input", root / "table.tsv", "--original", root / "original", "--output", output]
-    return run(SCRIPT, *flags, "--log_dir", root / "log")
+    folders = ["--input", root / "table.tsv", "--original", root / "original", "--output", output]
+    return run(SCRIPT, *folders, "--log_dir", root / "log", *flags)
 
 
-def crop_plainly(faces: list[Face], original: Path, output: Path) -> float:
+def crop_plainly(
+    faces: list[Face], original: Path, output: Path, max_size: int | None = None
+) -> float:
     """Cut the faces out the plain way. Return the seconds."""
     started = time.perf_counter()
     for face in faces:
         target = face.path(output)
         target.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(face.path(original)) as photo:
-            ImageOps.exif_transpose(photo).crop(face.box).save(target, quality=95)
+            crop = ImageOps.exif_transpose(photo).crop(face.box)
+            if max_size:
+                crop.thumbnail((max_size, max_size))
+            crop.save(target, quality=95)
     return time.perf_counter() - started
 
 
-def decode(faces: list[Face], original: Path) -> float:
-    """Decode the photos. Return the seconds."""
+def run_floor(faces: list[Face], original: Path, max_size: int | None) -> float:
+    """Decode the rows down to each face and encode it, on all cores. Return the seconds.
+
+    Processes have started, and nothing else is done: no table, no crop, no file is written.
+    """
+    shares = [faces[i :: cores()] for i in range(cores())]
+    with ProcessPool(len(shares)) as pool:
+        jobs = [pool.submit(decode_and_encode, share, original, max_size) for share in shares]
+        return statistics.mean(job.result() for job in jobs)
+
+
+def decode_and_encode(faces: list[Face], original: Path, max_size: int | None) -> float:
+    """Do what a single process of `run_floor` does. Return the seconds."""
+    side = max_size or FACE
+    crop = Image.effect_noise((side, side), NOISE).convert("RGB")
     started = time.perf_counter()
     for face in faces:
         with Image.open(face.path(original)) as photo:
-            photo.load()
+            orientation = photo.getexif().get(ORIENTATION, 1)
+            box = to_stored_box(face.box, photo.size, orientation)
+            decode_down_to(photo, box.bottom, dct_factor(box, max_size))
+        crop.save(io.BytesIO(), "JPEG", quality=95)
     return time.perf_counter() - started
+
+
+def mean_size(faces: list[Face], crops: Path) -> float:
+    """Return the mean of the crops' sizes in bytes."""
+    return statistics.mean(face.path(crops).stat().st_size for face in faces)
 
 
 def compare(crop: Path, plain_crop: Path) -> None:
@@ -166,6 +229,15 @@ def compare(crop: Path, plain_crop: Path) -> None:
     with Image.open(crop) as first, Image.open(plain_crop) as second:
         if not np.array_equal(np.asarray(first), np.asarray(second)):
             raise StageError(f"the pixels of {crop} and {plain_crop} differ")
+
+
+def mean_difference(crop: Path, plain_crop: Path) -> float:
+    """Return the mean difference of two crops. Raise StageError if their sizes differ."""
+    with Image.open(crop) as first, Image.open(plain_crop) as second:
+        if first.size != second.size:
+            raise StageError(f"{crop} has {first.size} pixels, {plain_crop} has {second.size}")
+        difference = np.subtract(first, second, dtype=np.int16)
+    return float(np.abs(difference).mean())
 
 
 if __name__ == "__main__":

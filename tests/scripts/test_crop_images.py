@@ -150,6 +150,42 @@ def test_crop_logs_a_face_that_no_file_can_hold(crops):
     assert name == "wide_기쁨_.webp" and "cannot be written" in reason
 
 
+def test_max_size_shrinks_the_faces_that_are_larger(tmp_path):
+    soft = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    photo = Image.fromarray(soft).resize((900, 700), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown with 700 × 900 pixels
+    boxes = {"large.jpg": (31, 55, 631, 815), "large.png": (31, 55, 631, 455),
+             "small.jpg": (31, 55, 160, 183)}  # fmt: skip
+    rows = []
+    for name, box in boxes.items():
+        file = io.BytesIO()
+        photo.save(file, "PNG" if name.endswith("png") else "JPEG", quality=95, exif=exif)
+        rows.append(row(f"x_기쁨_{name}", box=box_cell(*box)))
+        write_photo(tmp_path, f"x_기쁨_{name}", file.getvalue())
+    table = write_table(tmp_path / "t.tsv", rows)
+    run("cropImages.py", "--input", table, "--output", "full", cwd=tmp_path)
+    done = run("cropImages.py", "--input", table, "--max_size", 128, cwd=tmp_path)
+    assert done.returncode == 0
+    full = {name: tmp_path / "full" / "기쁨" / f"x_기쁨_{name}" for name in boxes}
+    faces = {name: tmp_path / "crop" / "기쁨" / f"x_기쁨_{name}" for name in boxes}
+    sizes = {"large.jpg": (101, 128), "large.png": (128, 85)}
+    for name, size in sizes.items():
+        with Image.open(faces[name]) as face, Image.open(full[name]) as whole:
+            assert face.size == size
+            shrunk = whole.resize(size, Image.Resampling.BICUBIC)
+            assert np.abs(np.subtract(face, shrunk, dtype=float)).mean() < 2
+    with Image.open(full["small.jpg"]) as small:
+        assert small.size == (129, 128)
+    with Image.open(faces["small.jpg"]) as small:
+        assert small.size == (128, 127)
+
+    before = tree(tmp_path / "crop")
+    again = run("cropImages.py", "--input", table, "--max_size", 64, cwd=tmp_path)
+    assert "0 cropped, 3 already there" in again.stdout
+    assert tree(tmp_path / "crop") == before
+
+
 def test_crop_logs_invalid_rows_and_unusable_photos_apart(tmp_path):
     whole = jpeg((300, 300))
     bad = {
