@@ -59,7 +59,7 @@ def make_parser() -> cli.Parser:
     flag("--store", text, None, cli.path, metavar="DIR")
 
     parser.section("annotators' votes")
-    text = "learn the votes of all annotators: annotation table, or csv with a count for each class"
+    text = "learn all annotators' votes: annotation table, csv of counts, or AI-Hub's labels"
     flag("--annotations", text, None, cli.path, metavar="FILE")
     text = "ignore a class with fewer votes than this on an image"
     flag("--votes_min", text, 1, cli.positive_int, metavar="N")
