@@ -18,6 +18,7 @@ from utils.console import ProgressBar
 from utils.data.dataset import Dataset
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
+from utils.training import step_graph
 from utils.training.amp import autocast
 from utils.training.augment import Augment
 from utils.training.batches import BatchPlan, BatchPlanner
@@ -29,15 +30,17 @@ from utils.training.mixing import Mixing, mix_images
 from utils.training.optim import (
     PLATEAU_FACTOR,
     PLATEAU_PATIENCE,
+    load_optimizer_state,
     lr_factor,
     make_optimizer,
+    optimizer_state,
     plateau_factor,
+    set_lr,
 )
 from utils.training.poll import Poll
 from utils.training.sam import sharpest_nearby
+from utils.training.step_graph import Step, StepGraph
 
-# Beside the learning rate, which is set in every step.
-OPTIMIZER_SETTINGS = {"weight_decay", "momentum", "nesterov"}
 CHECK_EVERY = 50  # most steps between checks of the loss; a check waits for all of the GPU's work
 
 
@@ -60,6 +63,7 @@ class Recipe:
     mixing: Mixing = field(default_factory=Mixing)
     amp: str = "off"  # bf16, fp16 or off
     compile: bool = False
+    cuda_graph: bool = True  # on a GPU: replay a whole step as one CUDA graph, if that works
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
     nesterov: bool = False
@@ -106,6 +110,13 @@ class Trainer:
         self.model = distributed.sync_batch_norm(model).to(
             device, memory_format=torch.channels_last
         )
+        # With fp16 the host looks at the gradients, with several processes it exchanges them, and it
+        # seeds the second pass of --sam: none of this can be recorded.
+        self._uses_graph = (
+            recipe.cuda_graph and device.type == "cuda" and distributed.world_size == 1
+            and recipe.accumulate == 1 and recipe.amp != "fp16" and not recipe.sam
+        )  # fmt: skip
+        self._graph: StepGraph | None = None
         self.optimizer = self._make_optimizer(split_decay=True)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
@@ -130,12 +141,14 @@ class Trainer:
             teacher.model.to(device)
         self._dropouts = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
         self._ddp = distributed.ddp(self.model)
-        self._forward = torch.compile(self._ddp) if recipe.compile else self._ddp
+        # With dynamic shapes, a short last batch would make all later ones run in slower code.
+        compiled = torch.compile(self._ddp, dynamic=False) if recipe.compile else self._ddp
+        self._forward = compiled
 
     @property
     def lr(self) -> float:
         """The learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
+        return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def best_model(self) -> nn.Module:
@@ -185,10 +198,11 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Return what `load_state` needs beside the weights of `best_model`.
 
-        Only defined if `poll.is_current`. Raise StageError if the loss is not finite.
+        Only defined if `poll.is_current`. Raise StageError if loss or weights are not finite.
         """
+        self._refuse_broken_weights()
         state = self._position() | {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "scaler": self.scaler.state_dict(),
         }
         if self.ema:
@@ -199,7 +213,7 @@ class Trainer:
     def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Load the weights of `best_model`, and a state that `state()` returned.
 
-        Keep this training's OPTIMIZER_SETTINGS: a run may resume with others than it began with.
+        Keep the optimizer's KEPT_SETTINGS: a run may resume with others, or on another device.
         """
         # A run that began with one group of parameters, all of them decayed, keeps it to its end.
         groups = len(state["optimizer"]["param_groups"])
@@ -209,13 +223,7 @@ class Trainer:
         if self.ema:
             self.model.load_state_dict(state["model"])
             self.ema.updates = state["ema_updates"]
-        settings = [
-            {name: group[name] for name in OPTIMIZER_SETTINGS & group.keys()}
-            for group in self.optimizer.param_groups
-        ]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, values in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(values)
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if state["scaler"]:  # empty if the run was not in fp16
             self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(state["epoch"], state["batch"])
@@ -225,7 +233,7 @@ class Trainer:
         recipe = self.recipe
         return make_optimizer(
             recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, recipe.momentum,
-            recipe.nesterov, split_decay,
+            recipe.nesterov, split_decay, self._uses_graph,
         )  # fmt: skip
 
     def _position(self) -> dict[str, Any]:
@@ -275,18 +283,40 @@ class Trainer:
 
         Return the sum of the loss over this process's rows, float64.
         """
-        recipe = self.recipe
-        torch.manual_seed(plan.dropout_seed)
-        inputs, targets = self._prepare_batch(plan, images)
+        step: Step = self._step
+        if self._uses_graph and plan.batch_rows == self.recipe.batch_size:
+            step = self._graph or self._record_step(plan, images)
+        self._begin_batch(plan)
+        loss = step(plan, images)
+        if plan.ends_step and self.ema:
+            self.ema.update()
+        return loss
+
+    def _begin_batch(self, plan: BatchPlan) -> None:
+        """Set what a batch needs beside its tensors: dropout's random state and rows, the rate."""
+        self._seed_dropout(plan)
         self.distributed.set_dropout_rows(self._dropouts, plan.batch_rows)
         if plan.starts_step:
             self._set_lr(plan)
-            self.optimizer.zero_grad(set_to_none=True)
+
+    def _seed_dropout(self, plan: BatchPlan) -> None:
+        if self.distributed.device.type == "cuda":
+            torch.cuda.manual_seed(plan.dropout_seed)  # to seed the CPU, too, takes much longer
+        else:
+            torch.manual_seed(plan.dropout_seed)
+
+    def _step(self, plan: BatchPlan, images: torch.Tensor) -> torch.Tensor:
+        """Do what `_train_batch` does after `_begin_batch`.
+
+        On a GPU, nothing in here waits for it, so that the host runs ahead, or records it once.
+        """
+        recipe = self.recipe
+        inputs, targets = self._prepare_batch(plan, images)
         loss = self._backward(plan, inputs, targets)
         if recipe.sam:
             with sharpest_nearby(self.model, recipe.sam):
                 self.optimizer.zero_grad(set_to_none=True)
-                torch.manual_seed(plan.dropout_seed)  # the same units are dropped
+                self._seed_dropout(plan)  # the same units are dropped
                 self._backward(plan, inputs, targets)
         if plan.ends_step:
             if recipe.clip:
@@ -294,9 +324,17 @@ class Trainer:
                 nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            if self.ema:
-                self.ema.update()
+            self.optimizer.zero_grad(set_to_none=True)
         return loss.double()
+
+    def _record_step(self, plan: BatchPlan, images: torch.Tensor) -> Step:
+        """Return the step of a full batch as a CUDA graph, or as it is if that does not work."""
+        begin = partial(self._begin_batch, plan)
+        self._graph = step_graph.try_to_record(
+            self._step, begin, self.model, self.optimizer, plan, images, step_graph.record
+        )
+        self._uses_graph = self._graph is not None
+        return self._graph or self._step
 
     def _backward(
         self, plan: BatchPlan, inputs: torch.Tensor, targets: torch.Tensor
@@ -323,8 +361,7 @@ class Trainer:
             factor *= plateau_factor(
                 self.accuracies, recipe.plateau_factor, recipe.plateau_patience
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * factor
+        set_lr(self.optimizer, recipe.lr * factor)
 
     def _check_loss(self) -> float:
         """Poll the processes. Return the sum of the loss over the epoch's images so far.
@@ -337,8 +374,17 @@ class Trainer:
     def _refuse_divergence(self, loss: float) -> float:
         """Return the loss. Raise StageError if it is not finite."""
         if not math.isfinite(loss):
-            raise StageError(
-                f"epoch {self.progress.epoch}/{self.recipe.epochs}: the loss is {loss}; "
-                f"try a lower --lr than {self.recipe.lr:g}, or --clip 1"
-            )
+            raise self._divergence(f"the loss is {loss}")
         return loss
+
+    def _refuse_broken_weights(self) -> None:
+        """Raise StageError if a weight is not finite: the last step may have broken it."""
+        finite = [weights.isfinite().all() for weights in self.model.parameters()]
+        if not torch.stack(finite).all():
+            raise self._divergence("a weight is not a finite number")
+
+    def _divergence(self, problem: str) -> StageError:
+        return StageError(
+            f"epoch {self.progress.epoch}/{self.recipe.epochs}: {problem}; "
+            f"try a lower --lr than {self.recipe.lr:g}, or --clip 1"
+        )
