@@ -89,6 +89,18 @@ class Progress:
     batch: int = 0  # the next batch of that epoch
 
 
+def _can_record(recipe: Recipe, distributed: Distributed) -> bool:
+    """Return whether to try to record the steps as a CUDA graph.
+
+    None records what the host decides in a step: with fp16 from the gradients, with several
+    processes when to exchange them, with several batches which one ends the step. With sam it seeds
+    the second pass.
+    """
+    is_alone = distributed.device.type == "cuda" and distributed.world_size == 1
+    is_plain = recipe.accumulate == 1 and recipe.amp != "fp16" and not recipe.sam
+    return recipe.cuda_graph and is_alone and is_plain
+
+
 class Trainer:
     """A network in training, with its optimizer and its data."""
 
@@ -110,12 +122,7 @@ class Trainer:
         self.model = distributed.sync_batch_norm(model).to(
             device, memory_format=torch.channels_last
         )
-        # With fp16 the host looks at the gradients, with several processes it exchanges them, and it
-        # seeds the second pass of --sam: none of this can be recorded.
-        self._uses_graph = (
-            recipe.cuda_graph and device.type == "cuda" and distributed.world_size == 1
-            and recipe.accumulate == 1 and recipe.amp != "fp16" and not recipe.sam
-        )  # fmt: skip
+        self._uses_graph = _can_record(recipe, distributed)
         self._graph: StepGraph | None = None
         self.optimizer = self._make_optimizer(split_decay=True)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
