@@ -27,6 +27,7 @@ from pathlib import Path
 from utils import cli
 from utils.console import ProgressBar
 from utils.data.annotations import Row, RowError, Table, find_file
+from utils.data.downloads import is_aihub
 from utils.data.error_log import ErrorLog
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
 from utils.download import (
@@ -38,7 +39,7 @@ from utils.download import (
     host_of,
 )
 from utils.emotions import EMOTIONS
-from utils.errors import describe_os_error, is_fatal_os_error
+from utils.errors import StageError, describe_os_error, is_fatal_os_error
 from utils.files import atomic_file, make_folder
 from utils.imaging.image_io import load_decoders, verify
 
@@ -75,6 +76,11 @@ def main() -> int:
     args = make_parser().parse_args()
     check_settings()
     load_decoders()
+    if is_aihub(args.input):
+        raise StageError(
+            f"{args.input} is no table with addresses: there is nothing to download; AI-Hub's own "
+            f"files are cropped as they are: python cropImages.py --input {args.input}"
+        )
     table = Table(args.input, required=("name", "url"))
     allow_open_files(1024 + 4 * args.workers)
     for emotion in EMOTIONS:

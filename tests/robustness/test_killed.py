@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.aihub import photo as aihub_photo
+from tests.aihub import photo_name, record, write_labels, write_zip
 from tests.helpers import (
     kill_at,
     make_faces,
@@ -69,6 +71,8 @@ def kill_and_run_again(tmp_path: Path, results: str, kills: int, *stage: object)
         for log in cwd.glob("*.log"):  # each line but for its time
             lines = zip(sorted(log.open()), sorted((undisturbed / log.name).open()), strict=True)
             assert all(a.split("\t")[:-1] == b.split("\t")[:-1] for a, b in lines)
+        for manifest in cwd.glob("*.tsv"):
+            assert manifest.read_bytes() == (undisturbed / manifest.name).read_bytes()
 
 
 def test_download_killed_at_any_moment(tmp_path, server):
@@ -118,6 +122,18 @@ def test_crop_killed_at_any_moment(tmp_path):
     rows.append(row("missing_기쁨_.jpg"))
     table = write_table(tmp_path / "t.tsv", rows)
     stage = ("cropImages.py", "--input", table, "--original", tmp_path / "original", "--workers", 2)
+    kill_and_run_again(tmp_path, "crop", 10, *stage)
+
+
+def test_crop_from_archives_killed_at_any_moment(tmp_path):
+    downloads = tmp_path / "downloads"
+    names = [photo_name("기쁨", i) for i in range(12)]
+    records = [record(name, "기쁨 슬픔 슬픔") for name in names]
+    write_labels(downloads / "TRAIN.zip", [*records[:6], records[11] | {"annot_A": None}])
+    write_labels(downloads / "VALID.zip", records[6:11])
+    write_zip(downloads / "a.zip", [(name, aihub_photo(i)) for i, name in enumerate(names)])
+    write_zip(downloads / "b.zip", [("../x.jpg", b"")])
+    stage = ("cropImages.py", "--input", downloads, "--workers", 2)
     kill_and_run_again(tmp_path, "crop", 10, *stage)
 
 
