@@ -179,6 +179,9 @@ def main() -> int:
         from utils.training.trainer import Trainer
 
     distributed = init_distributed(args.gpu, args.cuda_idx)
+    if flags := setup.restart_flags(distributed):
+        argv, initial = resolve_argv([*sys.argv[1:], *flags])
+        args = make_parser().parse_args(argv)
     setup.set_determinism(args.deterministic)
     takes_unknown = args.unknown == "soft"
     found = setup.find_samples(args.data_path, takes_unknown)

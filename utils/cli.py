@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from utils import interrupt
+from utils import interrupt, torchrun
 from utils.console import is_primary_process, one_line
-from utils.errors import StageError, describe_os_error
+from utils.errors import LostProcessError, StageError, TransientError, describe_os_error
 from utils.filenames import expand_home
 
 OK, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, interrupt.STATUS
@@ -73,7 +73,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print a problem with the command line in one line and exit with status 2."""
-        self.exit(COULD_NOT_RUN, f"{self.prog}: error: {one_line(message)} (see --help)\n")
+        line = f"{self.prog}: error: {one_line(message)} (see --help)\n"
+        self.exit(COULD_NOT_RUN, line if torchrun.report(line.strip(), is_final=True) else None)
 
     def flag(
         self, name: str, help: str, default: object, type: Callable[[str], Any], **options: Any
@@ -313,6 +314,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Run a script's `main` and exit with its status. Print expected errors as one line."""
     _use_utf8()
     script = Path(sys.argv[0]).name
+    if failure := torchrun.earlier_failure():
+        torchrun.report(failure, is_final=True)  # it has been printed before
+        sys.exit(COULD_NOT_RUN)
     try:
         with interrupt.raising():
             status = main()
@@ -320,15 +324,17 @@ def run(main: Callable[[], int]) -> NoReturn:
     except StageError as error:
         status = _report(script, error)
     except KeyboardInterrupt as error:
+        line = interrupt.line(*error.args[:1])
+        torchrun.report(line.strip(), is_final=False)
         if is_primary_process():
-            print(interrupt.line(*error.args[:1]), end="", file=sys.stderr)
+            print(line, end="", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has ended (`| head`). Python would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = SOME_FAILED
     except OSError as error:
-        status = _report(script, describe_os_error(error))
+        status = _report(script, TransientError(describe_os_error(error)))
     if status in (COULD_NOT_RUN, INTERRUPTED):
         # sys.exit would wait for threads, which may wait for a server.
         sys.stdout.flush()
@@ -337,10 +343,16 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(status)
 
 
-def _report(script: str, message: object) -> int:
-    """Print an error as one line and return the exit status."""
+def _report(script: str, error: StageError) -> int:
+    """Print an error as one line, unless another process has. Return the exit status."""
     name = script if is_primary_process() else f"{script} (rank {os.environ['RANK']})"
-    print(f"{name}: error: {one_line(message)}", file=sys.stderr)
+    is_printed = torchrun.report(
+        f"{script}: error: {one_line(error)}",
+        is_final=not isinstance(error, TransientError),
+        is_consequence=isinstance(error, LostProcessError),
+    )
+    if is_printed:
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
     return COULD_NOT_RUN
 
 

@@ -9,6 +9,14 @@ class StageError(Exception):
     """A problem that stops a stage. The message is one line: what, where, what to do."""
 
 
+class TransientError(StageError):
+    """A problem that may be gone if the same is tried again."""
+
+
+class LostProcessError(TransientError):
+    """Another process of the training has ended, or cannot be reached any more."""
+
+
 def describe_os_error(error: OSError) -> str:
     """Return the system's error as `path: reason`, without its number."""
     reason = error.strerror or str(error) or type(error).__name__

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import socket
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import torch
@@ -15,10 +17,13 @@ import models
 from models.dropout import Dropout
 from tests.ranks import run_ranks
 from tests.trainings import REMEMBERED_RECIPE, small_dataset, small_network, small_trainer
-from utils.errors import StageError
+from utils.errors import LostProcessError, StageError, TransientError
+from utils.training import distributed as distributed_module
 from utils.training.distributed import (
     Distributed,
+    Launch,
     SyncBatchNormCPU,
+    explain_lost_process,
     init_distributed,
     keep_gradients_local,
 )
@@ -64,14 +69,130 @@ def test_init_distributed_without_variables_is_one_process(monkeypatch):
     assert init_distributed(gpu=False, cuda_idx=0) == Distributed(CPU)
 
 
+@pytest.fixture
+def variables(monkeypatch):
+    """Set what torchrun sets in rank 1 of 4, of which 2 are on this machine."""
+    values = {
+        "WORLD_SIZE": "4", "RANK": "1", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1",
+        "MASTER_ADDR": "node1", "MASTER_PORT": "29500",
+    }  # fmt: skip
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_launch_reads_the_variables(variables):
+    assert Launch.read() == Launch(1, 1, 2, 4, "node1", 29500)
+    variables.delenv("LOCAL_WORLD_SIZE")  # which some launchers do not set
+    assert Launch.read().local_world_size == 4
+    variables.setenv("WORLD_SIZE", "1")
+    variables.setenv("RANK", "0")
+    assert Launch.read() is None
+
+
 @pytest.mark.parametrize("missing", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
-def test_init_distributed_names_a_missing_variable(monkeypatch, missing):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.delenv(missing)
+def test_init_distributed_names_a_missing_variable(variables, missing):
+    variables.delenv(missing)
     with pytest.raises(StageError, match=f"{missing} is not set: start train.py with torchrun"):
         init_distributed(gpu=False, cuda_idx=0)
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "1.5", " 1", "2e1", "٣", "1" * 30, "99999999"])
+@pytest.mark.parametrize(
+    "name", ["WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"]
+)
+def test_init_distributed_names_a_variable_that_is_wrong(variables, name, value):
+    variables.setenv(name, value)
+    with pytest.raises(StageError, match=rf"^{name} is '{value}', not a whole number (from|of) "):
+        init_distributed(gpu=False, cuda_idx=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORLD_SIZE", "0"), ("RANK", "4"), ("LOCAL_RANK", "2"), ("LOCAL_WORLD_SIZE", "0"),
+        ("LOCAL_WORLD_SIZE", "5"), ("MASTER_PORT", "0"), ("MASTER_PORT", "65536"),
+    ],
+)  # fmt: skip
+def test_init_distributed_names_a_number_out_of_range(variables, name, value):
+    variables.setenv(name, value)
+    with pytest.raises(StageError, match=f"^{name} is '{value}', not a whole number"):
+        init_distributed(gpu=False, cuda_idx=0)
+
+
+def test_init_distributed_refuses_a_rank_beyond_one_process(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("RANK", "1")  # such a process would print nothing
+    with pytest.raises(StageError, match=r"^RANK is '1', not a whole number from 0 to 0: "):
+        init_distributed(gpu=False, cuda_idx=0)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(distributed_module, "TIMEOUT", timedelta(seconds=0.5))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("rank", "host", "message"),
+    [
+        (0, "127.0.0.1", "only 1 of 4 processes have started within 0.00833333 minutes"),
+        (1, "127.0.0.1", "cannot reach 127.0.0.1:.*Connection refused"),
+        (1, "no.such.host.invalid", "cannot reach no.such.host.invalid:"),
+    ],
+)
+@several_processes
+def test_init_distributed_does_not_wait_for_ever(variables, soon, rank, host, message):
+    variables.setenv("RANK", str(rank))
+    variables.setenv("MASTER_ADDR", host)
+    variables.setenv("MASTER_PORT", str(free_port()))
+    with pytest.raises(LostProcessError, match=message):
+        init_distributed(gpu=False, cuda_idx=0)
+
+
+@several_processes
+def test_init_distributed_names_a_port_that_is_in_use(variables, soon):
+    variables.setenv("RANK", "0")
+    variables.setenv("MASTER_ADDR", "127.0.0.1")
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        variables.setenv("MASTER_PORT", str(port))
+        with pytest.raises(TransientError, match=f"cannot use 127.0.0.1:{port} .*in use"):
+            init_distributed(gpu=False, cuda_idx=0)
+
+
+def test_recall_is_what_an_earlier_attempt_remembered():
+    memory = torch.distributed.HashStore()
+    before, after = (Distributed(CPU, memory=memory) for _ in range(2))
+    assert before.recall("run") is None
+    before.remember("run", "runs/001-얼굴")
+    assert after.recall("run") == "runs/001-얼굴"
+    Distributed(CPU).remember("run", "x")
+    assert Distributed(CPU).recall("run") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("[/__w/gloo/transport/tcp/pair.cc:545] Read error: reset. GLHF!\nx"),
+            r"does not answer \(Read error: reset\); ",
+        ),
+        (torch.distributed.DistBackendError("NCCL error"), r"does not answer \(NCCL error\); "),
+    ],
+)
+def test_explain_lost_process_is_one_line(error, message):
+    with pytest.raises(LostProcessError, match=message), explain_lost_process():
+        raise error
+    with pytest.raises(RuntimeError, match=r"^shapes$"), explain_lost_process():
+        raise RuntimeError("shapes")
 
 
 def test_init_distributed_refuses_more_processes_than_gpus(monkeypatch):

@@ -17,7 +17,7 @@ import models
 import train
 from tests.helpers import make_faces
 from tests.trainings import CLASSES, CPU, small_dataset, small_network
-from utils.errors import StageError
+from utils.errors import StageError, TransientError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.training import optim, setup, targets
@@ -124,19 +124,70 @@ def test_run_to_resume_refuses_a_run_without_a_state(model_file):
         setup.run_to_resume(flags("--resume", foreign.folder), CPU)
 
 
-@pytest.mark.parametrize("restarts", ["0", "1"])
-def test_run_to_resume_after_a_restart_by_torchrun_is_the_same_run(
-    model_file, monkeypatch, restarts
+@pytest.fixture
+def started_again(monkeypatch):
+    """Two attempts of torchrun's: one after the other, with one memory."""
+    monkeypatch.setattr(Run, "lock", lambda run: None)  # the first one's ended with its process
+    memory = torch.distributed.HashStore()
+    return [replace(CPU, memory=memory) for _ in range(2)]
+
+
+def test_a_restart_resumes_its_own_run_and_no_other_with_the_same_flags(
+    model_file, started_again, monkeypatch
+):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    first, second = started_again
+    args = flags("--epochs", 3)
+    finished = Run.new(Path("runs"), "old")
+    finished.write_options(setup.run_options(args))
+    replace(model_file, training={"history": [{}] * 3}).save(finished.last)
+    assert setup.restart_flags(first) == [] and setup.run_to_resume(args, first) == (None, None)
+    run = setup.new_run(args, first)
+    assert run.folder == Path("runs/002-emotionnet")
+    # The first attempt ends before its first save: the second one begins in the same folder.
+    assert setup.restart_flags(second) == [] and setup.run_to_resume(args, second) == (None, None)
+    assert setup.new_run(args, second).folder == run.folder
+    # And now after it, and somebody else has begun a newer run.
+    run.write_options(setup.run_options(args))
+    model_file.save(run.last)
+    newer = Run.new(Path("runs"), "new")
+    newer.write_options(setup.run_options(args))
+    model_file.save(newer.last)
+    assert setup.restart_flags(second) == [f"--resume={run.folder}"]
+
+
+@pytest.mark.parametrize("resume", ["auto", "newest", "runs/001-a"])
+def test_a_restart_of_a_resumed_run_resumes_the_same(model_file, started_again, resume):
+    first, second = started_again
+    args, run = flags("--resume", resume), Run.new(Path("runs"), "a")
+    run.write_options(setup.run_options(args))
+    replace(model_file, training={"epoch": 1}).save(run.last)
+    assert setup.restart_flags(first) == []
+    assert setup.run_to_resume(args, first)[0].folder == run.folder
+    assert setup.restart_flags(second) == ["--resume=runs/001-a"]
+
+
+def test_a_restart_whose_folder_is_gone_begins_another(started_again):
+    first, second = started_again
+    run = setup.new_run(flags(), first)
+    run.folder.rmdir()
+    Path("runs/007-vgg19").mkdir()
+    assert setup.restart_flags(second) == []
+    assert setup.new_run(flags(), second).folder == Path("runs/008-emotionnet")
+
+
+@pytest.mark.parametrize(
+    ("restarts", "epochs_done", "resumes"), [("0", 1, False), ("1", 1, True), ("1", 3, False)]
+)
+def test_a_restart_without_memory_resumes_an_unfinished_run_with_the_same_flags(
+    model_file, monkeypatch, restarts, epochs_done, resumes
 ):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
     args, run = flags("--epochs", 3), Run.new(Path("runs"), "a")
     run.write_options(setup.run_options(args))
-    replace(model_file, training={"epoch": 1}).save(run.last)
+    replace(model_file, training={"history": [{}] * epochs_done}).save(run.last)
     found, checkpoint = setup.run_to_resume(args, CPU)
-    if restarts == "0":
-        assert found is None
-    else:
-        assert found.folder == run.folder and checkpoint.training == {"epoch": 1}
+    assert (found is not None) == (checkpoint is not None) == resumes
 
 
 def test_new_run_makes_a_folder_by_the_networks_name():
@@ -311,6 +362,18 @@ def test_make_training_set_refuses_a_batch_too_small_for_the_processes(world_siz
     with pytest.raises(StageError, match=f"the minimum here is {minimum} images"):
         setup.make_training_set(flags("--batch_size", minimum - 1), distributed, data, CLASSES)
     setup.make_training_set(flags("--batch_size", minimum), distributed, data, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "words"), [(1, "training takes 2"), (3, "training in 3 processes takes 6")]
+)
+def test_make_training_set_refuses_fewer_images_than_the_processes_need(world_size, words):
+    distributed = Distributed(CPU.device, 0, world_size)
+    count = 2 * world_size - 1
+    message = rf"data.train has {count} readable image\(s\); {words} or more"
+    with pytest.raises(StageError, match=message):
+        setup.make_training_set(flags(), distributed, small_dataset(count), CLASSES)
+    setup.make_training_set(flags(), distributed, small_dataset(count + 1), CLASSES)
 
 
 # --- recipe
@@ -514,6 +577,25 @@ def test_explain_errors_of_a_missing_file_gives_no_advice_about_space():
         setup.explain_errors(flags(), Run(Path("run"))),
     ):
         raise OSError(errno.EACCES, "Permission denied", "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "last.pt"), False),
+        (OSError(errno.ESTALE, "Stale file handle", "last.pt"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("[/gloo/pair.cc:1] Connection closed by peer"), True),
+        (torch.distributed.DistBackendError("NCCL error"), True),
+    ],
+)
+def test_explain_errors_lets_torchrun_try_again_what_may_succeed(error, is_transient):
+    with (
+        pytest.raises(StageError) as raised,
+        setup.explain_errors(flags(), Run(Path("run"))),
+    ):
+        raise error
+    assert isinstance(raised.value, TransientError) == is_transient
 
 
 def test_explain_errors_does_not_hide_a_bug():

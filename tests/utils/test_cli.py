@@ -209,7 +209,7 @@ def test_number_types_refuse_what_is_out_of_range(type_, description, good, bad)
 RUN_MAIN = """
 import sys
 from utils import cli
-from utils.errors import StageError
+from utils.errors import LostProcessError, StageError, TransientError
 
 def main():
     print("some output")
@@ -250,6 +250,41 @@ def test_run_names_the_rank_in_an_error(monkeypatch):
     words = [sys.executable, "-c", RUN_MAIN.format("raise StageError('no table')")]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == "stage.py (rank 1): error: no table\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_final"),
+    [
+        ("raise StageError('no table')", True),
+        ("cli.Parser(None).error('no table')", True),
+        ("raise TransientError('no table')", False),
+        ("raise LostProcessError('no table')", False),
+        ("raise OSError('no table')", False),
+        ("raise KeyboardInterrupt('no table')", False),
+        ("raise RuntimeError('no table')", False),
+    ],
+)
+def test_run_lets_torchrun_restart_only_what_may_succeed_then(tmp_path, body, is_final):
+    """And prints a final reason once, though torchrun starts the processes again."""
+
+    def attempt(number: int) -> subprocess.CompletedProcess:
+        folder = tmp_path / f"job/attempt_{number}/0"
+        folder.mkdir(parents=True)
+        env = os.environ | {
+            "TORCHELASTIC_RUN_ID": "none",
+            "TORCHELASTIC_RESTART_COUNT": str(number),
+            "TORCHELASTIC_ERROR_FILE": str(folder / "error.json"),
+        }
+        words = [sys.executable, "-c", RUN_MAIN.format(body)]
+        return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+
+    first, second = attempt(0), attempt(1)
+    assert first.returncode == second.returncode != 0 and "no table" in first.stderr
+    if is_final:
+        assert (second.stdout, second.stderr) == ("", "")
+        assert "no table" in (tmp_path / "job/attempt_1/0/error.json").read_text()
+    else:
+        assert second.stdout == "some output\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes")

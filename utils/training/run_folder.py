@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from utils.errors import StageError, describe_os_error
+from utils.errors import StageError, TransientError, describe_os_error
 from utils.files import atomic_file, remove_stale_temp_files, try_lock, write_csv
 
 OPTIONS, RESULTS = "options.json", "results.csv"
@@ -49,10 +49,10 @@ class Run:
     def lock(self) -> None:
         """Keep other processes from training in this folder until this process ends.
 
-        Raise StageError if another process trains in it.
+        Raise TransientError if another process trains in it.
         """
         if not try_lock(self.folder):
-            raise StageError(
+            raise TransientError(
                 f"{self.folder} is being trained by another process: wait for it, or stop it first"
             )
 

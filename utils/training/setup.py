@@ -20,7 +20,7 @@ from utils.data.image_folder import Sample, make_samples, scan_class_folders
 from utils.data.sets import find_set, find_train_and_validation
 from utils.data.votes import open_votes
 from utils.emotions import UNKNOWN
-from utils.errors import StageError, describe_os_error, is_fatal_os_error
+from utils.errors import StageError, TransientError, describe_os_error, is_fatal_os_error
 from utils.files import make_folder
 from utils.imaging.image_files import find_images
 from utils.imaging.preprocess import Preprocess
@@ -28,7 +28,7 @@ from utils.inference.checkpoint import Checkpoint
 from utils.training.amp import resolve_amp
 from utils.training.augment import Augment
 from utils.training.distillation import Teacher
-from utils.training.distributed import Distributed
+from utils.training.distributed import Distributed, explain_lost_process, is_lost_process
 from utils.training.loss import class_priors
 from utils.training.mixing import Mixing
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
@@ -38,6 +38,7 @@ from utils.training.targets import class_weights, one_hot
 from utils.training.trainer import Recipe, Trainer, TrainingSet
 from utils.training.vote_targets import VoteTargets, vote_targets
 
+RUN_KEY = "run"  # under which processes that torchrun starts again find the folder of their run
 CACHE = ".store"  # folder for the decoded images, in the data folder
 MIN_ROWS = 2  # images of a batch in each process: batch norm has no variance of one
 # How errors of torch and CUDA name a lack of memory.
@@ -115,18 +116,19 @@ def run_to_resume(
 
     Raise StageError if the run cannot be resumed.
     """
-    # torchrun restarts all processes if one is killed: they resume their run.
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     run = None
     if distributed.is_primary and args.resume and args.resume != AUTO:
         run = find_run(args.resume, args.runs_path)
-    elif distributed.is_primary and (args.resume or restarted):
+    elif distributed.is_primary and (args.resume or _is_restart_without_memory(distributed)):
         run = Run.find_matching(args.runs_path, run_options(args))
+        if not args.resume and run and _is_finished(run, args.epochs):
+            run = None  # an earlier training with the same flags
     run = distributed.broadcast(run)
     if run is None:
         return None, None
     if distributed.is_primary:
         run.lock()
+        distributed.remember(RUN_KEY, str(run.folder))
     if not run.last.exists():
         raise StageError(f"{run.folder} ended before its first save: start a new run")
     checkpoint = Checkpoint.load(run.last)
@@ -135,14 +137,41 @@ def run_to_resume(
     return run, checkpoint
 
 
+def _is_restart_without_memory(distributed: Distributed) -> bool:
+    """Return whether torchrun started these processes again, but keeps nothing for them."""
+    return not distributed.memory and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def _is_finished(run: Run, epochs: int) -> bool:
+    """Return whether a run has trained all epochs."""
+    state = Checkpoint.load(run.last).training or {}
+    return len(state.get("history", ())) >= epochs
+
+
 def new_run(args: argparse.Namespace, distributed: Distributed) -> Run:
-    """Make the folder of a new run, and lock it."""
-    folder = Path()
+    """Make the folder of a new run, or take that of `restarted_run`, and lock it."""
+    run = restarted_run(distributed)
     if distributed.is_primary:
-        run = Run.new(args.runs_path, args.model)
+        run = run or Run.new(args.runs_path, args.model)
         run.lock()
-        folder = run.folder
-    return Run(distributed.broadcast(folder))
+        distributed.remember(RUN_KEY, str(run.folder))
+    run = distributed.broadcast(run)
+    assert run
+    return run
+
+
+def restart_flags(distributed: Distributed) -> list[str]:
+    """Return the flags with which processes that torchrun starts again resume their run."""
+    run = restarted_run(distributed)
+    can_resume = distributed.broadcast(bool(run and run.last.exists()))
+    return [f"--resume={run.folder}"] if run and can_resume else []
+
+
+def restarted_run(distributed: Distributed) -> Run | None:
+    """Return the run of the processes that torchrun starts again with these, or None."""
+    folder = distributed.recall(RUN_KEY)
+    run = Run(Path(folder)) if folder and Path(folder).is_dir() else None
+    return distributed.broadcast(run)  # rank 0's, which may see a folder that others do not
 
 
 def make_model(
@@ -246,6 +275,12 @@ def make_training_set(
     minimum = MIN_ROWS * distributed.world_size
     if args.batch_size < minimum:
         raise StageError(f"--batch_size {args.batch_size}: the minimum here is {minimum} images")
+    if len(data) < minimum:
+        processes = f" in {distributed.world_size} processes" * (distributed.world_size > 1)
+        raise StageError(
+            f"{args.data_path / 'train'} has {len(data)} readable image(s); training{processes} "
+            f"takes {minimum} or more"
+        )
     targets = one_hot(data.samples, classes)
     if votes:
         targets = votes.targets(data.samples, classes)
@@ -344,11 +379,16 @@ def explain_errors(args: argparse.Namespace, run: Run, world_size: int = 1) -> I
         yield
     except OSError as error:
         advice = f"; free some space, then run python train.py --resume {run.folder}"
-        raise StageError(describe_os_error(error) + advice * is_fatal_os_error(error)) from None
+        if is_fatal_os_error(error):
+            raise StageError(describe_os_error(error) + advice) from None
+        raise TransientError(describe_os_error(error)) from None
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         if any(words in reason for words in OUT_OF_MEMORY):
             raise StageError(_memory_advice(args, MIN_ROWS * world_size)) from None
+        if is_lost_process(error):
+            with explain_lost_process():
+                raise
         if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise StageError(f"--compile does not work here ({reason}); leave it out") from None
         if args.deterministic and "deterministic" in reason:
