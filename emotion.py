@@ -32,6 +32,7 @@ from utils.errors import StageError
 from utils.filenames import nfc
 from utils.imaging.image_io import ImageError, open_header
 from utils.imaging.preprocess import MAX_SIDE, TTA
+from utils.memory import keep_freed_memory
 from utils.recognition.inputs import ImageSource, expand_inputs
 from utils.recognition.photo import (
     DetectionOptions,
@@ -79,6 +80,7 @@ def main() -> int:
         check_image(sources[0])
     if args.save:
         check_save_folder(sources, args.save)
+    keep_freed_memory()
     # torch takes seconds to import: --help, wrong flags and bad files must not wait for it.
     with interrupt.importing():
         from utils.inference.checkpoint import default_model_path

@@ -34,6 +34,7 @@ from utils.data.sets import announce, find_set
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
 from utils.imaging.preprocess import MAX_SIDE, TTA
+from utils.memory import keep_freed_memory
 from utils.metrics import wilson
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def make_parser() -> cli.Parser:
 def main() -> int:
     """Evaluate each model, write its report and print the results. Return the exit status."""
     args = make_parser().parse_args()
+    keep_freed_memory()
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
     with interrupt.importing():

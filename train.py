@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import models
 from utils import cli
 from utils.imaging.preprocess import MAX_SIDE
+from utils.memory import keep_freed_memory
 from utils.training.options import NEWEST, resolve_argv, run_name, run_options
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def main() -> int:
     """Train from the flags to the last epoch. Return the exit status."""
     argv, initial = resolve_argv(sys.argv[1:])
     args = make_parser().parse_args(argv)
+    keep_freed_memory()
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
     with interrupt.importing():

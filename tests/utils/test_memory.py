@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import runpy
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.helpers import ROOT
 from utils import memory
+from utils.errors import StageError
 
 # Bytes, and how often: small enough for a test, large enough that glibc maps each of them.
 SIZE, ROUNDS = 40 << 20, 4
@@ -35,6 +38,7 @@ def calls(monkeypatch):
         mallopt = staticmethod(lambda *arguments: found.append(arguments) or 1)
 
     found = []
+    monkeypatch.setattr(memory, "_is_kept", False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
     for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
@@ -43,8 +47,10 @@ def calls(monkeypatch):
 
 
 def test_sets_mmap_and_trim(calls):
+    assert not memory.is_freed_memory_kept()
     assert memory.keep_freed_memory()
     assert calls == [(-4, 0), (-1, -1)]
+    assert memory.is_freed_memory_kept()
 
 
 def test_sets_the_most_that_is_kept(calls):
@@ -84,6 +90,25 @@ def test_a_c_library_without_mallopt(calls, monkeypatch, library):
 
     monkeypatch.setattr(ctypes, "CDLL", load)
     assert not memory.keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        ("train.py", ["--data_path", "missing"]),
+        ("test.py", ["--model_path", "missing.pt"]),
+        ("emotion.py", ["face.png", "--model_path", "missing.pt"]),
+    ],
+)
+def test_scripts_with_large_batches_keep_their_memory(script, flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (48, 48)).save("face.png")
+    called = []
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: called.append(script))
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    with pytest.raises(StageError, match="missing"):
+        runpy.run_path(str(ROOT / script), run_name="script")["main"]()
+    assert called == [script]
 
 
 @pytest.mark.slow
