@@ -190,12 +190,15 @@ def test_an_unknown_image_has_the_label_of_its_strongest_class(tmp_path):
 
 def test_invalid_rows_are_said_and_do_not_hide_later_ones(tmp_path):
     path = tmp_path / "v.csv"
-    path.write_text("file,happy,sad\n0.png,x,0\n0.png,3,1\n0.png,4,0\n1.png,-1,0\n")
+    path.write_text("file,happy,sad\n0.png,x,0\n0.png,3,1\n0.png,4,0\n0.png,3,1\n1.png,-1,0\n")
     votes = learn(path, faces(2))
     assert targets_of(votes) == [[0.75, 0.25], [1, 0]]
     assert votes.lines[1] == (
         "2 rows are invalid, the first in v.csv line 2: 'x' in the column happy is no number of "
         "votes"
+    )
+    assert votes.lines[2] == (
+        "1 rows repeat a name with other votes: the first row counts, not v.csv line 4"
     )
 
 

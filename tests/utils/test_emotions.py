@@ -6,6 +6,7 @@ import unicodedata
 
 import pytest
 
+from tests.helpers import ROOT
 from utils.emotions import (
     EMOTIONS,
     ENGLISH,
@@ -115,6 +116,18 @@ def test_emotion_called_knows_nouns_adjectives_and_marks(emotion, names, form):
 @pytest.mark.parametrize("name", ["", "3", "007", "unhappy", "calm", "unknown", "sad_happy", "화"])
 def test_emotion_called_does_not_guess(name):
     assert emotion_called(name) is None
+
+
+@pytest.mark.parametrize("page", ["docs/file-formats.md", "docs/ko/file-formats.md"])
+def test_the_names_in_the_documentation_are_known(page):
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| 기쁨 | 당황"))
+    emotions, _, names = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines[start : start + 3]
+    )
+    assert emotions == list(ENGLISH)
+    for emotion, words in zip(emotions, names, strict=True):
+        assert {emotion_called(word) for word in words.split(", ")} == {emotion}
 
 
 def test_every_name_means_one_emotion():

@@ -62,14 +62,17 @@ def vote_targets(
     Raise StageError if the table holds no votes for any of the images.
     """
     candidates = [*samples, *(Sample(path, NO_LABEL) for path in unknown)]
-    counts, kappa, invalid = _find_counts(votes, [sample.path for sample in candidates])
-    if not counts:
-        raise StageError(_explain_no_votes(votes, candidates, invalid))
+    found = _Found.of(votes, [sample.path for sample in candidates])
+    if not found.counts:
+        raise StageError(_explain_no_votes(votes, candidates, found.invalid))
+    kappa = FleissKappa()
+    for counts in found.counts.values():
+        kappa.add(counts)
     rule = _Rule(votes, classes, minimum, soft)
     kept: list[Sample] = []
     shares: dict[Path, list[float]] = {}
     for i, sample in enumerate(candidates):
-        share = rule.learn(sample, counts.get(i))
+        share = rule.learn(sample, found.counts.get(i))
         if share:
             shares[sample.path] = share
         if share is not None:
@@ -81,8 +84,7 @@ def vote_targets(
         f"{votes.path}: {len(shares)} of {len(candidates)} images are learnt by their votes "
         f"({mean:.1f} votes an image, Fleiss' kappa {kappa.value:.3f}){rule.reasons('; ')}"
     ]
-    if invalid:
-        lines.append(f"{len(invalid)} rows are invalid, the first in {invalid[0]}")
+    lines += found.lines()
     if votes.problems:
         lines.append(
             f"{len(votes.problems)} problems in label files: {': '.join(votes.problems[0])}"
@@ -183,32 +185,48 @@ class _NameIndex:
         return self._by_stem
 
 
-def _find_counts(
-    votes: Votes, paths: Sequence[Path]
-) -> tuple[dict[int, dict[str, int]], FleissKappa, list[str]]:
-    """Return position → votes of the images that have a row, their agreement, and invalid rows.
+class _Found(NamedTuple):
+    """The rows of a table that are about the images."""
 
-    The first valid row of a name counts, as in cropImages.py.
-    """
-    index, kappa, invalid = _NameIndex(paths), FleissKappa(), []
-    counts: dict[int, dict[str, int]] = {}
-    certainties: dict[int, int] = {}
-    with ProgressBar(votes.count(), "annotations", "row") as bar:
-        for row in votes:
-            bar.update()
-            found = [(i, c) for i, c in index.find(row.name) if c > certainties.get(i, 0)]
-            if not found:
-                continue
-            try:
-                row_counts = row.counts()
-            except RowError as error:
-                invalid.append(f"{row.where}: {error}")
-                continue
-            for i, certainty in found:
-                counts[i], certainties[i] = row_counts, certainty
-    for row_counts in counts.values():
-        kappa.add(row_counts)
-    return counts, kappa, invalid
+    counts: dict[int, dict[str, int]]  # position of an image → its votes
+    invalid: list[str]  # rows, with the reason
+    repeated: list[str]  # rows with other votes than an earlier row of the image
+
+    @classmethod
+    def of(cls, votes: Votes, paths: Sequence[Path]) -> _Found:
+        """Read the table. The first valid row of a name counts, as in cropImages.py."""
+        index, found = _NameIndex(paths), cls({}, [], [])
+        certainties: dict[int, int] = {}
+        with ProgressBar(votes.count(), "annotations", "row") as bar:
+            for row in votes:
+                bar.update()
+                matches = [(i, c) for i, c in index.find(row.name) if c >= certainties.get(i, 0)]
+                if not matches:
+                    continue
+                try:
+                    counts = row.counts()
+                except RowError as error:
+                    found.invalid.append(f"{row.where}: {error}")
+                    continue
+                if any(c == certainties.get(i) and counts != found.counts[i] for i, c in matches):
+                    found.repeated.append(row.where)
+                for i, certainty in matches:
+                    if certainty > certainties.get(i, 0):
+                        found.counts[i], certainties[i] = counts, certainty
+        return found
+
+    def lines(self) -> list[str]:
+        """Return what to say about rows that are not used."""
+        invalid, repeated = self.invalid, self.repeated
+        return [
+            *([f"{len(invalid)} rows are invalid, the first in {invalid[0]}"] if invalid else []),
+            *(
+                [f"{len(repeated)} rows repeat a name with other votes: the first row counts, not "
+                 f"{repeated[0]}"]
+                if repeated
+                else []
+            ),
+        ]  # fmt: skip
 
 
 def _label(sample: Sample, share: list[float]) -> Sample:
