@@ -12,6 +12,8 @@ LARGEST = 32 << 20  # bytes: the largest M_MMAP_THRESHOLD that glibc takes
 VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 TUNABLES, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc."
 
+_is_kept = False
+
 
 def keep_freed_memory(at_most: int | None = None) -> bool:
     """Let this process reuse the memory of its freed arrays. Return whether that could be set.
@@ -35,7 +37,15 @@ def keep_freed_memory(at_most: int | None = None) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # a static Python, another C library
         return False
+    global _is_kept
     if at_most is not None:
-        return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, at_most))
-    # No mmap for single arrays, and no return of free memory at the end of the heap (-1: never).
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+        _is_kept = bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, at_most))
+    else:
+        # No mmap for single arrays, and no return of free memory at the heap's end (-1: never).
+        _is_kept = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+    return _is_kept
+
+
+def is_freed_memory_kept() -> bool:
+    """Return whether `keep_freed_memory` was called and could be set."""
+    return _is_kept

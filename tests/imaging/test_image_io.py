@@ -377,6 +377,16 @@ def test_open_header_limits_the_number_of_pixels(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize(("kept", "blocks"), [(True, 0), (False, 4)])
+def test_pillow_keeps_blocks_if_the_process_keeps_no_memory(monkeypatch, kept, blocks):
+    monkeypatch.setattr(image_io, "is_freed_memory_kept", lambda: kept)
+    try:
+        image_io._configure_pillow.__wrapped__()
+        assert Image.core.get_blocks_max() == blocks
+    finally:
+        Image.core.set_blocks_max(4)
+
+
 def test_open_region_passes_the_errors_of_the_region(tmp_path):
     def refuse(width: int, height: int) -> Box:
         raise BoxError(f"{width}×{height}")
