@@ -191,7 +191,7 @@ def main() -> int:
     votes = setup.find_votes(args, classes, train_samples)
     if votes:
         train_samples = votes.samples
-    run, resumed = setup.run_to_resume(args, distributed)
+    run, resumed = setup.run_to_resume(args, distributed, make_parser().parse_args([]))
     model = setup.make_model(args, classes, initial, is_new=resumed is None)
     teacher = setup.load_teacher(args, classes)
     train_set, validation_set = setup.load_datasets(args, train_samples, validation_samples)

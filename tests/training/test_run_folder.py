@@ -74,6 +74,16 @@ def test_find_matching_is_the_newest_with_the_same_options(tmp_path):
     assert Run.find_matching(tmp_path, options).folder.name == "002-a"
 
 
+def test_find_matching_of_an_earlier_version_lacks_newer_flags(tmp_path):
+    make_run(tmp_path, "001-a", {"epochs": 3, "teacher": "a.pt"})
+    defaults = {"epochs": 50, "votes_min": 1}
+    options = {"epochs": 3, "votes_min": 1, "teacher": ["a.pt"]}  # one flag may take several now
+    assert Run.find_matching(tmp_path, options) is None
+    assert Run.find_matching(tmp_path, options, defaults)
+    assert Run.find_matching(tmp_path, options | {"votes_min": 2}, defaults) is None
+    assert Run.find_matching(tmp_path, options | {"teacher": ["a.pt", "b.pt"]}, defaults) is None
+
+
 def test_backup_replaced_keeps_a_model_that_no_run_has(tmp_path):
     old, new = make_run(tmp_path / "runs", "001-a"), make_run(tmp_path / "runs", "002-a")
     model = tmp_path / "model.pt"

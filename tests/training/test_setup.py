@@ -190,6 +190,16 @@ def test_a_restart_without_memory_resumes_an_unfinished_run_with_the_same_flags(
     assert (found is not None) == (checkpoint is not None) == resumes
 
 
+def test_run_to_resume_auto_finds_a_run_of_an_earlier_version(model_file):
+    args, run = flags("--epochs", 3, "--resume", "auto"), Run.new(Path("runs"), "a")
+    options = setup.run_options(args)
+    run.write_options({key: options[key] for key in ("epochs", "data_path", "model_path")})
+    replace(model_file, training={"epoch": 1}).save(run.last)
+    assert setup.run_to_resume(args, CPU, flags())[0].folder == run.folder
+    changed = flags("--epochs", 3, "--resume", "auto", "--votes_min", 2)
+    assert setup.run_to_resume(changed, CPU, flags()) == (None, None)
+
+
 def test_new_run_makes_a_folder_by_the_networks_name():
     run = setup.new_run(flags("--model", "vgg19", "--runs_path", "a/b"), CPU)
     assert run.folder == Path("a/b/001-vgg19") and run.folder.is_dir()

@@ -76,11 +76,18 @@ class Run:
         return cls(folder)
 
     @classmethod
-    def find_matching(cls, runs: Path, options: dict[str, Any]) -> Run | None:
-        """Return the newest run with exactly these options that can be resumed, or None."""
+    def find_matching(
+        cls, runs: Path, options: dict[str, Any], defaults: dict[str, Any] | None = None
+    ) -> Run | None:
+        """Return the newest run with exactly these options that can be resumed, or None.
+
+        The run of an earlier version lacks flags that are newer: they have their `defaults`.
+        """
+        words = sorted(to_argv(options))
         for run in reversed(_list_runs(runs)):
             with suppress(StageError):  # a run whose options cannot be read does not match
-                if run.last.exists() and read_options(run.folder / OPTIONS) == options:
+                stored = (defaults or {}) | read_options(run.folder / OPTIONS)
+                if run.last.exists() and sorted(to_argv(stored)) == words:
                     return run
         return None
 

@@ -110,17 +110,18 @@ def find_votes(
 
 
 def run_to_resume(
-    args: argparse.Namespace, distributed: Distributed
+    args: argparse.Namespace, distributed: Distributed, defaults: argparse.Namespace | None = None
 ) -> tuple[Run | None, Checkpoint | None]:
     """Return the stopped run to resume and its last state, or None and None for a new run.
 
-    Raise StageError if the run cannot be resumed.
+    `defaults`: the flags of an empty command line. Raise StageError if the run cannot be resumed.
     """
     run = None
     if distributed.is_primary and args.resume and args.resume != AUTO:
         run = find_run(args.resume, args.runs_path)
     elif distributed.is_primary and (args.resume or _is_restart_without_memory(distributed)):
-        run = Run.find_matching(args.runs_path, run_options(args))
+        default_options = run_options(defaults) if defaults else {}
+        run = Run.find_matching(args.runs_path, run_options(args), default_options)
         if not args.resume and run and _is_finished(run, args.epochs):
             run = None  # an earlier training with the same flags
     run = distributed.broadcast(run)
