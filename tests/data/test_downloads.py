@@ -70,6 +70,21 @@ def test_output_and_folders_of_emotions_are_left_out_if_asked(tmp_path):
     assert len(Downloads([tmp_path / "기쁨"]).photos) == 1
 
 
+def test_folders_of_crops_are_left_out_with_a_line(tmp_path, capsys):
+    for folder in ("in", "in/data/train/기쁨", "in/faces/기쁨", "in/photos"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / f"{len(folder)}_{NAMES[0]}").write_bytes(b"x")
+    manifests = ("data/split.tsv", "faces.parts.tsv", "faces.parts.1-of-2.tsv", "gone.parts.tsv")
+    for manifest in manifests:
+        (tmp_path / "in" / manifest).write_text("file\n")
+    assert len(Downloads([tmp_path / "in"]).photos) == 2
+    notes = capsys.readouterr().err
+    assert notes.count("is not searched for photos: it holds crops") == 2 and "faces" in notes
+    assert len(Downloads([tmp_path / "in"], tmp_path / "in/faces").photos) == 2
+    assert "faces" not in capsys.readouterr().err
+    assert len(Downloads([tmp_path / "in/data"]).photos) == 1
+
+
 def test_copies_are_left_out_with_a_line(tmp_path, capsys):
     root = write_downloads(tmp_path)
     path = root / "Training" / "[라벨]EMOIMG_기쁨_TRAIN.zip"

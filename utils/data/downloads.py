@@ -77,19 +77,27 @@ class Downloads:
             else:
                 yield str(root)
             return
-        resolved, skipped, last = root.resolve(), False, ""
+        resolved, is_skipped, last = root.resolve(), False, ""
+        made: set[Path] = set()  # folders in `root` of crops, which have the names of photos
         for entry in walk_files(str(root)):
             folder = entry.path[: -len(entry.name)]
             if folder != last:
-                last, skipped = folder, self._is_skipped(resolved, Path(folder).relative_to(root))
-            if skipped:
+                last, relative = folder, Path(folder).relative_to(root)
+                is_skipped = self._is_skipped(resolved, relative, made)
+            if is_skipped:
                 continue
-            if has_image_suffix(entry.name):
+            if crops := folder_of_crops(relative, entry.name):
+                if not self._is_skipped(resolved, crops, made) and (root / crops).is_dir():
+                    note(f"{root / crops} is not searched for photos: it holds crops")
+                made.add(crops)
+            elif has_image_suffix(entry.name):
                 self.photos.add_file(os.fsencode(entry.path))
             else:
                 yield entry.path
 
-    def _is_skipped(self, root: Path, folder: Path) -> bool:
+    def _is_skipped(self, root: Path, folder: Path, made: set[Path]) -> bool:
+        if not made.isdisjoint((folder, *folder.parents)):
+            return True
         if self._skip_emotions and len(folder.parts) == 1 and nfc(folder.name) in EMOTIONS:
             return True
         return self._output is not None and (root / folder).is_relative_to(self._output)
@@ -170,6 +178,17 @@ class Problems:
         if self._count > MAX_PROBLEMS:
             more = f"{self._count - MAX_PROBLEMS} more problems like these are not listed"
             self._problems.append((self._archive, more))
+
+
+def folder_of_crops(folder: Path, name: str) -> Path | None:
+    """Return the folder of crops that a file in `folder` is the manifest of, or None.
+
+    The folder that is searched, whose path is empty, was named by the user and so is not meant.
+    """
+    if name == "split.tsv":  # of dataPreparation.py
+        return folder if folder.parts else None
+    match = re.fullmatch(r"(.+)\.parts(\.\d+-of-\d+)?\.tsv", name)
+    return folder / match[1] if match else None
 
 
 def is_photo(name: bytes) -> bool:
