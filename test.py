@@ -52,6 +52,8 @@ def make_parser() -> cli.Parser:
     text = "folder with test (and validation), or with the class folders themselves"
     flag("--data_path", text, Path("data"), cli.path, metavar="DIR")
     flag("--split", "set to test on", "test", str, choices=("validation", "test"))
+    text = "what class folders called 0, 1, 2 … mean, in this order"
+    flag("--classes", text, None, str, nargs="+", metavar="NAME")
     text = "images at a time; the scores do not depend on it"
     flag("--batch_size", text, 128, cli.positive_int, metavar="N")
     text = (
@@ -91,7 +93,9 @@ def main() -> int:
         from utils.inference.checkpoint import Checkpoint
         from utils.inference.device import choose_device
 
-    evaluator = Evaluator(choose_device(args.gpu, args.cuda_idx), args.batch_size)
+    evaluator = Evaluator(
+        choose_device(args.gpu, args.cuda_idx), args.batch_size, args.classes or ()
+    )
     size, channels = args.image_size, args.image_channel
     checkpoints = [Checkpoint.load(path, size, channels) for path in args.model_path]
     root = class_root(args.data_path, args.split)

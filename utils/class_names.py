@@ -46,6 +46,27 @@ def match_classes(names: Iterable[str], known: Sequence[str], where: object) -> 
     return matched
 
 
+def name_numbers(names: Sequence[str], meanings: Sequence[str], where: object) -> list[str]:
+    """Return the names, with what a plain number means in its place: 0 the first of `meanings`.
+
+    If there is no 0, but the number of the last is there, the numbers begin at 1, as in RAF-DB.
+    Raise StageError if a number is larger, or two names are equal then.
+    """
+    numbers = {name: int(found[1]) for name in names if (found := _PLAIN.match(name))}
+    first = int(0 not in numbers.values() and len(meanings) in numbers.values())
+    for name, number in numbers.items():
+        if not first <= number < first + len(meanings):
+            raise StageError(
+                f"{where}: --classes names {len(meanings)} classes, from {first} to "
+                f"{first + len(meanings) - 1}, but there is {name}"
+            )
+    named = [meanings[numbers[name] - first] if name in numbers else name for name in names]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
+        raise StageError(f"{where}: with --classes, two are called {twice}")
+    return named
+
+
 def describe_other_names(matched: Mapping[str, str]) -> str:
     """Return the pairs whose names differ, as `angry = 분노, happy = 기쁨`, or nothing."""
     return ", ".join(f"{name} = {known}" for name, known in matched.items() if nfc(name) != known)

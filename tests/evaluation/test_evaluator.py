@@ -112,6 +112,29 @@ def test_evaluate_takes_the_models_classes_by_other_names(tmp_path, checkpoint, 
         Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, other)
 
 
+def test_evaluate_takes_numbered_classes_by_their_names(tmp_path, checkpoint, capsys):
+    korean = replace(checkpoint, classes=["분노", "기쁨", "상처"])
+    folders = make_faces(tmp_path / "faces", ["0", "1", "2"], 2)
+    with pytest.raises(
+        StageError, match="0 1 2; it knows 분노 기쁨 상처: name what 0, 1, 2 … mean"
+    ):
+        Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, folders)
+    names = ["happy", "hurt", "angry"]
+    result = Evaluator(CPU, 8, names).evaluate(Path("m.pt"), korean, folders)
+    truth = {
+        path.parent.name: int(label) for path, label in zip(result.paths, result.truth, strict=True)
+    }
+    assert truth == {"0": 1, "1": 2, "2": 0}
+    assert "classes by other names: 0 = 기쁨, 1 = 상처, 2 = 분노\n" in capsys.readouterr().err
+    numbered, named = replace(checkpoint, classes=["0", "1", "2"]), tmp_path / "named"
+    make_faces(named, ["0_angry", "happy", "hurt"], 2)
+    result = Evaluator(CPU, 8, names).evaluate(Path("m.pt"), numbered, named)
+    truth = {
+        path.parent.name: int(label) for path, label in zip(result.paths, result.truth, strict=True)
+    }
+    assert truth == {"happy": 0, "hurt": 1, "0_angry": 2}
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from utils.class_names import describe_other_names, match_classes
+from utils.class_names import describe_other_names, match_classes, name_numbers
 from utils.errors import StageError
 
 KOREAN = ["기쁨", "당황", "분노", "슬픔"]
@@ -81,3 +81,31 @@ def test_describe_other_names_leaves_out_equal_ones():
     matched = {"angry": "분노", "기쁨": "기쁨", unicodedata.normalize("NFD", "슬픔"): "슬픔"}
     assert describe_other_names(matched) == "angry = 분노"
     assert describe_other_names({"기쁨": "기쁨"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("0 1 2", "neutral happy sad"),
+        ("2 00 calm", "sad neutral calm"),
+        ("1 2 3", "neutral happy sad"),  # RAF-DB's numbers begin at 1
+        ("1 2", "happy sad"),
+        ("calm 0_angry", "calm 0_angry"),
+    ],
+)
+def test_name_numbers(names, expected):
+    assert name_numbers(names.split(), ["neutral", "happy", "sad"], "x") == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("0 3", "x: --classes names 3 classes, from 0 to 2, but there is 3"),
+        ("1 3 4", "x: --classes names 3 classes, from 1 to 3, but there is 4"),
+        ("0 neutral", "x: with --classes, two are called neutral"),
+        ("1 01", "x: with --classes, two are called happy"),
+    ],
+)
+def test_name_numbers_refuses_other_numbers(names, message):
+    with pytest.raises(StageError, match=message):
+        name_numbers(names.split(), ["neutral", "happy", "sad"], "x")

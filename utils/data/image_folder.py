@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.class_names import describe_other_names, match_classes
+from utils.class_names import describe_other_names, match_classes, name_numbers
 from utils.console import note
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
@@ -52,18 +52,27 @@ class ClassFolders(dict[str, list[Path]]):
         if members:
             self[UNKNOWN] = [path for _, path in sorted(members.items())]
 
-    def rename_to(self, known: list[str], owner: str) -> None:
+    def rename_to(self, known: list[str], owner: str, numbered: Sequence[str] = ()) -> None:
         """Give each class the name in `known` that means the same, and say which in a line.
 
-        `owner` has the classes in `known`, such as "the model". Raise StageError if two folders
-        are one class.
+        `owner` has the classes in `known`, such as "the model". `numbered`: what 0, 1, 2 … mean as
+        names. Raise StageError if two folders are one class.
         """
-        matched = match_classes(self, known, self.root)
-        if pairs := describe_other_names(matched):
+        folders = list(self)
+        meant, known_meant = folders, known
+        if numbered:
+            meant = name_numbers(folders, numbered, self.root)
+            known_meant = name_numbers(known, numbered, owner)
+        name_of = dict(zip(known_meant, known, strict=True))
+        matched = {
+            name: name_of[k] for name, k in match_classes(meant, known_meant, self.root).items()
+        }
+        renamed = {f: matched.get(name, f) for f, name in zip(folders, meant, strict=True)}
+        if pairs := describe_other_names(renamed):
             note(f"{self.root} has {owner}'s classes by other names: {pairs}")
-        renamed = {matched.get(name, name): paths for name, paths in self.items()}
+        images = [(renamed[folder], paths) for folder, paths in self.items()]
         self.clear()
-        self.update(renamed)
+        self.update(images)
 
     def report(self) -> None:
         """Print what was left out, if anything was, and the folders that are no class for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,9 +59,16 @@ class Evaluation:
 class Evaluator:
     """Shows images to models. It decodes a folder once for all models with the same input."""
 
-    def __init__(self, device: torch.device, batch_size: int) -> None:
-        """`batch_size`: images at a time; the scores do not depend on it."""
+    def __init__(
+        self, device: torch.device, batch_size: int, numbered_classes: Sequence[str] = ()
+    ) -> None:
+        """`batch_size`: images at a time; the scores do not depend on it.
+
+        `numbered_classes`: what 0, 1, 2 … mean as names of class folders, or of the model's
+        classes.
+        """
         self._device, self._batch_size = device, batch_size
+        self._numbered_classes = numbered_classes
         self._datasets: dict[tuple, Dataset] = {}
 
     @property
@@ -128,7 +136,7 @@ class Evaluator:
         key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
         if key not in self._datasets:
             images = scan_class_folders(root)
-            images.rename_to(checkpoint.classes, "the model")
+            images.rename_to(checkpoint.classes, "the model", self._numbered_classes)
             _check_classes(images, checkpoint.classes)
             images.report()
             samples = make_samples(images, checkpoint.classes)
@@ -149,9 +157,12 @@ def _check_classes(images: ClassFolders, known: list[str]) -> None:
         )
     unknown = [name for name in classes if name not in known]
     if unknown:
+        advice = "rename the folders or remove them"
+        if all(name.isdecimal() for name in unknown):
+            advice = "name what 0, 1, 2 … mean in your data, in order, with --classes"
         raise StageError(
             f"{root} has classes that the model does not know: {' '.join(unknown)}; "
-            f"it knows {' '.join(known)}: rename the folders or remove them"
+            f"it knows {' '.join(known)}: {advice}"
         )
     missing = [name for name in known if name not in classes]
     if missing:
