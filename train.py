@@ -192,7 +192,7 @@ def main() -> int:
     if votes:
         train_samples = votes.samples
     run, resumed = setup.run_to_resume(args, distributed, make_parser().parse_args([]))
-    model = setup.make_model(args, classes, initial, is_new=resumed is None)
+    model = setup.make_model(args, classes, initial, resumed)
     teacher = setup.load_teacher(args, classes)
     train_set, validation_set = setup.load_datasets(args, train_samples, validation_samples)
     failures = train_set.failures + validation_set.failures

@@ -31,6 +31,8 @@ class Network(NamedTuple):
     # AMD EPYC with avx512_bf16, one thread, 48 pixels (vgg24: 96): the speed is 1.8 to 2.7 times
     # that of float32, but 0.5 and 0.7 times for the EfficientNets.
     fast_in_bf16: bool = True
+    # Whether its padding depends on the image size, which the builder then takes, too.
+    has_static_padding: bool = False
 
     def takes(self, image_size: int) -> bool:
         """Return whether the network takes images of this size."""
@@ -42,11 +44,20 @@ class Network(NamedTuple):
             return f"{self.min_size} or more"
         return " to ".join(map(str, dict.fromkeys((self.min_size, self.max_size))))
 
-    def build(self, num_classes: int, image_channel: int) -> nn.Module:
-        """Build the network with random weights."""
+    def build(
+        self, num_classes: int, image_channel: int, padding_size: int | None = None
+    ) -> nn.Module:
+        """Build the network with random weights.
+
+        `padding_size`: the image size for which a network with static padding pads; None: that of
+        its library.
+        """
         # A network imports torch, which takes seconds: --help must not wait for it.
         module, function = self.builder.split(":")
-        return getattr(import_module(f"models.{module}"), function)(num_classes, image_channel)
+        build = getattr(import_module(f"models.{module}"), function)
+        if self.has_static_padding:
+            return build(num_classes, image_channel, padding_size)
+        return build(num_classes, image_channel)
 
 
 NETWORKS = {
@@ -58,8 +69,12 @@ NETWORKS = {
     "vgg19": Network("vgg:VGG19", 32, 63),
     "vgg22": Network("vgg:VGG22", 32, 63),
     "vgg24": Network("vgg:VGG24", 64, 127),
-    "efficientnet-b4": Network("efficientnet:efficientnet_b4", 32, fast_in_bf16=False),
-    "efficientnet-b5": Network("efficientnet:efficientnet_b5", 32, fast_in_bf16=False),
+    "efficientnet-b4": Network(
+        "efficientnet:efficientnet_b4", 32, fast_in_bf16=False, has_static_padding=True
+    ),
+    "efficientnet-b5": Network(
+        "efficientnet:efficientnet_b5", 32, fast_in_bf16=False, has_static_padding=True
+    ),
 }
 ALIASES = {"cnn": "emotionnet", "resnet": "resnet18", "efficientnet": "efficientnet-b4"}
 
@@ -82,22 +97,31 @@ def full_name(name: str) -> str:
     return key
 
 
-def create(name: str, num_classes: int, image_channel: int, image_size: int) -> nn.Module:
+def create(
+    name: str, num_classes: int, image_channel: int, image_size: int, same_padding: bool = True
+) -> nn.Module:
     """Build a network, its weights drawn from torch's random state.
+
+    An EfficientNet pads for this image size if `same_padding`. Otherwise it pads as its library
+    does by itself: for weights that were trained like that, as those of the reference
+    implementation.
 
     Raise NetworkError for an image size that the network cannot take.
     """
-    network = NETWORKS[name]
-    if not network.takes(image_size):
-        raise NetworkError(f"{name} takes images of {network.sizes()} pixels, not {image_size}")
-    return network.build(num_classes, image_channel)
+    _check_size(name, image_size)
+    padding_size = image_size if same_padding else None
+    return NETWORKS[name].build(num_classes, image_channel, padding_size)
 
 
-def pretrained(name: str, num_classes: int, image_channel: int) -> nn.Module:
-    """Build an EfficientNet with ImageNet weights. Raise WeightsError if they cannot be fetched."""
+def pretrained(name: str, num_classes: int, image_channel: int, image_size: int) -> nn.Module:
+    """Build an EfficientNet with ImageNet weights.
+
+    Raise WeightsError if they cannot be fetched, and NetworkError as `create` does.
+    """
     from models import efficientnet  # imports torch
 
-    return efficientnet.pretrained(name, num_classes, image_channel)
+    _check_size(name, image_size)
+    return efficientnet.pretrained(name, num_classes, image_channel, image_size)
 
 
 def shapes(name: str, num_classes: int, image_channel: int) -> dict[str, tuple[int, ...]]:
@@ -116,3 +140,9 @@ def head(name: str) -> set[str]:
     """Return the state-dict keys of the classifier head: those with a shape set by num_classes."""
     two, three = shapes(name, 2, 1), shapes(name, 3, 1)
     return {key for key in two if two[key] != three[key]}
+
+
+def _check_size(name: str, image_size: int) -> None:
+    network = NETWORKS[name]
+    if not network.takes(image_size):
+        raise NetworkError(f"{name} takes images of {network.sizes()} pixels, not {image_size}")

@@ -241,6 +241,19 @@ def test_load_refuses_classes_that_nobody_names(tmp_path, name, outputs, key, cl
         Checkpoint.load(tmp_path / "m.pt")
 
 
+@pytest.mark.parametrize("same_padding", [True, False])
+def test_a_file_keeps_the_padding_of_its_network(tmp_path, monkeypatch, same_padding):
+    asked = []
+    real = models.create
+    monkeypatch.setattr(models, "create", lambda *words: asked.append(words[4]) or real(*words))
+    checkpoint = make_checkpoint(same_padding=same_padding)
+    checkpoint.save(tmp_path / "m.pt")
+    assert ("same_padding" in torch.load(tmp_path / "m.pt")) is same_padding
+    loaded = Checkpoint.load(tmp_path / "m.pt")
+    loaded.build()
+    assert asked == [same_padding]
+
+
 def test_load_reads_the_first_outputs_of_the_references_efficientnets(tmp_path):
     state = models.create("efficientnet-b4", 1000, 1, 48).state_dict()
     torch.save({"model": state, "optimizer": {}}, tmp_path / "m.pt")

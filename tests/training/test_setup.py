@@ -210,7 +210,7 @@ def test_new_run_makes_a_folder_by_the_networks_name():
 
 def test_make_model_starts_from_the_seed():
     one, other, third = (
-        setup.make_model(flags("--seed", seed, "--model", "resemotionnet"), CLASSES, None, True)
+        setup.make_model(flags("--seed", seed, "--model", "resemotionnet"), CLASSES, None)
         for seed in (1, 1, 2)
     )
     assert torch.equal(one.fc.weight, other.fc.weight)
@@ -219,16 +219,40 @@ def test_make_model_starts_from_the_seed():
 
 def test_make_model_loads_the_weights_of_init_in_a_new_run_only(model_file):
     args = flags("--init", "old.pt", "--model", "resemotionnet", "--image_size", 16)
-    model = setup.make_model(args, CLASSES[::-1], model_file, is_new=True)
+    model = setup.make_model(args, CLASSES[::-1], model_file)
     expected = model_file.weights["fc.weight"][[2, 1, 0]]
     assert torch.equal(model.fc.weight, expected)
-    resumed = setup.make_model(args, CLASSES, model_file, is_new=False)
+    resumed = setup.make_model(args, CLASSES, model_file, resumed=model_file)
     assert not torch.equal(resumed.conv1.weight, model.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("initial", "resumed", "expected"),
+    [(None, None, True), (False, None, False), (True, None, True)]
+    + [(None, True, True), (None, False, False), (True, False, False)],
+)
+def test_make_model_keeps_the_padding_of_trained_weights(
+    model_file, monkeypatch, initial, resumed, expected
+):
+    asked = []
+
+    def create(*words: object, same_padding: bool) -> nn.Module:
+        asked.append(same_padding)
+        return real(*words)
+
+    real = models.create
+    monkeypatch.setattr(models, "create", create)
+    files = [
+        None if padding is None else replace(model_file, same_padding=padding)
+        for padding in (initial, resumed)
+    ]
+    setup.make_model(flags("--model", "resemotionnet"), CLASSES, *files)
+    assert asked == [expected]
 
 
 def test_make_model_notes_classes_that_the_model_does_not_know(model_file, capsys):
     args = flags("--init", "old.pt", "--model", "resemotionnet")
-    model = setup.make_model(args, ["기쁨", "놀람"], model_file, is_new=True)
+    model = setup.make_model(args, ["기쁨", "놀람"], model_file)
     assert "old.pt does not know the classes 놀람" in capsys.readouterr().err
     assert model.fc.out_features == 2
     assert torch.equal(model.conv1.weight, model_file.weights["conv1.weight"])
@@ -254,11 +278,11 @@ def test_make_model_notes_classes_that_the_model_does_not_know(model_file, capsy
 def test_make_model_refuses_flags_that_do_not_fit(model_file, words, message):
     args = flags(*words)
     with pytest.raises(StageError, match=message):
-        setup.make_model(args, CLASSES, model_file if args.init else None, is_new=True)
+        setup.make_model(args, CLASSES, model_file if args.init else None)
 
 
 def test_make_model_sets_the_dropout():
-    model = setup.make_model(flags("--dropout", 0.35), CLASSES, None, is_new=True)
+    model = setup.make_model(flags("--dropout", 0.35), CLASSES, None)
     assert model.dropout.p == 0.35
 
 

@@ -62,13 +62,15 @@ class Checkpoint:
     tta: str = "none"  # of TTA: the views of each image on which to predict
     # Of the training images, in the order of the classes, sum 1; None: not known.
     class_priors: list[float] | None = None
+    # Whether an EfficientNet pads for its image size, else for its library's (see `models.create`).
+    same_padding: bool = False
     version: str = __version__  # of the toolkit that wrote the file
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all. Raise OSError if the disk is full, for instance."""
         content = {field: getattr(self, field) for field in self.__annotations__}
-        for field in ("temperature", "training", "tta", "class_priors"):
-            if content[field] in (None, "none"):
+        for field in ("temperature", "training", "tta", "class_priors", "same_padding"):
+            if content[field] in (None, "none", False):
                 del content[field]
         with atomic_file(path) as file:
             try:
@@ -182,6 +184,7 @@ class Checkpoint:
                 or (isinstance(self.temperature, float) and 0 < self.temperature < math.inf)
             )
             and isinstance(self.training, dict | None)
+            and isinstance(self.same_padding, bool)
             and isinstance(self.tta, str)
             and self.tta in TTA
             and (self.class_priors is None or _are_priors(self.class_priors, len(self.classes)))
@@ -202,8 +205,9 @@ class Checkpoint:
         try:
             name = models.full_name(self.network)
             model = models.create(
-                name, len(self.classes), preprocess.image_channel, preprocess.image_size
-            )
+                name, len(self.classes), preprocess.image_channel, preprocess.image_size,
+                self.same_padding,
+            )  # fmt: skip
         except models.NetworkError as error:
             raise StageError(str(error)) from None
         try:

@@ -176,22 +176,30 @@ def restarted_run(distributed: Distributed) -> Run | None:
 
 
 def make_model(
-    args: argparse.Namespace, classes: list[str], initial: Checkpoint | None, is_new: bool
+    args: argparse.Namespace,
+    classes: list[str],
+    initial: Checkpoint | None,
+    resumed: Checkpoint | None = None,
 ) -> nn.Module:
     """Build the network. In a new run, load the weights of --init or --pretrained.
 
-    Raise StageError for flags that do not fit the network.
+    The weights of a resumed run come later (see `CheckpointSaver.resume`). Raise StageError for
+    flags that do not fit the network.
     """
     torch.manual_seed(args.seed)
-    if args.pretrained and is_new:
-        model = _pretrained_model(args, classes)
-    else:
-        try:
-            model = models.create(args.model, len(classes), args.image_channel, args.image_size)
-        except models.NetworkError as error:
-            raise StageError(str(error)) from None
-        if initial and is_new:
-            _load_initial_weights(model, initial, args, classes)
+    try:
+        if args.pretrained and not resumed:
+            model = _pretrained_model(args, classes)
+        else:
+            trained = resumed or initial  # weights keep the padding with which they were trained
+            model = models.create(
+                args.model, len(classes), args.image_channel, args.image_size,
+                same_padding=trained is None or trained.same_padding,
+            )  # fmt: skip
+    except models.NetworkError as error:
+        raise StageError(str(error)) from None
+    if initial and not resumed:
+        _load_initial_weights(model, initial, args, classes)
     if args.dropout is not None and not set_dropout(model, args.dropout):
         raise StageError(f"--dropout: {args.model} has no dropout layer; leave the flag out")
     return model
@@ -201,7 +209,7 @@ def _pretrained_model(args: argparse.Namespace, classes: list[str]) -> nn.Module
     if args.init or not args.model.startswith("efficientnet"):
         raise StageError("--pretrained needs --model efficientnet-b4 or -b5, and no --init")
     try:
-        return models.pretrained(args.model, len(classes), args.image_channel)
+        return models.pretrained(args.model, len(classes), args.image_channel, args.image_size)
     except models.WeightsError as error:
         raise StageError(f"--pretrained: {error}, or leave the flag out") from None
 
@@ -360,8 +368,9 @@ def checkpoint_template(
     preprocess = train_set.preprocess.to_dict()
     priors = class_priors(trainer.data.targets, trainer.data.class_weights)
     return Checkpoint(
-        args.model, classes, preprocess, 0, 0.0, {}, training=training, class_priors=priors
-    )
+        args.model, classes, preprocess, 0, 0.0, {}, training=training, class_priors=priors,
+        same_padding=getattr(trainer.model, "same_padding", False),
+    )  # fmt: skip
 
 
 def set_determinism(deterministic: bool) -> None:
