@@ -312,6 +312,14 @@ def test_sharpness_leaves_batch_norm_one_step_a_batch():
     assert not torch.equal(ordinary.model[5].weight, sharp.model[5].weight)
 
 
+def test_sharpness_drops_the_same_units_twice():
+    """So that a very short look around finds the gradient of the ordinary step."""
+    ordinary, sharp = (small_trainer(Recipe(1, 4, 0.1, "sgd", sam=sam)) for sam in (0.0, 1e-9))
+    assert train(ordinary, 1) == pytest.approx(train(sharp, 1), rel=1e-5)
+    for one, other in zip(ordinary.model.parameters(), sharp.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_run_that_decays_all_parameters_goes_on_so():
     """A state of the optimizer that older versions wrote: one group, in the model's order."""
     recipe = Recipe(2, 23, 0.01, "adamw", weight_decay=0.5, augment=PLAIN_AUGMENT)
