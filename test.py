@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from utils import cli
 from utils.console import info
 from utils.data.error_log import write_file_errors
-from utils.data.sets import announce, find_set
+from utils.data.sets import announce, explain, find_set
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
 from utils.imaging.preprocess import MAX_SIDE, TTA
@@ -194,6 +194,8 @@ def class_root(data_path: Path, split: str) -> Path:
     if split == "validation":
         root = data_path / split
         raise StageError(f"{root}: no such folder; make it with python dataPreparation.py")
+    if data_path.exists() and not data_path.is_dir():
+        raise StageError(explain(data_path))
     return data_path
 
 

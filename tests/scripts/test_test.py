@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import test
 from tests.helpers import make_faces, one_line_error, run, write_no_model
 from tests.trainings import CLASSES
 from utils import metrics
+from utils.errors import StageError
 from utils.inference.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
@@ -174,3 +176,13 @@ def test_test_refuses_a_file_that_is_no_model(few_faces, tmp_path):
     done = run("test.py", "--model_path", "m.pt", "--data_path", few_faces, cwd=tmp_path)
     one_line_error(done, "m.pt", "model file")
     assert {p.name for p in tmp_path.iterdir()} == {"m.pt"}
+
+
+def test_class_root_is_the_set_by_any_name_or_the_folder_itself(tmp_path, capsys):
+    (tmp_path / "val").mkdir()
+    assert test.class_root(tmp_path, "validation") == tmp_path / "val"
+    assert "val is the validation set" in capsys.readouterr().err
+    assert test.class_root(tmp_path, "test") == tmp_path
+    (tmp_path / "hub.zip").write_bytes(b"PK")
+    with pytest.raises(StageError, match=r"python cropImages\.py --input"):
+        test.class_root(tmp_path / "hub.zip", "test")

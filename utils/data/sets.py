@@ -59,7 +59,7 @@ def find_train_and_validation(root: Path) -> tuple[Path, Path]:
     train, validation = (find_set(root, split) for split in ("train", "validation"))
     if train and validation and not _is_download(train):
         return announce(train, "train"), announce(validation, "validation")
-    raise StageError(_explain(root, train is not None, validation is not None))
+    raise StageError(explain(root, train is not None, validation is not None))
 
 
 def quoted(path: Path) -> str:
@@ -67,7 +67,7 @@ def quoted(path: Path) -> str:
     return f'"{path}"' if " " in str(path) else str(path)
 
 
-def _explain(root: Path, has_train: bool, has_validation: bool) -> str:
+def explain(root: Path, has_train: bool = False, has_validation: bool = False) -> str:
     """Return what is wrong with a data folder that lacks a set, and which command mends it."""
     prepare = f"{MAKE} --input {quoted(root)}"
     if not root.exists():
