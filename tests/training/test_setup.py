@@ -228,8 +228,10 @@ def test_make_model_loads_the_weights_of_init_in_a_new_run_only(model_file):
 
 @pytest.mark.parametrize(
     ("initial", "resumed", "expected"),
-    [(None, None, True), (False, None, False), (True, None, True)]
-    + [(None, True, True), (None, False, False), (True, False, False)],
+    [
+        *((None, None, True), (False, None, False), (True, None, True)),
+        *((None, True, True), (None, False, False), (True, False, False)),
+    ],
 )
 def test_make_model_keeps_the_padding_of_trained_weights(
     model_file, monkeypatch, initial, resumed, expected
@@ -503,6 +505,9 @@ def test_checkpoint_template_holds_what_a_resumed_run_cannot_change():
     assert (template.network, template.classes) == ("resemotionnet", CLASSES)
     assert template.preprocess == Preprocess(8, 1).to_dict() and template.weights == {}
     assert template.class_priors == pytest.approx([5 / 13, 4 / 13, 4 / 13])
+    assert not template.same_padding
+    trainer.model.same_padding = True  # as an EfficientNet's
+    assert setup.checkpoint_template(args, trainer, CLASSES, small_dataset(5)).same_padding
 
 
 # --- outputs and errors
