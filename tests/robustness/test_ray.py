@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.aihub import photo, photo_name, record, write_labels, write_zip
 from tests.helpers import ROOT, command, jpeg, name_of, one_line_error, row, run, tree, write_table
 
 pytest.importorskip("ray")
@@ -53,6 +54,15 @@ def test_both_stages_redo_the_work_of_a_node_that_dies(tmp_path, server, nodes):
     by_ray = tree(tmp_path / "crop")
     assert run("cropImages.py", "--input", table, "--output", "alone", cwd=tmp_path).returncode == 1
     assert by_ray == tree(tmp_path / "alone") and len(by_ray) == 40
+
+    names = [photo_name("기쁨", i) for i in range(9)]
+    write_zip(tmp_path / "zips/a.zip", [(name, photo(i)) for i, name in enumerate(names)])
+    write_labels(tmp_path / "zips/TRAIN.zip", [record(name) for name in names])
+    stage = ("cropImages.py", "--input", "zips", "--output")
+    assert run(*stage, "zipped", "--ray", address, cwd=tmp_path).returncode == 0
+    assert run(*stage, "zipped alone", cwd=tmp_path).returncode == 0
+    by_ray = tree(tmp_path / "zipped")
+    assert by_ray == tree(tmp_path / "zipped alone") and len(by_ray) == 9
 
 
 def test_a_cluster_that_cannot_be_reached_is_one_line(tmp_path):
