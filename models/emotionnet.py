@@ -66,4 +66,6 @@ class EmotionNet(nn.Module):
         x = self.layer5(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
         x = self.dropout(self.prelu(self.fc1(x.flatten(1))))
         x = self.dropout(self.prelu(self.fc2(x)))
-        return torch.log_softmax(self.fc3(x), dim=1)
+        x = self.fc3(x)
+        # Under bf16 autocast on a CPU it would otherwise round to 8 bits once more.
+        return torch.log_softmax(x, dim=1, dtype=torch.promote_types(x.dtype, torch.float32))

@@ -26,6 +26,24 @@ def test_emotionnet_takes_any_channels_and_classes_and_48_pixels():
         models.create("emotionnet", 7, 1, 64)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_emotionnet_computes_its_last_step_in_the_precision_of_its_input(dtype):
+    model = models.create("emotionnet", 7, 1, 48).to(dtype).eval()
+    images = torch.rand(2, 1, 48, 48, dtype=dtype)
+    last = []
+    model.fc3.register_forward_hook(lambda _layer, _inputs, output: last.append(output))
+    with torch.no_grad():
+        assert torch.equal(model(images), torch.log_softmax(last[0], 1))
+
+
+def test_emotionnet_returns_float32_in_bf16():
+    model = models.create("emotionnet", 7, 1, 48).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.rand(2, 1, 48, 48))
+    assert outputs.dtype == torch.float32
+    torch.testing.assert_close(outputs.exp().sum(1), torch.ones(2), rtol=0, atol=1e-6)
+
+
 def test_emotionnet_learns_with_every_parameter():
     check_network("emotionnet", 4_742_221, 48, 64)
 
