@@ -42,7 +42,7 @@ RECIPES = {
     "default": "",
     "ours": "--optimizer adamw --lr 0.001 --weight_decay 0.05 --schedule cosine --warmup 2 "
     "--epochs 80 --label_smoothing 0.1 --mixup 0.2 --ema 0.999 "
-    "--crop 4 --rotation 12 --erase 0.25 --brightness 0.2 --amp bf16",
+    "--crop 0.08 --rotation 12 --erase 0.25 --brightness 0.2 --amp bf16",
 }
 
 
