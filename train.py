@@ -162,6 +162,8 @@ def make_parser() -> cli.Parser:
     flag("--amp", text, "auto", str, choices=precisions)
     text = "compile the network: half a minute at the start, then faster steps"
     switch("--compile", text, False)
+    text = "on a GPU, replay each step as one CUDA graph; auto: where a trial shows that it works"
+    flag("--cuda_graph", text, "auto", str, choices=("auto", "off"))
     switch("--deterministic", "use only deterministic operations", False)
     return parser
 

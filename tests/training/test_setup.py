@@ -420,7 +420,7 @@ def test_every_flag_of_a_training_reaches_the_trainer():
     words += " --schedule onecycle --warmup 2 --accumulate 3 --clip 4 --ema 0.6 --amp bf16"
     words += " --label_smoothing 0.15 --mixup 0.7 --compile --seed 8 --class_weights inverse"
     words += " --nesterov --plateau_factor 0.3 --plateau_patience 2 --cutmix 0.9"
-    words += " --shear 3 --contrast 0.15 --augment_p 0.6"
+    words += " --shear 3 --contrast 0.15 --augment_p 0.6 --cuda_graph off"
     words += " --flip False --rotation 9 --crop 2 --erase 0.1 --brightness 0.25 --zoom 0.35"
     args, model = flags(*words.split()), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     training_set = setup.make_training_set(args, CPU, small_dataset(13), CLASSES)
@@ -428,7 +428,7 @@ def test_every_flag_of_a_training_reaches_the_trainer():
     assert recipe == Recipe(
         epochs=7, batch_size=6, lr=0.3, optimizer="sgd", weight_decay=0.2, momentum=0.5,
         schedule="onecycle", warmup=2, accumulate=3, clip=4, ema=0.6, label_smoothing=0.15,
-        mixing=Mixing(0.7, 0.9), amp="bf16", compile=True, seed=8,
+        mixing=Mixing(0.7, 0.9), amp="bf16", compile=True, cuda_graph=False, seed=8,
         augment=Augment(False, 9, 2, 0.1, 0.25, 0.35, 3, 0.15, 0.6),
         nesterov=True, plateau_factor=0.3, plateau_patience=2,
     )  # fmt: skip
@@ -608,6 +608,18 @@ def test_explain_errors_advises_no_batch_size_that_is_refused(batch_size, world_
         assert int(advice[1]) < batch_size
         smaller = flags("--batch_size", advice[1])
         setup.make_training_set(smaller, distributed, small_dataset(13), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "words", "mentions"),
+    [(True, (), True), (False, (), False), (True, ("--no-gpu",), False),
+     (True, ("--cuda_graph", "off"), False)],
+)  # fmt: skip
+def test_explain_errors_names_the_memory_of_a_graph(has_gpu, words, mentions, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    with pytest.raises(StageError) as raised, setup.explain_errors(flags(*words), Run(Path("run"))):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert ("--cuda_graph off" in str(raised.value)) == mentions
 
 
 def test_explain_errors_of_a_missing_file_gives_no_advice_about_space():

@@ -386,3 +386,45 @@ def test_trainer_learns_in_fp16_and_bf16():
             trainer = small_trainer(recipe)
             first, *_, last = train(trainer, 8)
             assert last < first and {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+
+
+def test_state_refuses_weights_that_the_last_step_has_broken():
+    """The loss is that before the step. The last good state stays on the disk."""
+    trainer = linear_trainer(Recipe(1, 4, 0.1, "sgd"), 13)
+    trainer.state()
+    for broken in (torch.nan, torch.inf):
+        trainer.model[1].weight.data[0, 0] = broken
+        with pytest.raises(StageError, match=r"epoch 1/1: a weight is not a finite number; try a"):
+            trainer.state()
+
+
+def test_trainer_compiles_for_full_and_last_batches_not_for_any_size(monkeypatch):
+    settings = []
+    monkeypatch.setattr(torch, "compile", lambda model, **kw: settings.append(kw) or model)
+    train(linear_trainer(Recipe(1, 4, 0.1, "sgd", compile=True), 13), 1)
+    assert settings == [{"dynamic": False}]
+
+
+def test_trainer_seeds_dropout_on_its_device_alone(monkeypatch):
+    seeds = []
+    trainer = linear_trainer(Recipe(1, 4, 0.1, "sgd"), 13)
+    plans = trainer.planner.plan(1)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seeds.append(("cuda", seed)))
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(("cpu", seed)))
+    for device in ("cpu", "cuda"):
+        trainer.distributed = replace(CPU, device=torch.device(device))
+        trainer._begin_batch(plans[1])
+    assert seeds == [("cpu", plans[1].dropout_seed), ("cuda", plans[1].dropout_seed)]
+
+
+@pytest.mark.parametrize(
+    ("device", "world_size", "changes", "expected"),
+    [("cuda", 1, {}, True), ("cuda", 1, {"amp": "bf16", "ema": 0.9, "clip": 1}, True),
+     ("cpu", 1, {}, False), ("cuda", 2, {}, False), ("cuda", 1, {"accumulate": 2}, False),
+     ("cuda", 1, {"amp": "fp16"}, False), ("cuda", 1, {"sam": 0.05}, False),
+     ("cuda", 1, {"cuda_graph": False}, False)],
+)  # fmt: skip
+def test_steps_are_recorded_only_where_a_graph_can_hold_them(device, world_size, changes, expected):
+    distributed = replace(CPU, device=torch.device(device), world_size=world_size)
+    recipe = Recipe(1, 4, 0.1, "sgd", **changes)
+    assert trainer_module._can_record(recipe, distributed) == expected

@@ -327,11 +327,19 @@ def make_recipe(
         mixing=Mixing(args.mixup, args.cutmix),
         amp=_choose_amp(args, distributed, resumed),
         compile=args.compile,
+        cuda_graph=args.cuda_graph == "auto",
         seed=args.seed,
         augment=Augment(
-            args.flip, args.rotation, args.crop, args.erase, args.brightness, args.zoom,
-            args.shear, args.contrast, args.augment_p,
-        ),  # fmt: skip
+            args.flip,
+            args.rotation,
+            args.crop,
+            args.erase,
+            args.brightness,
+            args.zoom,
+            args.shear,
+            args.contrast,
+            args.augment_p,
+        ),
         nesterov=args.nesterov,
         plateau_factor=args.plateau_factor,
         plateau_patience=args.plateau_patience,
@@ -409,11 +417,13 @@ def explain_errors(args: argparse.Namespace, run: Run, world_size: int = 1) -> I
 def _memory_advice(args: argparse.Namespace, minimum: int) -> str:
     """Return what to change if a batch does not fit; `minimum`: images in the smallest batch."""
     problem = f"out of memory with --batch_size {args.batch_size}"
+    is_on_gpu = bool(args.gpu and torch.cuda.is_available())
     if args.batch_size <= minimum:
-        cpu = ", or --no-gpu" * bool(args.gpu and torch.cuda.is_available())
+        cpu = ", or --no-gpu" * is_on_gpu
         return f"{problem}, the smallest here: use a smaller --image_size or --model{cpu}"
     half = max(minimum, args.batch_size // 2)
+    graph = "; --cuda_graph off alone saves some" * (is_on_gpu and args.cuda_graph == "auto")
     return (
         f"{problem}: use --batch_size {half} --accumulate {2 * args.accumulate}, for similar steps "
-        f"with less memory"
+        f"with less memory{graph}"
     )
