@@ -1,20 +1,25 @@
-# make demo    install into .venv and run the whole pipeline on a drawn sample
-# make test    install into .venv and run every test
-# make check   lint, types and unit tests: the quick check before a commit
-# make docs    write the flag tables of docs/cli.md and docs/ko/cli.md
+# make demo      install into .venv and run the whole pipeline on a drawn sample
+# make test      install into .venv and run every test
+# make test-gpu  install into .venv and run the tests that need a CUDA GPU
+# make check     lint, types and unit tests: the quick check before a commit
+# make docs      write the flag tables of docs/cli.md and docs/ko/cli.md
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Test processes; more than four want more memory than most machines have.
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")
 
-.PHONY: demo test check lint types docs clean
+.PHONY: demo test test-gpu check lint types docs clean
 
 demo: .venv/base.done
 	$(BIN)/python -m demo.run
 
 test: .venv/tests.done
 	$(BIN)/python -m pytest -n $(JOBS)
+
+# -rs names the tests that were skipped, and why.
+test-gpu: .venv/tests.done
+	$(BIN)/python -m pytest tests/gpu -m gpu -rs
 
 check: lint types
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
