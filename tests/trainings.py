@@ -29,7 +29,8 @@ REMEMBERED_FLAGS = (
     *PLAIN_FLAGS, "--optimizer", "sgd", "--lr", 0.005, "--schedule", "cosine", "--warmup", 1,
     "--accumulate", 2, "--clip", 1, "--ema", 0.9, "--patience", 9, "--label_smoothing", 0.1,
     "--class_weights", "effective", "--mixup", 0.2, "--rotation", 10, "--crop", 3, "--erase", 0.3,
-    "--brightness", 0.2, "--zoom", 0.1, "--dropout", 0.3, "--epochs", 3,
+    "--brightness", 0.2, "--zoom", 0.1, "--dropout", 0.3, "--epochs", 3, "--nesterov",
+    "--cutmix", 0.9, "--shear", 5, "--contrast", 0.2, "--augment_p", 0.8,
 )  # fmt: skip
 # The same as a recipe.
 REMEMBERED_RECIPE = Recipe(

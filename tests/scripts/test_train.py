@@ -177,7 +177,7 @@ def test_train_learns_the_teachers_predictions_alone_if_labels_do_not_count(trai
     preprocess = Preprocess(48, 1).to_dict()
     teacher = Checkpoint("emotionnet", CLASSES[::-1], preprocess, 1, 0.5, model.state_dict(), 2.0)
     teacher.save(tmp_path / "teacher.pt")
-    args = (*ONE_EPOCH, "--data_path", trained / "data", "--teacher", "teacher.pt")
+    args = (*ONE_EPOCH, "--data_path", trained / "data", "--teacher", "teacher.pt", "teacher.pt")
     args = (*args, "--teacher_share", 1, "--optimizer", "adam")
     done = run("train.py", *args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
