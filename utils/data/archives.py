@@ -193,12 +193,10 @@ def decode_name(raw: bytes) -> str:
     Names are UTF-8, with the flag that says so or, from a Mac, without it; or CP949, from Windows
     in Korea.
     """
-    for encoding in ("utf-8", "cp949"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("cp949", "replace")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("cp949", "replace")
 
 
 def local_name(archived: ArchivedFile) -> bytes:
