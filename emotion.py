@@ -66,7 +66,7 @@ def make_parser() -> cli.Parser:
     margin = "margin on each side of a face, as a fraction of its size"
     flag("--margin", margin, 0.0, cli.fraction, metavar="X")
     parser.section("device")
-    parser.device_flags()
+    parser.device_flags("fewer than about 1,000 small faces")
     return parser
 
 
@@ -87,7 +87,11 @@ def main() -> int:
         from utils.recognition.recognizer import Recognizer
 
     model_path = args.model_path or default_model_path()
-    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size, args.tta)
+    # Each photo counts as one face. Who names a GPU wants it.
+    gpu = True if args.gpu is None and args.cuda_idx else args.gpu
+    recognizer = Recognizer(
+        model_path, gpu, args.cuda_idx, args.image_size, args.tta, faces=len(sources)
+    )
     detection = DetectionOptions(args.min_face, args.margin) if args.detect_face else None
     photos = read_photos(sources, recognizer.preprocess, detection, keep_pictures=bool(args.save))
     description, record = "" if is_single else "recognize", "the answers name all of them"

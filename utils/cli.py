@@ -88,8 +88,11 @@ class Parser(argparse.ArgumentParser):
         self._group.add_argument(name, help=help, default=default, type=type, **options)
         self._names.append(name)
 
-    def switch(self, name: str, help: str, default: bool) -> None:
-        """Add a yes/no flag that takes every usual spelling: --x, --x False, --x=0, --no-x."""
+    def switch(self, name: str, help: str, default: bool | None) -> None:
+        """Add a yes/no flag that takes every usual spelling: --x, --x False, --x=0, --no-x.
+
+        The default None is neither.
+        """
         self.flag(name, help, default, boolean, nargs="?", const=True, metavar="BOOL")
         word = name.removeprefix("--")
         for negative in dict.fromkeys((_negative(name), f"--no_{word}")):
@@ -162,9 +165,15 @@ class Parser(argparse.ArgumentParser):
         if problems:
             self.error("; ".join(dict.fromkeys(problems)))
 
-    def device_flags(self) -> None:
-        """Add --gpu and --cuda_idx."""
-        self.switch("--gpu", "use a CUDA GPU if the system has one; --no-gpu: use the CPU", True)
+    def device_flags(self, small_requests: str = "") -> None:
+        """Add --gpu and --cuda_idx.
+
+        `small_requests`: which requests a GPU does not get unless it is asked for, if there are
+        such. Then the default of --gpu is None.
+        """
+        text = "use a CUDA GPU if the system has one; --no-gpu: use the CPU"
+        text += f" (default: not for {small_requests})" if small_requests else ""
+        self.switch("--gpu", text, None if small_requests else True)
         self.flag("--cuda_idx", "index of the GPU, from 0", 0, non_negative_int, metavar="N")
 
     def reference_size_flag(self, max_side: int) -> None:

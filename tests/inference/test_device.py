@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from utils.errors import StageError
-from utils.inference.device import choose_device
+from utils.inference.device import choose_device, is_small_request
 
 
 @pytest.fixture
@@ -46,3 +46,8 @@ def test_choose_device_refuses_an_index_that_no_gpu_has(gpus):
     gpus(2)
     with pytest.raises(StageError, match=r"--cuda_idx 2: this system has 2 GPU\(s\)"):
         choose_device(True, 2)
+
+
+def test_a_request_is_small_by_its_pixels():
+    assert is_small_request(999, 48) and not is_small_request(1000, 48)
+    assert is_small_request(45, 224) and not is_small_request(46, 224)

@@ -16,6 +16,7 @@ from utils.emotions import EMOTIONS
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
+from utils.recognition import recognizer as recognizer_module
 from utils.recognition.recognizer import Recognizer
 
 
@@ -102,3 +103,17 @@ def test_recognizer_of_a_reference_checkpoint_answers_as_the_reference(tmp_path,
     assert answer["probs"] == pytest.approx(expected.tolist(), abs=0.01)
     assert answer["label"] == EMOTIONS[int(expected.argmax())]
     (tmp_path / "model.pt").unlink()  # up to 200 MB
+
+
+@pytest.mark.parametrize(
+    ("gpu", "count", "wants_gpu"),
+    [(None, 1, False), (None, 10**6, True), (True, 1, True), (False, 10**6, False)],
+)
+def test_recognizer_takes_a_gpu_where_it_is_worth_its_start(
+    checkpoint, tmp_path, monkeypatch, gpu, count, wants_gpu
+):
+    choices = []
+    choose = lambda *wish: choices.append(wish) or torch.device("cpu")  # noqa: E731
+    monkeypatch.setattr(recognizer_module, "choose_device", choose)
+    Recognizer(tmp_path / "m.pt", gpu, 1, faces=count)
+    assert choices == [(wants_gpu, 1)]

@@ -6,6 +6,15 @@ import torch
 
 from utils.errors import StageError
 
+# Seconds pass until a GPU has started: CUDA, cuDNN, the choice of kernels. EmotionNet does some 800
+# faces a second on one core of a CPU (see predict.py); of larger networks it is a compromise.
+SMALL_REQUEST = 1000 * 48 * 48  # pixels
+
+
+def is_small_request(images: int, image_size: int) -> bool:
+    """Return whether a CPU has predicted so many images before a GPU has started."""
+    return images * image_size**2 < SMALL_REQUEST
+
 
 def choose_device(gpu: bool, cuda_idx: int) -> torch.device:
     """Return GPU `cuda_idx` if `gpu` is set and the system has CUDA GPUs, else the CPU.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from utils.inference.checkpoint import Checkpoint
-from utils.inference.device import choose_device
+from utils.inference.device import choose_device, is_small_request
 from utils.inference.predict import predict_log_probs
 
 
@@ -19,22 +19,26 @@ class Recognizer:
     def __init__(
         self,
         model_path: Path,
-        gpu: bool,
+        gpu: bool | None,
         cuda_idx: int,
         image_size: int | None = None,
         tta: str | None = None,
+        faces: int = 0,
     ) -> None:
         """Load the model onto the device.
 
+        `gpu`: whether to use one; None: if it is worth its start for so many `faces`.
         `image_size`: for a file of weights alone, which does not hold it. `tta`: the views of each
-        face, see `tta_views`; None: those that the model file names. Raise StageError if the
-        file is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
+        face, see `tta_views`; None: those that the model file names. Raise StageError if the file
+        is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
         """
         checkpoint = Checkpoint.load(model_path, image_size)
         self.classes = checkpoint.classes
         self.preprocess = checkpoint.preprocessing()
         self._tta = tta or checkpoint.tta
         self._temperature = checkpoint.temperature or 1.0
+        if gpu is None:
+            gpu = not is_small_request(faces, self.preprocess.image_size)
         self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
 
     def __call__(self, faces: list[np.ndarray]) -> list[dict[str, Any]]:
