@@ -196,7 +196,8 @@ def main() -> int:
     run, resumed = setup.run_to_resume(args, distributed, make_parser().parse_args([]))
     model = setup.make_model(args, classes, initial, resumed)
     teacher = setup.load_teacher(args, classes)
-    train_set, validation_set = setup.load_datasets(args, train_samples, validation_samples)
+    datasets = setup.load_datasets(args, train_samples, validation_samples, resumed)
+    train_set, validation_set = datasets
     failures = train_set.failures + validation_set.failures
     run = run or setup.new_run(args, distributed)
     if distributed.is_primary:

@@ -315,6 +315,33 @@ def test_load_datasets_decodes_into_the_cache_of_the_data_or_of_the_flag(data):
         assert train_set.images.shape == (6, 1, 8, 8)
 
 
+def test_load_datasets_keeps_small_images_small_unless_the_run_began_otherwise(data, model_file):
+    args = flags("--data_path", data, "--image_size", 20, "--amp", "off")
+    samples = setup.find_samples(data)[1:]
+    sets = setup.load_datasets(args, *samples)
+    assert [each.images.shape[-1] for each in sets] == [9, 9]
+    assert {each.preprocess.image_size for each in sets} == {20}
+    training_set = setup.make_training_set(args, CPU, sets[0], CLASSES)
+    recipe = setup.make_recipe(args, CPU, None)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 3))
+    trainer = Trainer(model, training_set, recipe, CPU)
+    template = setup.checkpoint_template(args, trainer, CLASSES, sets[1])
+    again = setup.load_datasets(args, *samples, template)
+    assert again[0].images.shape[-1] == 9 and trainer.first_batch()[0].shape[-1] == 20
+    del template.training["fixed"]["enlarged"]  # as in a last.pt of an earlier version
+    whole = setup.load_datasets(args, *samples, template)
+    assert [each.images.shape[-1] for each in whole] == [20, 20]
+    assert [each.fingerprint for each in whole] == [each.fingerprint for each in sets]
+    # Both sets, or none.
+    make_faces(data / "larger", CLASSES, 1, size=30)
+    validation = [
+        sample._replace(path=data / "larger" / sample.path.relative_to(data / "validation"))
+        for sample in samples[1]
+    ]
+    mixed = setup.load_datasets(args, samples[0], validation)
+    assert [each.images.shape[-1] for each in mixed] == [20, 20]
+
+
 @pytest.mark.parametrize("broken", ["train", "validation"])
 def test_load_datasets_refuses_a_set_without_a_readable_image(data, broken):
     samples = setup.find_samples(data)[1:]

@@ -15,6 +15,7 @@ import models
 from models.dropout import set_dropout
 from utils.console import note
 from utils.data.dataset import Dataset, load_dataset
+from utils.data.enlarged import EnlargedDataset, common_side, load_enlarged
 from utils.data.error_log import write_file_errors
 from utils.data.image_folder import Sample, make_samples, scan_class_folders
 from utils.data.sets import find_set, find_train_and_validation
@@ -247,13 +248,29 @@ def load_teacher(args: argparse.Namespace, classes: list[str]) -> Teacher | None
 
 
 def load_datasets(
-    args: argparse.Namespace, train_samples: list[Sample], validation_samples: list[Sample]
+    args: argparse.Namespace,
+    train_samples: list[Sample],
+    validation_samples: list[Sample],
+    resumed: Checkpoint | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Decode both datasets. Raise StageError if one of them has no readable image."""
+    """Decode both datasets. Raise StageError if one of them has no readable image.
+
+    Small images stay small (see `EnlargedDataset`), but not in a resumed run that began otherwise.
+    """
     preprocess = Preprocess(args.image_size, args.image_channel)
     folder = args.store or args.data_path / CACHE
-    train_set = load_dataset(train_samples, preprocess, "train", folder)
-    validation_set = load_dataset(validation_samples, preprocess, "validation", folder)
+    named = {"train": train_samples, "validation": validation_samples}
+    sides: list[int | None] = [None]
+    if not resumed or ((resumed.training or {}).get("fixed") or {}).get("enlarged"):
+        sides = [common_side(samples, preprocess) for samples in named.values()]
+    if None in sides:
+        sides = [None] * len(named)
+    train_set, validation_set = (
+        load_enlarged(samples, preprocess, side, name, folder)
+        if side
+        else load_dataset(samples, preprocess, name, folder)
+        for (name, samples), side in zip(named.items(), sides, strict=True)
+    )
     for name, dataset in (("train", train_set), ("validation", validation_set)):
         if not len(dataset):
             raise StageError(f"{args.data_path / name}: no readable image")
@@ -372,6 +389,8 @@ def checkpoint_template(
         "ema": bool(args.ema),
         "order": [args.seed, args.batch_size, args.accumulate],
     }
+    if isinstance(train_set, EnlargedDataset):
+        fixed["enlarged"] = True
     training = {"amp": trainer.recipe.amp, "fixed": fixed}
     preprocess = train_set.preprocess.to_dict()
     priors = class_priors(trainer.data.targets, trainer.data.class_weights)
