@@ -46,8 +46,8 @@ SIDEWAYS = (5, 6, 7, 8)
 
 # A JPEG is decoded at reduced size only if it stays this many times larger than needed.
 OVERSIZE = 2
-# Hamming's filter is as sharp as a bicubic one and as fast as a bilinear one (Pillow, "Filters").
-_REDUCE = Image.Resampling.HAMMING
+# Of Pillow's filters the one with which a network's input of 48 pixels differs least.
+_REDUCE = Image.Resampling.BICUBIC
 
 _decoding_slots = threading.BoundedSemaphore(cores())
 _import_lock = threading.Lock()
