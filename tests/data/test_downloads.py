@@ -137,6 +137,16 @@ def test_what_is_not_read_is_reported(tmp_path, capsys):
     assert "3 files left out: 1 .bin, 1 .json, 1 .md" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
+def test_pipes_and_broken_links_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / NAMES[0])
+    (tmp_path / "link.zip").symlink_to("nowhere")
+    downloads = Downloads([tmp_path])
+    assert len(downloads.photos) == 0 and not downloads.problems
+    assert downloads.left_out == {"as pipes": 2, "whose link leads nowhere": 1}
+
+
 def test_problems_of_an_archive_do_not_fill_the_log(tmp_path):
     names = [(f"../{i}.jpg", b"") for i in range(MAX_PROBLEMS + 5)]
     downloads = Downloads([write_zip(tmp_path / "x.zip", names)])

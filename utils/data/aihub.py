@@ -33,7 +33,6 @@ _HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
 _KEYS = (re.compile(rb'"filename"\s*:'), re.compile(rb'"(?:annot|faceBB)_[ABC]"\s*:'))
 _BETWEEN = re.compile(r"[\s,]*")
 _NEXT = re.compile(r"\}\s*,\s*(?=\{)")  # where the next record begins after a broken one
-_SPACE = "\ufeff \t\r\n"  # and a byte order mark
 
 
 def is_label_file(head: bytes) -> bool:
@@ -141,8 +140,8 @@ def _guess_encoding(chunk: bytes) -> str:
 def _parse(chunks: Iterator[str]) -> Iterator[dict[str, Any] | BrokenRecord]:
     """Yield the records of a JSON list whose text comes in chunks."""
     decoder = json.JSONDecoder()
-    text = next(chunks, "").lstrip(_SPACE)
-    position, is_whole = text.find("[") + 1, False
+    text = next(chunks, "")
+    position, is_whole = text.find("[") + 1, False  # there may be a byte order mark
     while True:
         position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
         if text.startswith("]", position):

@@ -31,7 +31,7 @@ from utils.data.photo_index import PhotoIndex, upload_of
 from utils.emotions import EMOTIONS
 from utils.errors import StageError, describe_os_error
 from utils.filenames import IMAGE_SUFFIXES, has_image_suffix, nfc
-from utils.imaging.image_files import LeftOut, walk_files
+from utils.imaging.image_files import LeftOut, is_file, walk_files
 
 MAX_PROBLEMS = 1000  # of one archive that are listed
 
@@ -68,15 +68,17 @@ class Downloads:
             note(self.left_out)
 
     def _walk(self, root: Path) -> Iterator[str]:
-        """Add the photos in folders. Yield the paths of all other files."""
-        if not root.is_dir():
-            if not root.exists():
-                raise StageError(f"{root}: no such file or folder")
-            if has_image_suffix(root.name):
-                self.photos.add_file(os.fsencode(root))
-            else:
-                yield str(root)
-            return
+        """Add a photo, or the photos in a folder. Yield the paths of all other files."""
+        if root.is_dir():
+            yield from self._walk_folder(root)
+        elif not root.exists():
+            raise StageError(f"{root}: no such file or folder")
+        elif has_image_suffix(root.name):
+            self.photos.add_file(os.fsencode(root))
+        else:
+            yield str(root)
+
+    def _walk_folder(self, root: Path) -> Iterator[str]:
         resolved, is_skipped, last = root.resolve(), False, ""
         made: set[Path] = set()  # folders in `root` of crops, which have the names of photos
         for entry in walk_files(str(root)):
@@ -86,7 +88,9 @@ class Downloads:
                 is_skipped = self._is_skipped(resolved, relative, made)
             if is_skipped:
                 continue
-            if crops := folder_of_crops(relative, entry.name):
+            if not is_file(entry):
+                self.left_out["whose link leads nowhere" if entry.is_symlink() else "as pipes"] += 1
+            elif crops := folder_of_crops(relative, entry.name):
                 if not self._is_skipped(resolved, crops, made) and (root / crops).is_dir():
                     note(f"{root / crops} is not searched for photos: it holds crops")
                 made.add(crops)

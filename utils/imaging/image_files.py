@@ -55,7 +55,7 @@ def find_images(folder: Path) -> tuple[list[str], LeftOut]:
     suffixes = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in opened)
     for entry in walk_files(os.fspath(folder)):
         name = entry.name.lower()
-        if name.endswith(suffixes) and _is_file(entry):
+        if name.endswith(suffixes) and is_file(entry):
             images.append(entry.path)
         elif name in _SIDE_FILES or name.endswith(_LOG_SUFFIX):
             continue
@@ -107,7 +107,7 @@ def _folder_id(path: str) -> object:
 
 def _reason_to_leave_out(entry: os.DirEntry[str]) -> str:
     """Return why a file is left out; empty if it is an image that can be read."""
-    if not _is_file(entry):
+    if not is_file(entry):
         return _NOWHERE if entry.is_symlink() else _SPECIAL
     try:
         with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123
@@ -121,7 +121,8 @@ def _reason_to_leave_out(entry: os.DirEntry[str]) -> str:
     return f"{kind} ({file_type.advice('them')})" if file_type.advice() else kind
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a folder is a regular file, or a link to one."""
     try:
         return entry.is_file()
     except OSError:  # a symbolic link to itself
