@@ -46,6 +46,15 @@ def match_classes(names: Iterable[str], known: Sequence[str], where: object) -> 
     return matched
 
 
+def find_synonyms(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of names that mean one emotion."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if emotion := emotion_called(name):
+            groups.setdefault(emotion, []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def name_numbers(names: Sequence[str], meanings: Sequence[str], where: object) -> list[str]:
     """Return the names, with what a plain number means in its place: 0 the first of `meanings`.
 

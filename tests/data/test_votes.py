@@ -107,7 +107,7 @@ def test_votes_table_names_the_columns_that_it_does_not_use(tmp_path):
 def test_a_cell_that_is_no_number_of_votes_is_an_error_of_its_row(tmp_path, cell):
     table = VotesTable(write(tmp_path / "v.csv", f"file,happy,sad\na,{cell},0\nb,1,2\n"))
     bad, good = table
-    with pytest.raises(RowError, match="in the column happy is no number of votes"):
+    with pytest.raises(RowError, match="in the column happy is no whole number of votes"):
         bad.counts()
     assert good.counts() == {"happy": 1, "sad": 2}
 

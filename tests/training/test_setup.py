@@ -99,6 +99,14 @@ def test_find_samples_matches_the_classes_of_validation_by_another_name(data, ca
         setup.find_samples(data)
 
 
+def test_find_samples_notes_two_classes_of_one_emotion(data, capsys):
+    for name in ("train", "validation"):
+        make_faces(data / name, ["angry"], 1)
+    assert "angry" in setup.find_samples(data)[0]
+    expected = "note: angry and 분노 are learnt as different classes, but mean one emotion\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_find_samples_notes_a_class_without_validation(data, capsys):
     shutil.rmtree(data / "validation/중립")
     assert setup.find_samples(data)[0] == CLASSES

@@ -194,8 +194,8 @@ def test_invalid_rows_are_said_and_do_not_hide_later_ones(tmp_path):
     votes = learn(path, faces(2))
     assert targets_of(votes) == [[0.75, 0.25], [1, 0]]
     assert votes.lines[1] == (
-        "2 rows are invalid, the first in v.csv line 2: 'x' in the column happy is no number of "
-        "votes"
+        "2 rows are invalid, the first in v.csv line 2: 'x' in the column happy is no whole number "
+        "of votes"
     )
     assert votes.lines[2] == (
         "1 rows repeat a name with other votes: the first row counts, not v.csv line 4"
@@ -208,7 +208,7 @@ def test_invalid_rows_are_said_and_do_not_hide_later_ones(tmp_path):
 def test_a_path_means_the_image_in_its_folder(tmp_path, names):
     path = tmp_path / "v.csv"
     lines = [f"{name},{votes}" for name, votes in zip(names.split(), ("3,1", "1,3"), strict=True)]
-    path.write_text("\n".join(["path,happy,sad", *lines]))
+    path.write_text("\n".join(["path,happy,sad", "raw/0.png,1,3", *lines]))
     samples = [*faces(1), *faces(1, label=1), Sample(Path("data/train/other/0.png"), 1)]
     votes = learn(path, samples)
     assert targets_of(votes) == [[0.75, 0.25], [0.25, 0.75], [0, 1]]

@@ -6,7 +6,12 @@ import unicodedata
 
 import pytest
 
-from utils.class_names import describe_other_names, match_classes, name_numbers
+from utils.class_names import (
+    describe_other_names,
+    find_synonyms,
+    match_classes,
+    name_numbers,
+)
 from utils.errors import StageError
 
 KOREAN = ["기쁨", "당황", "분노", "슬픔"]
@@ -109,3 +114,9 @@ def test_name_numbers(names, expected):
 def test_name_numbers_refuses_other_numbers(names, message):
     with pytest.raises(StageError, match=message):
         name_numbers(names.split(), ["neutral", "happy", "sad"], "x")
+
+
+def test_find_synonyms_are_names_of_one_emotion():
+    names = ["angry", "calm", "sad", "분노", "3_calm", "sadness", "anger"]
+    assert find_synonyms(names) == [["angry", "분노", "anger"], ["sad", "sadness"]]
+    assert find_synonyms(KOREAN) == []

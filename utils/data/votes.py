@@ -90,7 +90,7 @@ class VoteRow:
     def _count(self, name: str, cell: str) -> int:
         number = _COUNT.fullmatch(cell or "0")
         if not number:
-            raise RowError(f"{cell!r} in the column {name} is no number of votes")
+            raise RowError(f"{cell!r} in the column {name} is no whole number of votes")
         return int(number[1])
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import models
 from models.dropout import set_dropout
+from utils.class_names import find_synonyms
 from utils.console import note
 from utils.data.dataset import Dataset, load_dataset
 from utils.data.enlarged import EnlargedDataset, common_side, load_enlarged
@@ -65,6 +66,8 @@ def find_samples(
     train_images.has_unknown &= not takes_unknown
     train_images.report()
     validation_images.report()
+    for names in find_synonyms(classes):
+        note(f"{' and '.join(names)} are learnt as different classes, but mean one emotion")
     validation_images.rename_to(classes, "train")
     unknown = [name for name in validation_images if name not in classes]
     if unknown:
@@ -104,7 +107,10 @@ def find_votes(
     if is_soft:
         folder = (find_set(args.data_path, "train") or args.data_path) / UNKNOWN
         if folder.is_dir():
-            unknown = [Path(path) for path in find_images(folder)[0]]
+            paths, left_out = find_images(folder)
+            unknown = [Path(path) for path in paths]
+            if left_out:
+                note(f"{folder}: {left_out}")
         else:
             note(f"{folder} does not exist; python dataPreparation.py --unknown keep makes it")
     return vote_targets(votes, samples, unknown, classes, args.votes_min, is_soft)
