@@ -249,10 +249,13 @@ def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
 
 def train_and_count(distributed: Distributed) -> list:
     """Train an epoch of three steps, two batches each. Return the number of gradient exchanges
-    per step, the loss, the validation and the weights.
+    per step, the steps before the exchanges of the loss, the loss, the validation and the weights.
     """
     trainer = small_trainer(count=24, distributed=distributed)
-    exchanges = [0]
+    trainer.poll.seconds = 1000
+    exchanges, polls = [0], []
+    all_gather = Distributed.all_gather
+    Distributed.all_gather = lambda *args: polls.append(len(exchanges)) or all_gather(*args)
 
     def count(_, bucket):  # DDP takes no other annotations than its own
         exchanges[-1] += 1
@@ -263,22 +266,24 @@ def train_and_count(distributed: Distributed) -> list:
     if distributed.world_size > 1:
         trainer._ddp.register_comm_hook(None, count)
     loss, _ = trainer.train_epoch(lambda: exchanges.append(0), "")
+    Distributed.all_gather = all_gather
     figures = validate(trainer.best_model, small_dataset(13), 4, distributed)
     weights = {key: value.contiguous() for key, value in trainer.model.state_dict().items()}
-    return [exchanges[:-1], loss, list(figures), weights]
+    return [exchanges[:-1], polls, loss, list(figures), weights]
 
 
 @several_processes
 @pytest.mark.slow
-def test_accumulated_gradients_are_exchanged_once_per_step(tmp_path):
+def test_processes_exchange_gradients_once_a_step_and_losses_at_the_poll(tmp_path):
     """And the weights are those of one process, within rounding."""
-    _, loss, figures, weights = train_and_count(Distributed(CPU))
+    *_, loss, figures, weights = train_and_count(Distributed(CPU))
     for result in run_ranks(train_and_count, tmp_path):
         assert result[0] == [1, 1, 1]
-        assert result[1] == pytest.approx(loss, rel=1e-5)
-        assert result[2] == pytest.approx(figures, rel=1e-5)
+        assert result[1] == [1, 4]  # in step 1, to know how long one takes, and at the end
+        assert result[2] == pytest.approx(loss, rel=1e-5)
+        assert result[3] == pytest.approx(figures, rel=1e-5)
         for key, value in weights.items():
-            torch.testing.assert_close(result[3][key], value, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(result[4][key], value, rtol=1e-4, atol=1e-5)
 
 
 def train_sharply(distributed: Distributed) -> list:
