@@ -33,9 +33,9 @@ class VoteTargets(NamedTuple):
     def targets(self, samples: list[Sample], classes: list[str]) -> torch.Tensor:
         """Return float32 (N, classes): the shares of the votes, or else 1 at the sample's class."""
         targets = one_hot(samples, classes)
-        for i, sample in enumerate(samples):
-            if sample.path in self.shares:
-                targets[i] = torch.tensor(self.shares[sample.path])
+        learnt = [i for i, sample in enumerate(samples) if sample.path in self.shares]
+        if learnt:  # an image that cannot be read is in no set
+            targets[learnt] = torch.tensor([self.shares[samples[i].path] for i in learnt])
         return targets
 
 
