@@ -17,17 +17,17 @@ NO_VOTE = "알수없음"  # what an annotator answers who sees none of the seven
 # The names by which data sets call an emotion: first the English noun that pictures show. Those
 # below the line are classes of FER2013, FER+, RAF-DB and AffectNet.
 _NAMES = {
-    "기쁨": "happiness happy joy joyful 행복",
-    "당황": "embarrassment embarrassed embarrass panic",
-    "분노": "anger angry 화남",
-    "불안": "anxiety anxious",
+    "기쁨": "happiness happy joy joyful 기쁜 행복",
+    "당황": "embarrassment embarrassed embarrass panic 당황한",
+    "분노": "anger angry 화난 화남",
+    "불안": "anxiety anxious 불안한",
     "상처": "hurt wound",
-    "슬픔": "sadness sad sorrow",
+    "슬픔": "sadness sad sorrow 슬픈",
     "중립": "neutral neutrality 무표정",
     # ---
     "혐오": "disgust disgusted",
     "공포": "fear fearful afraid scared 두려움",
-    "놀람": "surprise surprised 놀라움",
+    "놀람": "surprise surprised 놀란 놀라움",
     "경멸": "contempt contemptuous",
 }
 ENGLISH = {emotion: names.split()[0] for emotion, names in _NAMES.items()}
@@ -37,6 +37,7 @@ _EMOTION_BY_NAME = {
 # What annotators answer who see no emotion, or no face.
 _NO_EMOTION = {"unknown", "uncertain", "none", "nf", "noface", "notface", "notaface", "알수없음"}
 _NUMBER_BEFORE = re.compile(r"^\d+(?=\D)")
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 def find_emotion(text: str) -> str | None:
@@ -83,9 +84,12 @@ def fold_name(name: str) -> str:
 def emotion_called(name: str) -> str | None:
     """Return the Korean name of the emotion that a class name means, or None.
 
-    A number before the name, as in `0_angry` and `3 happy`, says nothing about its meaning.
+    A number before the name, as in `0_angry` and `3 happy`, says nothing about its meaning. The
+    name may also be two names of one emotion, as `분노(anger)`.
     """
-    return _EMOTION_BY_NAME.get(_NUMBER_BEFORE.sub("", fold_name(name)))
+    emotion = _EMOTION_BY_NAME.get(_NUMBER_BEFORE.sub("", fold_name(name)))
+    parts = {_EMOTION_BY_NAME.get(word.casefold()) for word in _WORD.findall(nfc(name))}
+    return emotion or (parts.pop() if len(parts) == 1 else None)
 
 
 def is_no_emotion(name: str) -> bool:

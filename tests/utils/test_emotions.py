@@ -95,7 +95,7 @@ def test_find_answer_knows_an_annotator_who_cannot_tell(text, answer):
     [
         ("기쁨", "기쁨 happy Happiness JOY 행복 3_happy 3happy 03.Happy happy_ h-a-p-p-y"),
         ("당황", "당황 embarrassed Embarrassment panic"),
-        ("분노", "분노 angry anger Anger 0_angry 0-분노 _anger_"),
+        ("분노", "분노 angry anger Anger 0_angry 0-분노 _anger_ 분노(Anger) 2_angry_화난"),
         ("불안", "불안 anxious anxiety"),
         ("상처", "상처 hurt"),
         ("슬픔", "슬픔 sad Sadness 4.sad"),
@@ -113,7 +113,9 @@ def test_emotion_called_knows_nouns_adjectives_and_marks(emotion, names, form):
     assert emotion_called(f" 3 {names.split()[1]} ") == emotion
 
 
-@pytest.mark.parametrize("name", ["", "3", "007", "unhappy", "calm", "unknown", "sad_happy", "화"])
+@pytest.mark.parametrize(
+    "name", ["", "3", "007", "unhappy", "calm", "unknown", "sad_happy", "very_sad", "화"]
+)
 def test_emotion_called_does_not_guess(name):
     assert emotion_called(name) is None
 
