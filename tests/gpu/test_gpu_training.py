@@ -131,7 +131,7 @@ def test_a_graph_trains_as_the_eager_steps_do(optimizer, capsys):
         make_trainer(replace(recipe, cuda_graph=graph)) for graph in (True, False, False)
     )
     losses = [train(trainer, 2) for trainer in (graphed, eager, again)]
-    assert graphed._graph and not eager._graph and not capsys.readouterr().err
+    assert graphed.is_recorded and not eager.is_recorded and not capsys.readouterr().err
     assert is_close(losses[0], losses[1])
     start = torch.cat([p.detach().flatten() for p in make_network("emotionnet", 48).parameters()])
     ends = [weights_of(trainer) for trainer in (graphed, eager, again)]
@@ -182,7 +182,7 @@ def test_a_compiled_network_is_recorded_too():
     for trainer in (compiled, plain):
         set_dropout(trainer.model, 0)
     losses = [train(trainer, 2) for trainer in (compiled, plain)]
-    assert compiled._graph and is_close(*losses)
+    assert compiled.is_recorded and is_close(*losses)
 
 
 @pytest.mark.parametrize("changes", [{"amp": "fp16"}, {"accumulate": 2}, {"sam": 0.05}])
@@ -191,7 +191,7 @@ def test_other_steps_run_eagerly_and_learn(changes):
     plain = {"mixing": Mixing(), "label_smoothing": 0.0, "optimizer": "adam", "lr": 0.001}
     trainer = make_trainer(replace(FULL_RECIPE, epochs=6, **plain, **changes))
     first, *_, last = train(trainer, 6)
-    assert last < first and not trainer._graph
+    assert last < first and not trainer.is_recorded
 
 
 # --- a recording that fails
@@ -212,7 +212,7 @@ def test_a_step_that_cannot_be_recorded_is_trained_eagerly(monkeypatch, capsys):
     monkeypatch.setattr(trainer, "_prepare_batch", wait)
     losses = train(trainer, 2)
     [line] = capsys.readouterr().err.splitlines()
-    assert "no CUDA graph (" in line and trainer._graph is None
+    assert "no CUDA graph (" in line and not trainer.is_recorded
     assert is_close(losses, expected)
 
 

@@ -158,6 +158,11 @@ class Trainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether the steps of full batches are replayed as a CUDA graph."""
+        return self._graph is not None
+
+    @property
     def best_model(self) -> nn.Module:
         """The model to validate and save: the one with averaged weights if --ema is on."""
         return self.ema.model if self.ema else self.model
@@ -304,7 +309,7 @@ class Trainer:
         self._seed_dropout(plan)
         self.distributed.set_dropout_rows(self._dropouts, plan.batch_rows)
         if plan.starts_step:
-            self._set_lr(plan)
+            set_lr(self.optimizer, self.lr_of_step(self.steps_done))
 
     def _seed_dropout(self, plan: BatchPlan) -> None:
         if self.distributed.device.type == "cuda":
@@ -358,17 +363,22 @@ class Trainer:
             self.scaler.scale(loss * (self.distributed.world_size / plan.step_rows)).backward()
         return loss.detach()
 
-    def _set_lr(self, plan: BatchPlan) -> None:
-        """Set the learning rate of the step that the batch starts."""
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps of the training so far."""
+        in_epoch = -(-self.progress.batch // self.recipe.accumulate)
+        return (self.progress.epoch - 1) * self.planner.steps_per_epoch + in_epoch
+
+    def lr_of_step(self, step: int) -> float:
+        """Return the learning rate of a step of the training, from 0."""
         recipe, per_epoch = self.recipe, self.planner.steps_per_epoch
-        step = (self.progress.epoch - 1) * per_epoch + plan.step
         warmup = round(recipe.warmup * per_epoch)
         factor = lr_factor(recipe.schedule, step, recipe.epochs * per_epoch, warmup)
         if recipe.schedule == "plateau":
             factor *= plateau_factor(
                 self.accuracies, recipe.plateau_factor, recipe.plateau_patience
             )
-        set_lr(self.optimizer, recipe.lr * factor)
+        return recipe.lr * factor
 
     def _check_loss(self) -> float:
         """Poll the processes. Return the sum of the loss over the epoch's images so far.
