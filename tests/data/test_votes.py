@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from utils.data.annotations import RowError
-from utils.data.votes import VotesTable, fer_plus_class, majority
+from utils.data.votes import VotesTable, fer_plus_class, majority, open_votes
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
 
@@ -135,3 +137,10 @@ def test_votes_table_refuses_what_is_no_table(tmp_path, content, message):
 def test_votes_table_refuses_a_missing_file(tmp_path):
     with pytest.raises(StageError, match="no such file"):
         VotesTable(tmp_path / "v.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+def test_open_votes_does_not_wait_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "v.csv")
+    with pytest.raises(StageError, match="is not a regular file"):
+        open_votes(tmp_path / "v.csv", ())

@@ -245,6 +245,8 @@ def open_votes(path: Path, classes: Sequence[str]) -> Votes:
 
 def _is_annotation_table(path: Path) -> bool:
     """Return whether the first line is that of an annotation table, with a header or without."""
+    if not path.is_file():  # to open a pipe would wait for its other end
+        return False
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             cells = [cell.strip(' "\r\n') for cell in file.readline(_CHUNK).split("\t")]
@@ -258,8 +260,10 @@ def _is_annotation_table(path: Path) -> bool:
 
 def _sniff(path: Path) -> tuple[Text, list[str]]:
     """Return how a table is read, and its header. Raise StageError if it is no text."""
-    if not path.is_file():
+    if not path.exists():
         raise StageError(f"{path}: no such file")
+    if not path.is_file():
+        raise StageError(f"{path} is not a regular file, and is read several times: save it as one")
     encoding = _find_encoding(path)
     headers = {}
     for delimiter in _DELIMITERS:
