@@ -22,8 +22,8 @@ def keep_freed_memory(at_most: int | None = None) -> bool:
 
     By default glibc maps each array of more than 32 MiB anew, and unmaps it when it is freed: the
     system then clears every page again, in a page fault per 4 KiB. A network on a CPU frees and
-    allocates hundreds of megabytes in each step. Results and peak memory do not change; the process
-    just stays as large as it was at its peak.
+    allocates hundreds of megabytes in each step. Results do not change. The peak grows by a few per
+    cent, because the heap gets gaps, and the process stays as large as it was at its peak.
 
     Call it once, early. Without glibc (macOS, Windows, Alpine Linux) or after a user's own
     settings, it does nothing.

@@ -55,7 +55,7 @@ class Recognizer:
         ]
 
     def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
-        """Return float64 (N, classes) for faces, uint8 (C, S, S) each, classified in one batch."""
+        """Return float64 (N, classes) for faces, uint8 (C, S, S) each, classified at once."""
         batch = torch.from_numpy(np.stack(faces))
         log_probs = predict_log_probs(self._model, [batch], tta=self._tta).double()
         return (log_probs / self._temperature).softmax(1).numpy()
