@@ -236,6 +236,29 @@ def test_resume_refuses_what_is_no_state(tmp_path, training):
         make_saver(tmp_path).resume(last)
 
 
+def with_schedule(schedule: str, epochs: int, lr: float = 0.05) -> Trainer:
+    recipe = replace(REMEMBERED_RECIPE, epochs=epochs, schedule=schedule, lr=lr)
+    return small_trainer(recipe)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "none"])
+@pytest.mark.parametrize("epochs_done", [2, 3])
+def test_resume_notes_a_rate_that_rises_again(tmp_path, capsys, schedule, epochs_done):
+    saver = make_saver(tmp_path, with_schedule(schedule, 3))
+    for _ in range(epochs_done):
+        saver.trainer.train_epoch(saver.after_step, "")
+        finish_epoch(saver, 0.5)
+    last = Checkpoint.load(saver.run.last)
+
+    def notes_with(epochs: int, lr: float = 0.05) -> list[str]:
+        make_saver(tmp_path, with_schedule(schedule, epochs, lr)).resume(last)
+        return capsys.readouterr().err.splitlines()
+
+    assert notes_with(3) == notes_with(3, lr=0.01) == []
+    words = f"where --schedule {schedule} with --epochs 30 and --lr 0.05 has it"
+    assert [words in note for note in notes_with(30)] == [True] * (schedule != "none")
+
+
 def test_after_epoch_keeps_the_best_epoch_the_first_of_equals(tmp_path):
     saver = make_saver(tmp_path)
     for epoch, accuracy in enumerate((0.5, 0.75, 0.75, 0.25), 1):
@@ -336,6 +359,37 @@ def test_stop_before_validation_resumes_with_it(tmp_path):
     resumed = make_saver(tmp_path)
     resumed.resume(last)
     assert resumed.trainer.train_epoch(resumed.after_step, "")[0] == loss
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("moment", ["validation", "save"])
+def test_a_signal_at_another_moment_than_a_step_costs_nothing(tmp_path, monkeypatch, moment):
+    """The second epoch's validation stops; a save goes on to its end."""
+    undisturbed, stopped = (make_saver(tmp_path / name) for name in "ab")
+    calls = []
+
+    def terminate(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == (3 if moment == "validation" else 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if moment == "validation":  # of two batches an epoch
+        stopped.trainer.best_model.register_forward_pre_hook(terminate)
+    else:
+        stopped.run.write_results = terminate
+    with suppress(KeyboardInterrupt):
+        while stopped.should_continue():
+            train_and_validate(stopped.trainer, stopped, small_dataset(40))
+    assert len(stopped.history) == (1 if moment == "validation" else 2)
+    resumed = make_saver(tmp_path / "b")
+    resumed.resume(Checkpoint.load(stopped.run.last))
+    for saver in (undisturbed, resumed):
+        while saver.should_continue():
+            train_and_validate(saver.trainer, saver, small_dataset(40))
+        saver.save_last()
+    states = [Checkpoint.load(saver.run.last) for saver in (undisturbed, resumed)]
+    assert equal_bits(states[0].training, states[1].training)
+    assert equal_bits(dict(states[0].weights), dict(states[1].weights))
 
 
 def of_several(rank: int, folder: Path, **options: object) -> CheckpointSaver:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import socket
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -209,8 +210,14 @@ def test_init_distributed_refuses_more_processes_than_gpus(monkeypatch):
 def exchange(distributed: Distributed) -> list:
     """What the ranks get of each other; see the test below."""
     rank = distributed.rank
+    started = time.monotonic()
+    time.sleep(0.5 * rank)
+    distributed.barrier()
+    waited = time.monotonic() - started
     total = distributed.all_reduce(torch.tensor([1.0, rank]))
-    return [rank, distributed.world_size, total, distributed.broadcast({"from": rank})]
+    rows = distributed.all_gather([rank + 0.1, torch.inf])
+    sent = distributed.broadcast({"from": rank})
+    return [rank, distributed.world_size, total, sent, waited, rows]
 
 
 @several_processes
@@ -219,6 +226,8 @@ def test_processes_sum_and_broadcast(tmp_path):
     for rank, result in enumerate(run_ranks(exchange, tmp_path)):
         assert result[:2] == [rank, 2] and result[2].tolist() == [2, 1]
         assert result[3] == {"from": 0}
+        assert result[4] >= 0.5  # both wait for the later one
+        assert result[5] == [[0.1, torch.inf], [1.1, torch.inf]]
 
 
 def compare_gradients(distributed: Distributed) -> None:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from utils import torchrun
-from utils.console import info
+from utils.console import info, note
 from utils.errors import StageError
 from utils.files import atomic_file
 from utils.imaging.plots import draw_curves
@@ -19,6 +19,7 @@ from utils.training.run_folder import Run
 from utils.training.trainer import Trainer
 
 DRAW_EVERY = 60  # seconds between drawings of the curves
+HIGHER_RATE = 1.1  # times the rate of the last step: a resumed run says so
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds in which the second signal is the first one once more: torchrun, which also gets the
 # Ctrl-C of a terminal, passes it on to its processes.
@@ -100,6 +101,20 @@ class CheckpointSaver:
         self._tell_accuracies()
         if not state["batch"]:  # the run may have been killed before it saved this epoch's model
             self._save_best()
+        self._note_higher_rate()
+
+    def _note_higher_rate(self) -> None:
+        """Say if other flags than the run began with let the learning rate rise again."""
+        trainer, recipe = self.trainer, self.trainer.recipe
+        done = trainer.steps_done
+        if not done or recipe.schedule not in ("cosine", "onecycle"):
+            return
+        before, then, now = trainer.lr, trainer.lr_of_step(done - 1), trainer.lr_of_step(done)
+        if then > HIGHER_RATE * before:
+            note(
+                f"the learning rate rises from {before:.2g} to {now:.2g}, where --schedule "
+                f"{recipe.schedule} with --epochs {recipe.epochs} and --lr {recipe.lr:g} has it"
+            )
 
     @property
     def best(self) -> dict[str, float]:
