@@ -78,7 +78,8 @@ def make_parser() -> cli.Parser:
     flag("--resume", text, None, run_name, nargs="?", const=NEWEST, metavar="RUN")
     text = "minutes between saves within an epoch"
     flag("--save_every", text, 10.0, cli.non_negative_float, metavar="MINUTES")
-    flag("--seed", "seed of all random numbers", 0, cli.non_negative_int, metavar="N")
+    text = "seed of all random numbers; on a GPU only --deterministic gives the same model again"
+    flag("--seed", text, 0, cli.non_negative_int, metavar="N")
     parser.log_dir_flag()
 
     parser.section("optimization")
