@@ -178,7 +178,9 @@ def open_sources(args: argparse.Namespace) -> tuple[Annotations, PhotoSource]:
     found = Downloads([args.input], args.output)
     labels = label_files(found, args.input)
     if args.original != [args.input]:
+        problems = found.problems
         found = Downloads(args.original, args.output)
+        found.problems[:0] = problems
     if not found.photos and not found.problems:
         places = " ".join(map(str, args.original))
         raise StageError(f"{places}: no photo is in it; name ZIPs or folders with --original")

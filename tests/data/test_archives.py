@@ -130,7 +130,10 @@ def test_archive_without_its_list_is_read_by_its_headers(tmp_path, method, strea
     assert "cut short" in listed(path)[1][0][1]
     truncate(path, 1000)
     files, refused = listed(path)
-    assert len(files) == 4 and refused[1] == ("4_기쁨.jpg", "the archive is cut short within it")
+    assert [name for name, file in files.items() if not file.entry.is_cut] == list(CONTENT)[:4]
+    assert refused[1] == ("4_기쁨.jpg", "the archive is cut short within it")
+    with pytest.raises(ArchiveError):
+        files["4_기쁨.jpg"].read(1 << 20)
 
 
 class Pipe(io.RawIOBase):

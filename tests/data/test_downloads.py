@@ -17,6 +17,7 @@ from utils.data.downloads import (
     Downloads,
     is_aihub,
     join_parts,
+    label_files,
     open_annotations,
     without_copies,
 )
@@ -145,6 +146,20 @@ def test_pipes_and_broken_links_are_not_opened(tmp_path):
     downloads = Downloads([tmp_path])
     assert len(downloads.photos) == 0 and not downloads.problems
     assert downloads.left_out == {"as pipes": 2, "whose link leads nowhere": 1}
+
+
+def test_cut_label_archive_is_read_as_far_as_it_goes(tmp_path):
+    records = [record(photo_name("기쁨", i)) for i in range(3000)]
+    path = write_labels(tmp_path / "labels.zip", records)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    write_zip(tmp_path / "cut.zip", [(NAMES[0], photo(1))])
+    os.truncate(tmp_path / "cut.zip", 500)
+    downloads = Downloads([tmp_path])
+    assert len(downloads.photos) == 0
+    assert len([reason for _, reason in downloads.problems if "cut short within" in reason]) == 2
+    labels = label_files(downloads, tmp_path)
+    assert 1000 < len(list(labels)) < 3000
+    assert "the records before it are read" in labels.problems[-1][1]
 
 
 def test_problems_of_an_archive_do_not_fill_the_log(tmp_path):

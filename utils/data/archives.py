@@ -58,6 +58,7 @@ class Entry(NamedTuple):
     size: int  # bytes, decompressed
     method: int  # of compression
     crc: int
+    is_cut: bool = False  # whether the archive ends within it
 
 
 class ArchivedFile(NamedTuple):
@@ -217,10 +218,11 @@ def _open_entry(archive: BinaryIO, entry: Entry, close: bool = False) -> BinaryI
         head = archive.read(_LOCAL.size)
         if len(head) < _LOCAL.size or not head.startswith(_LOCAL_SIGNATURE):
             raise ArchiveError("damaged: nothing is at its place in the archive")
-        *_, name_length, extra_length = _LOCAL.unpack(head)
-        archive.seek(entry.header + _LOCAL.size + name_length + extra_length)
+        data = entry.header + _LOCAL.size + sum(_LOCAL.unpack(head)[-2:])
+        left = archive.seek(0, os.SEEK_END) - data if entry.is_cut else entry.compressed
+        archive.seek(data)
     info = zipfile.ZipInfo("entry")
-    info.compress_type, info.compress_size = entry.method, entry.compressed
+    info.compress_type, info.compress_size = entry.method, max(left, 0)
     info.file_size, info.CRC = entry.size, entry.crc
     return zipfile.ZipExtFile(archive, "r", info, close_fileobj=close)  # type: ignore[call-overload]
 
@@ -291,7 +293,7 @@ def _read_directory(
 
 def _is_wanted(entry: Entry, flags: int, is_link: bool, refuse: Refuse) -> bool:
     """Return whether to read an entry. Call `refuse` if it is not safe."""
-    name, _, compressed, size, method, _ = entry
+    name, _, compressed, size, method, *_ = entry
     is_safe = not (
         b"\\" in name
         or b".." in name
@@ -313,7 +315,7 @@ def _is_wanted(entry: Entry, flags: int, is_link: bool, refuse: Refuse) -> bool:
 
 def _refusal(entry: Entry, flags: int, is_link: bool) -> str:
     """Return why an entry must not be read; empty if it may."""
-    name, _, compressed, size, method, _ = entry
+    name, _, compressed, size, method, *_ = entry
     if b"\\" in name:
         return "its name has a back-slash"
     if name.startswith(b"/") or name[1:2] == b":":
@@ -367,13 +369,13 @@ def _scan(file: BinaryIO, position: int, refuse: Refuse) -> Iterator[Entry]:
         data = position + _LOCAL.size + sum(lengths)
         if flags & _HAS_DESCRIPTOR and not compressed:
             compressed, size, crc = _measure(file, data, method, total)
-        if data + compressed > total:
+        is_cut = data + compressed > total
+        if is_cut:
             refuse(decode_name(raw), "the archive is cut short within it")
-            position = data
-            continue
-        entry = Entry(raw, position, compressed, size, method, crc)
+        entry = Entry(raw, position, compressed, size, method, crc, is_cut)
         file.seek(data + compressed)
-        is_followed = file.read(2) in (b"PK", b"")  # if not, some bytes of it are missing
+        # If nothing follows, some bytes of it are missing, and other entries may be in it.
+        is_followed = not is_cut and file.read(2) in (b"PK", b"")
         position = data + compressed if is_followed else data
         if _is_wanted(entry, flags, False, refuse):
             yield entry
@@ -382,7 +384,7 @@ def _scan(file: BinaryIO, position: int, refuse: Refuse) -> Iterator[Entry]:
 def _measure(file: BinaryIO, start: int, method: int, total: int) -> tuple[int, int, int]:
     """Return compressed size, size and CRC of an entry that states them only behind its data.
 
-    If they are not found, the compressed size reaches beyond the end of the archive.
+    If they are not found, return sizes that reach beyond the end of the archive.
     """
     position = start
     while (position := _find(file, _DESCRIPTOR, position, total)) >= 0:
@@ -394,7 +396,7 @@ def _measure(file: BinaryIO, start: int, method: int, total: int) -> tuple[int, 
                 if compressed == position - start and (method != _STORED or size == compressed):
                     return compressed, size, crc
         position += len(_DESCRIPTOR)
-    return total, 0, 0
+    return total, min(total if method == _STORED else MAX_GROWTH * total, MAX_BYTES), 0
 
 
 def _find(file: BinaryIO, signature: bytes, position: int, total: int) -> int:

@@ -138,7 +138,8 @@ class Downloads:
             with open_archive(files) as file:
                 for entry in list_entries(file, problems.add):
                     if is_photo(entry.name):
-                        self.photos.add_entry(number, entry)
+                        if not entry.is_cut:
+                            self.photos.add_entry(number, entry)
                     else:
                         self._add_other(ArchivedFile(files, entry), problems)
         except OSError as error:

@@ -67,7 +67,7 @@ class PhotoIndex:
 
     def add_entry(self, archive: int, entry: Entry) -> None:
         """Add a photo in an archive."""
-        name, header, compressed, size, method, crc = entry
+        name, header, compressed, size, method, crc, _ = entry
         numbers = (archive, header, min(compressed, _MOST), min(size, _MOST), method, crc)
         self._add(name.rpartition(b"/")[2], numbers)
 
