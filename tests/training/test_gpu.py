@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import models
 from tests.trainings import CPU, REMEMBERED_RECIPE, equal_bits, small_dataset, small_network
 from utils.data.dataset import Dataset
+from utils.data.enlarged import enlarge
 from utils.data.image_folder import Sample
 from utils.imaging.preprocess import Preprocess
 from utils.inference.predict import predict_log_probs
@@ -116,6 +117,22 @@ def train_batches(trainer: Trainer, plans: list[BatchPlan]) -> None:
         loss = trainer._train_batch(plan, images)
         assert loss.device == GPU and loss.dtype == torch.float64
         trainer._loss_sum += loss
+
+
+def test_no_value_moves_between_devices_in_a_step_with_sharpness(monkeypatch):
+    recipe = replace(FULL_RECIPE, optimizer="sgd", sam=0.05, cuda_graph=False)
+    with fake_trainer("emotionnet", recipe, monkeypatch) as trainer:
+        plans = trainer.planner.plan(1)
+        with Crossings() as crossings:
+            train_batches(trainer, plans)
+    assert crossings.names == []
+
+
+def test_small_images_are_enlarged_where_they_are(monkeypatch):
+    with fake_gpu(monkeypatch), Crossings() as crossings:
+        large = enlarge(torch.zeros(5, 3, 8, 8, dtype=torch.uint8, device=GPU), 20)
+    assert (large.device, large.dtype, large.shape) == (GPU, torch.uint8, (5, 3, 20, 20))
+    assert crossings.names == []
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -244,4 +261,6 @@ def test_a_training_in_graphs_is_the_eager_one(optimizer, monkeypatch):
     for name in ("model", "best_model"):
         one, other = (dict(getattr(t, name).state_dict()) for t in (eager, graphed))
         assert equal_bits(one, other)
-    assert eager.lr == graphed.lr
+    assert eager.lr == graphed.lr and graphed.is_recorded and not eager.is_recorded
+    graphed.load_state(eager.best_model.state_dict(), eager.state())
+    assert not graphed.is_recorded  # a graph belongs to the tensors of its optimizer
