@@ -208,14 +208,20 @@ def test_one_label_file_and_photos_elsewhere(browser, tmp_path):
         assert done.returncode == 0 and "10 cropped, 0 already there, 0 failed" in done.stdout
         parts = read_parts(tmp_path / f"crop{i}")
         assert parts == dict.fromkeys(NAMES["Validation", "슬픔"], "Validation")
+    (tmp_path / "labels").mkdir()
+    shutil.copy(plain, tmp_path / "labels")
+    (tmp_path / "labels" / "page.zip").write_bytes(b"<html>")
+    args = ("--input", "labels", "--original", photos, "--output", "crop0")
+    done = run("cropImages.py", *args, cwd=tmp_path)
+    assert done.returncode == 1 and "0 cropped, 10 already there, 0 failed" in done.stdout
+    assert "page.zip" in (tmp_path / "archive.error.log").read_text(encoding="utf-8")
     (tmp_path / "empty").mkdir()
     done = run("cropImages.py", "--input", labels, "--original", "empty", cwd=tmp_path)
     one_line_error(done, "no photo is in it", "--original")
     one_line_error(run("cropImages.py", "--input", photos, cwd=tmp_path), "no label file")
     one_line_error(run("cropImages.py", "--input", "empty", cwd=tmp_path), "no label file")
-    for path in (labels, plain, root):
-        done = run("downloadImage.py", "--input", path, cwd=tmp_path)
-        one_line_error(done, "nothing to download", "python cropImages.py --input")
+    done = run("downloadImage.py", "--input", labels, cwd=tmp_path)
+    one_line_error(done, "nothing to download", "python cropImages.py --input")
 
 
 def test_shards_of_the_archives(browser, tmp_path):
