@@ -6,7 +6,8 @@ real one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
@@ -162,12 +163,23 @@ def fails(task: Task) -> Callable:
     return record
 
 
+def fails_with_gradients(task: Task) -> Callable:
+    def record(function: Callable) -> Callable:
+        step, task.optimizer.step = task.optimizer.step, lambda: 1 / torch.zeros(2).view(3)
+        try:
+            function()
+        finally:
+            task.optimizer.step = step
+
+    return record
+
+
 @pytest.mark.parametrize(
     ("recorder", "problem"),
     [(keeps_its_rate, "its weights differ by"), (keeps_its_inputs, "its loss is"),
      (keeps_its_random_state, "its loss is"), (forgets_batch_norm, "its buffers differ by"),
      (forgets_to_step, "its weights differ by"),
-     (fails, "(operation not permitted when")],
+     (fails, "(operation not permitted when"), (fails_with_gradients, "(shape '[3]' is invalid")],
 )  # fmt: skip
 def test_a_graph_that_does_something_else_is_not_used(recorder, problem, capsys):
     task = Task()
@@ -178,6 +190,69 @@ def test_a_graph_that_does_something_else_is_not_used(recorder, problem, capsys)
     [line] = capsys.readouterr().err.splitlines()
     assert "no CUDA graph (" in line and problem in line and "more lines" not in line
     assert all(map(torch.equal, task.state(), before))
+    assert all(weights.grad is None for weights in task.model.parameters())
+
+
+class FakeCuda:
+    """What `record` asks of torch.cuda, and the order in which it does."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.log, self.current = [], "usual"
+        fakes = {
+            "Stream": lambda: FakeStream(self, "side"), "CUDAGraph": lambda: self,
+            "current_stream": lambda: FakeStream(self, self.current), "set_stream": self.set_stream,
+            "stream": self.stream, "graph": lambda _: self.stream(FakeStream(self, "recording")),
+        }  # fmt: skip
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def set_stream(self, stream: FakeStream) -> None:
+        self.current = stream.name
+
+    @contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        """Like torch's for graphs, it does not go back after an error."""
+        before, self.current = self.current, stream.name
+        yield
+        self.current = before
+
+    def replay(self) -> None:
+        self.log.append(f"replay on {self.current}")
+
+
+class FakeStream(NamedTuple):
+    cuda: FakeCuda
+    name: str
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self.cuda.log.append(f"{self.name} waits for {other.name}")
+
+
+def test_record_warms_up_on_another_stream_and_records_once(monkeypatch):
+    cuda, result = FakeCuda(monkeypatch), torch.ones(())
+
+    def function() -> torch.Tensor:
+        cuda.log.append(f"run on {cuda.current}")
+        return result
+
+    replay = step_graph.record(function)
+    assert replay() is result and cuda.current == "usual"
+    assert cuda.log == [
+        "side waits for usual", *["run on side"] * step_graph.WARM_UP, "usual waits for side",
+        "run on recording", "replay on usual",
+    ]  # fmt: skip
+
+
+def test_record_goes_back_to_the_stream_after_a_failure(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+
+    def function() -> None:
+        if cuda.current == "recording":
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        step_graph.record(function)
+    assert cuda.current == "usual"
 
 
 def test_map_tensors_keeps_the_shape_of_a_plan():

@@ -29,15 +29,18 @@ def record(function: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
 
     It is called a few times first, on another stream, as torch asks for.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    usual, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(usual)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             function()
-    torch.cuda.current_stream().wait_stream(stream)
+    usual.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
+    try:
+        with torch.cuda.graph(graph):
+            result = function()
+    finally:
+        torch.cuda.set_stream(usual)  # a recording that fails leaves its own
 
     def replay() -> torch.Tensor:
         graph.replay()
@@ -94,6 +97,7 @@ def try_to_record(
         problem = _difference(losses, before, *states)
     except RuntimeError as error:
         problem = str(error).strip().partition("\n")[0]
+        optimizer.zero_grad(set_to_none=True)  # the step may have got as far as its gradients
         with suppress(RuntimeError):
             _renew_generator(images.device)
     before.restore(model, optimizer)

@@ -236,6 +236,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.ema.updates = state["ema_updates"]
         load_optimizer_state(self.optimizer, state["optimizer"])
+        self._graph = None  # it belongs to the tensors of the optimizer before
         if state["scaler"]:  # empty if the run was not in fp16
             self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(state["epoch"], state["batch"])
