@@ -64,7 +64,7 @@ def make_parser() -> cli.Parser:
     flag("--annotations", text, None, cli.path, metavar="FILE")
     text = "ignore a class with fewer votes than this on an image"
     flag("--votes_min", text, 1, cli.positive_int, metavar="N")
-    text = "images without a majority, and those in train/UNKNOWN; soft: learn their votes"
+    text = "images in train/UNKNOWN, on which no majority agreed; soft: learn their votes"
     flag("--unknown", text, "drop", str, choices=("drop", "soft"))
 
     parser.section("run")

@@ -105,6 +105,20 @@ def test_votes_table_names_the_columns_that_it_does_not_use(tmp_path):
     assert [row.counts()["calm"] for row in table] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("header", "classes", "unused"),
+    [
+        ("file,age,calm,bored,tired,width", ["calm", "bored", "tired"], "age width"),
+        ("id,1,2,file,3,4,age,5", ["1", "2", "3", "4", "age", "5"], ""),
+        ("0,1,2,3,file,age", ["0", "1", "2", "3"], "age"),
+    ],
+)
+def test_votes_for_classes_that_the_training_lacks_are_votes(tmp_path, header, classes, unused):
+    table = VotesTable(write(tmp_path / "v.csv", header + "\n"), ["calm", "tired", "1", "5"])
+    assert table.classes == classes
+    assert " ".join(table.unused) == unused
+
+
 @pytest.mark.parametrize("cell", ["-1", "x", "nan", "0.5", "1e3", "1_0", "٣", "9" * 99])
 def test_a_cell_that_is_no_number_of_votes_is_an_error_of_its_row(tmp_path, cell):
     table = VotesTable(write(tmp_path / "v.csv", f"file,happy,sad\na,{cell},0\nb,1,2\n"))

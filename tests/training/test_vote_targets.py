@@ -106,7 +106,7 @@ def test_unknown_photos_of_three_annotators_are_learnt_softly(tmp_path):
     )
     unknown = [Path("UNKNOWN") / name_of("기쁨", i) for i in (0, 1, 2, 3, 9)]
     samples = [Sample(Path(name_of("기쁨", 1)).with_name(name_of("기쁨", 1)), 0)]
-    votes = learn(table, samples, unknown=unknown, classes=["중립", "기쁨"], soft=True)
+    votes = learn(table, samples, unknown=unknown, classes=["중립", "기쁨"])
     assert [(s.path, s.label) for s in votes.samples] == [
         (samples[0].path, 0),
         (unknown[0], 0),
@@ -139,11 +139,23 @@ def kappa_in(votes: VoteTargets) -> str:
 
 
 def test_votes_min_ignores_classes_with_fewer_votes(tmp_path):
-    table = counted(tmp_path, "6,1,1,2", "3,2,1,1")
-    ones = learn(table, faces(2))
-    assert targets_of(ones) == [pytest.approx([6 / 7, 1 / 7])]  # 3 of 7 are no majority
-    twos = learn(table, faces(2), minimum=2)
-    assert targets_of(twos) == [[1, 0], pytest.approx([0.6, 0.4])]
+    table = counted(tmp_path, "6,1,1,2", "3,2,1,4", "1,0,0,0")
+    ones = learn(table, faces(3))
+    assert targets_of(ones) == [pytest.approx([6 / 7, 1 / 7]), [1, 0]]
+    assert "left out: 1 whose majority is NF" in ones.lines[0]
+    twos = learn(table, faces(3), minimum=2)
+    assert targets_of(twos) == [[1, 0], [1, 0]]
+    assert twos.lines[0].startswith(f"{table}: 1 of 3 images are learnt by their votes")
+    assert "with their label: 1 without votes" in twos.lines[0]
+
+
+def test_an_image_is_learnt_by_its_votes_if_no_class_has_more(tmp_path):
+    table = counted(tmp_path, "4,3,3,0", "4,4,2,0", "3,3,0,3", "3,4,3,0", "0,4,0,4")
+    votes = learn(table, faces(5))
+    assert targets_of(votes) == [
+        pytest.approx([4 / 7, 3 / 7]), [0.5, 0.5], [0.5, 0.5], [1, 0], [1, 0],
+    ]  # fmt: skip
+    assert votes.lines[0].endswith("with their label: 2 whose majority is another class")
 
 
 def test_images_whose_majority_is_no_class_are_left_out(tmp_path):
@@ -160,31 +172,38 @@ def test_images_whose_majority_is_no_class_are_left_out(tmp_path):
 
 def test_a_majority_that_the_training_does_not_have_is_left_out(tmp_path):
     table = counted(tmp_path, "9,1,0", "0,1,9", columns="happy,sad,contempt")
-    votes = learn(table, faces(2), soft=True)
-    assert len(votes.samples) == 1 and "1 whose majority is contempt" in votes.lines[0]
+    votes = learn(table, faces(2), unknown=[Path("UNKNOWN/1.png")])
+    assert len(votes.samples) == 1 and "2 whose majority is contempt" in votes.lines[0]
 
 
-def test_ambiguous_images_are_left_out_or_learnt_softly(tmp_path):
-    table = counted(tmp_path, "9,1,0,0", "5,5,0,0", "4,1,5,0", "4,4,2,0", "0,0,5,5", "0,0,9,0")
-    samples, unknown = faces(3), [Path(f"data/train/UNKNOWN/{i}.png") for i in (3, 4, 5)]
-    dropped = learn(table, samples)
-    assert dropped.samples == samples[:1]
-    assert dropped.lines[0].endswith(
-        "left out: 2 without a majority (--unknown soft learns them by their votes)"
+def test_unknown_images_are_learnt_softly(tmp_path):
+    counts = (
+        "9,1,0,0",
+        "5,5,0,0",
+        "4,1,4,0",
+        "0,0,5,5",
+        "0,0,9,0",
+        "1,0,9,0",
+        "7,3,0,0",
+        "0,0,0,0",
     )
-    soft = learn(table, samples, unknown=unknown, soft=True)
-    assert targets_of(soft) == [
-        pytest.approx([0.9, 0.1]), [0.5, 0.5], pytest.approx([0.8, 0.2]), [0.5, 0.5],
+    table = counted(tmp_path, *counts)
+    unknown = [Path(f"data/train/UNKNOWN/{i}.png") for i in range(1, 9)]
+    votes = learn(table, faces(1), unknown=unknown)
+    assert targets_of(votes) == [
+        pytest.approx([0.9, 0.1]), [0.5, 0.5], pytest.approx([0.8, 0.2]), pytest.approx([0.7, 0.3]),
     ]  # fmt: skip
-    assert soft.samples == [*samples, Sample(unknown[0], 0)]
-    assert soft.lines[0].startswith(f"{table}: 4 of 6 images")
-    assert "1 without a vote for a class of the training" in soft.lines[0]
-    assert "1 whose majority is unknown" in soft.lines[0]
+    assert votes.samples == [*faces(1), *(Sample(unknown[i], 0) for i in (0, 1, 5))]
+    assert votes.lines[0].startswith(f"{table}: 4 of 9 images")
+    assert votes.lines[0].endswith(
+        "left out: 2 whose majority is unknown, 2 of UNKNOWN without votes, "
+        "1 whose majority is NF or unknown"
+    )
 
 
 def test_an_unknown_image_has_the_label_of_its_strongest_class(tmp_path):
     table = counted(tmp_path, "2,3,2,0", "1,0,0,0")
-    votes = learn(table, [], unknown=[Path("UNKNOWN/0.png")], soft=True)
+    votes = learn(table, [], unknown=[Path("UNKNOWN/0.png")])
     assert votes.samples == [Sample(Path("UNKNOWN/0.png"), 1)]
 
 

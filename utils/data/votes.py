@@ -117,11 +117,13 @@ class VotesTable:
         self._file = folded.index(file_column)
         columns = {i: c for i, c in enumerate(header) if i != self._file and folded[i]}
         self.other_names = match_classes(columns.values(), classes, path)  # column → class
-        self._columns = {
-            i: self.other_names.get(column, column)
+        known = {
+            i
             for i, column in columns.items()
             if column in self.other_names or emotion_called(column) or is_no_emotion(column)
         }
+        known = _with_other_classes(known, columns)
+        self._columns = {i: self.other_names.get(columns[i], columns[i]) for i in sorted(known)}
         if not self._columns:
             raise StageError(
                 f"{path} has no column of votes for a class; its header is: {' '.join(header)}"
@@ -154,9 +156,10 @@ class VotesTable:
         """Files that could not be read, with the reason: none, there is one file."""
         return []
 
-    def winner(self, counts: Mapping[str, int], minimum: int) -> str | None:
-        """Return the class that the majority saw, or None, see `majority`."""
-        return majority(counts, minimum)
+    def leaders(self, counts: Mapping[str, int], minimum: int) -> set[str]:
+        """Return the classes with most votes: several of equals, none without `minimum` votes."""
+        most = max(counts.values(), default=0)
+        return {name for name, n in counts.items() if n == most >= max(1, minimum)}
 
     def describe_columns(self) -> list[str]:
         """Return what to say about the header: names that differ, and columns that are not used."""
@@ -220,10 +223,9 @@ class AnnotatorVotes:
         """The label files that could not be read in the latest iteration, with the reason."""
         return self._table.problems if isinstance(self._table, LabelFiles) else []
 
-    def winner(self, counts: Mapping[str, int], minimum: int) -> str | None:  # noqa: ARG002
-        """Return the class that two of the three saw, or None, as cropImages.py does."""
-        winner = majority_vote(list(Counter(counts).elements()))
-        return None if winner == UNKNOWN else winner
+    def leaders(self, counts: Mapping[str, int], minimum: int) -> set[str]:  # noqa: ARG002
+        """Return the class that two of the three saw, if there is one, as cropImages.py does."""
+        return {majority_vote(list(Counter(counts).elements()))} - {UNKNOWN}
 
     def describe_columns(self) -> list[str]:
         """Return what to say about the classes: names that differ."""
@@ -256,6 +258,19 @@ def _is_annotation_table(path: Path) -> bool:
     # FER+'s columns with a tab between them are as many as those of the annotation table.
     has_files = any(fold_name(cell) in _FILE_COLUMNS for cell in cells)
     return bool(names.intersection(cells)) or (len(cells) == len(COLUMNS) and not has_files)
+
+
+def _with_other_classes(known: set[int], columns: Mapping[int, str]) -> set[int]:
+    """Return the positions of the columns of votes, out of those of the known classes.
+
+    Columns between them are votes for classes that the training lacks, and so are all numbers if
+    one of them is a number.
+    """
+    if not known:
+        return known
+    has_numbers = any(columns[i].isdecimal() for i in known)
+    between = {i for i in columns if min(known) < i < max(known)}
+    return known | between | {i for i, c in columns.items() if has_numbers and c.isdecimal()}
 
 
 def _sniff(path: Path) -> tuple[Text, list[str]]:

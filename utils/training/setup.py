@@ -103,8 +103,8 @@ def find_votes(
     votes = open_votes(args.annotations, classes)
     for line in votes.describe_columns():
         note(line)
-    is_soft, unknown = args.unknown == "soft", []
-    if is_soft:
+    unknown: list[Path] = []
+    if args.unknown == "soft":
         folder = (find_set(args.data_path, "train") or args.data_path) / UNKNOWN
         if folder.is_dir():
             paths, left_out = find_images(folder)
@@ -113,7 +113,7 @@ def find_votes(
                 note(f"{folder}: {left_out}")
         else:
             note(f"{folder} does not exist; python dataPreparation.py --unknown keep makes it")
-    return vote_targets(votes, samples, unknown, classes, args.votes_min, is_soft)
+    return vote_targets(votes, samples, unknown, classes, args.votes_min)
 
 
 def run_to_resume(

@@ -19,8 +19,8 @@ from utils.errors import StageError
 from utils.filenames import has_image_suffix, nfc
 from utils.training.targets import one_hot
 
-SOFT = "--unknown soft"
 NO_LABEL = -1  # of an image that is in no class
+ANOTHER_CLASS = "whose majority is another class"
 
 
 class VoteTargets(NamedTuple):
@@ -45,19 +45,18 @@ def vote_targets(
     unknown: list[Path],
     classes: list[str],
     minimum: int = 1,
-    soft: bool = False,
 ) -> VoteTargets:
     """Return what to learn of each image: the votes of the row with its file name, or its label.
 
-    Its votes are learnt if their majority is the sample's class: a target is a class's share of the
+    Its votes are learnt if no class has more than the sample's: a target is a class's share of the
     votes for `classes`, where a class with fewer than `minimum` votes has none. An image has its
-    label alone if there is no such row, or if the majority is another class: then somebody has
-    relabelled it. It is left out if the majority is no class of the training. An image without a
-    majority is left out too, or if `soft` learnt by its votes. `unknown` are images without a
-    class, which are learnt in that way only; their labels are the classes with most votes.
+    label alone if there is no such row, or if another class has more: then somebody has relabelled
+    it. It is left out if the class with most votes is none of the training. `unknown` are images
+    without a class, which are learnt by their votes only; their label is the class with most.
 
-    In an annotation table, an image in a class folder whose three votes differ was put there by
-    hand, because cropImages.py puts it elsewhere: it has its label.
+    In an annotation table a class leads if two of the three annotators saw it, and cropImages.py
+    has sorted the images so: an image that lies elsewhere was put there by hand. In a class folder
+    it has its label, and in UNKNOWN it is left out.
 
     Raise StageError if the table holds no votes for any of the images.
     """
@@ -68,7 +67,7 @@ def vote_targets(
     kappa = FleissKappa()
     for counts in found.counts.values():
         kappa.add(counts)
-    rule = _Rule(votes, classes, minimum, soft)
+    rule = _Rule(votes, classes, minimum)
     kept: list[Sample] = []
     shares: dict[Path, list[float]] = {}
     for i, sample in enumerate(candidates):
@@ -98,8 +97,8 @@ def vote_targets(
 class _Rule:
     """Decides what is learnt of an image, and counts the images that are not learnt by votes."""
 
-    def __init__(self, votes: Votes, classes: list[str], minimum: int, soft: bool) -> None:
-        self._votes, self._classes, self._minimum, self._soft = votes, classes, minimum, soft
+    def __init__(self, votes: Votes, classes: list[str], minimum: int) -> None:
+        self._votes, self._classes, self._minimum = votes, classes, minimum
         self.left_out: Counter[str] = Counter()  # images by reason
         self.by_label: Counter[str] = Counter()
 
@@ -107,34 +106,30 @@ class _Rule:
         """Return each class's share of the votes, none for the label alone, None to leave out."""
         own = None if sample.label == NO_LABEL else self._classes[sample.label]
         share = self._share(counts or {})
-        by_label, left_out = self._judge(own, counts or {}, bool(share))
+        leaders = self._votes.leaders(counts or {}, self._minimum)
+        by_label, left_out = self._judge(own, leaders, any((counts or {}).values()))
         if own is None and by_label:
             by_label, left_out = "", f"of {UNKNOWN} {by_label}"
-        if left_out:
-            self.left_out[left_out] += 1
+        if left_out or not (by_label or share):
+            self.left_out[left_out or "without a vote for a class of the training"] += 1
             return None
         if by_label:
             self.by_label[by_label] += 1
             return []
         return share
 
-    def _judge(self, own: str | None, counts: dict[str, int], has_share: bool) -> tuple[str, str]:
+    def _judge(self, own: str | None, leaders: set[str], has_votes: bool) -> tuple[str, str]:
         """Return why an image of the class `own` has its label alone, and why it is left out.
 
         Both are empty for an image that is learnt by its votes.
         """
-        if not any(counts.values()):
+        if isinstance(self._votes, AnnotatorVotes) and has_votes:  # cropImages.py has sorted them
+            return ("", "") if leaders == ({own} if own else set()) else (ANOTHER_CLASS, "")
+        if not leaders:  # or none with enough votes
             return "without votes", ""
-        winner = self._votes.winner(counts, self._minimum)
-        placed = own is not None and isinstance(self._votes, AnnotatorVotes)
-        if winner is None and not placed:
-            if not self._soft:
-                return "", f"without a majority ({SOFT} learns them by their votes)"
-        elif winner not in self._classes and not placed:
-            return "", f"whose majority is {winner}"
-        elif winner != own:
-            return "whose majority is another class", ""
-        return "", "" if has_share else "without a vote for a class of the training"
+        if not leaders.intersection(self._classes):
+            return "", f"whose majority is {' or '.join(sorted(leaders))}"
+        return ("", "") if own is None or own in leaders else (ANOTHER_CLASS, "")
 
     def reasons(self, before: str = "") -> str:
         """Return how many images are left out, and how many have their label alone, and why."""
