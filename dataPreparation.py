@@ -1,18 +1,24 @@
 """Split the faces into train, validation and test: stage 3 of 5.
 
-Each class is split by itself: validation and test get their part of its photos, rounded down, and
-train gets the rest. Photos of UNKNOWN are left out, or all go to train with --unknown keep.
-<output>/split.tsv lists the set of every photo. If you run it again with another seed or ratio, the
-photos move: none is ever in two sets.
+--input takes the crops of stage 2, or a data set as it was downloaded: class folders, sets of class
+folders (train/val/test), FER2013's csv, or RAF-DB's list of labels. Sets of the data are kept as
+they are. Everything else is divided by --ratio: each class by itself, rounded down for validation
+and test, and train gets the rest. Photos of UNKNOWN are left out, or all go to train with --unknown
+keep. <output>/split.tsv lists the set of every photo. If you run it again with another seed or
+ratio, the photos move: none is ever in two sets.
 
-Duplicates (photos with the same bytes) always go into the same set; <output>/copies.tsv lists them.
-With --group subject, so do all photos of one person (the first part of <person>_….jpg): the test
-accuracy then holds for people whom the network has never seen. Otherwise it is too high for them.
+Copies go into the same set: duplicates (the same bytes), and near duplicates, which were saved
+again, resized or compressed more. <output>/copies.tsv lists them. With --group subject, so do all
+photos of one person (the first part of <person>_….jpg): the test accuracy then holds for people
+whom the network has never seen. Otherwise it is too high for them.
 
   python dataPreparation.py                        # crop/ -> data/
+  python dataPreparation.py --split official       # AI-Hub's Training and Validation are kept apart
   python dataPreparation.py --group subject        # each person in one set only
   python dataPreparation.py --ratio 70 15 15 --seed 1
   python dataPreparation.py --input my_faces --output my_data --mode copy
+  python dataPreparation.py --input fer2013.csv --votes fer2013new.csv
+  python dataPreparation.py --input affectnet --classes 중립 기쁨 슬픔 놀람 공포 혐오 분노 경멸
 
 Next: python train.py
 """
@@ -26,48 +32,42 @@ if __name__ == "__main__":
 
 import argparse
 import os
-import shutil
+
+# Threads of a matrix product would wait for each other: the matrices here are small.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from utils import cli
-from utils.console import ProgressBar, note
-from utils.data.duplicates import find_duplicates
+from utils.console import note
+from utils.data.duplicates import Copies, merge_copies
 from utils.data.error_log import write_file_errors
-from utils.data.image_folder import SPLITS, ClassFolders, scan_class_folders
-from utils.data.split import (
-    SplitItem,
-    assign_splits_with_unknown,
-    group_by_subject,
-    make_items,
-)
+from utils.data.fer2013 import FerFaces
+from utils.data.folder_faces import FolderFaces
+from utils.data.image_folder import SPLITS
+from utils.data.layouts import pool, ratios_of
+from utils.data.near_duplicates import find_near_duplicates
+from utils.data.official import TRAINING, VALIDATION, manifest_path, read_parts
+from utils.data.placement import PlacedFiles, write_manifest
+from utils.data.raf_db import LISTS
+from utils.data.split import SplitItem, assign_parts, group_by_subject, name_people
 from utils.emotions import UNKNOWN
-from utils.errors import StageError, describe_os_error, is_fatal_os_error
-from utils.filenames import SAME_BUT_FOR_CASE, is_printable, is_stored
-from utils.files import (
-    atomic_file,
-    file_lock,
-    ignores_case,
-    make_folder,
-    remove_stale_temp_files,
-    write_tsv,
-)
+from utils.errors import StageError
+from utils.filenames import nfc
+from utils.files import file_lock, ignores_case, make_folder, write_tsv
 
-NAMES_OF_SETS = {*SPLITS, "training", "val", "valid", "dev", "testing"}
-MANIFEST, COPIES = "split.tsv", "copies.tsv"
+COPIES = "copies.tsv"
+RATIO = [Fraction(80), Fraction(10), Fraction(10)]
+# How AI-Hub's parts are divided.
+OFFICIAL = {TRAINING: [Fraction(1), Fraction(0), Fraction(0)],
+            VALIDATION: [Fraction(0), Fraction(1), Fraction(1)]}  # fmt: skip
 
-
-class Target(NamedTuple):
-    """Where a photo goes below the output folder, as in `train/기쁨/x.jpg`."""
-
-    split: str
-    label: str
-    name: str
+Faces = FolderFaces | FerFaces
+Ratios = Mapping[str, Sequence[Fraction]]  # part of the published data → how it is divided
 
 
 def make_parser() -> cli.Parser:
@@ -75,23 +75,33 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flag = parser.flag
     parser.section("files")
-    text = "folder with one folder of faces per class"
-    flag("--input", text, Path("crop"), cli.path, metavar="DIR")
+    text = "folder of faces, in class folders or as a data set has them; or FER2013's csv"
+    flag("--input", text, Path("crop"), cli.path, metavar="PATH")
     flag("--output", "folder for the three sets", Path("data"), cli.path, metavar="DIR")
     mode = "make hard links (copies where the disk has none), copies, or symbolic links"
     flag("--mode", mode, "link", str, choices=("link", "copy", "symlink"))
     parser.log_dir_flag()
+    parser.section("classes")
+    text = "names of numbered classes, in the order of their numbers"
+    flag("--classes", text, None, str, nargs="+", metavar="NAME")
+    text = "FER+'s fer2013new.csv: the classes of FER2013's csv by the majority of its votes"
+    flag("--votes", text, None, cli.path, metavar="CSV")
     parser.section("split")
+    text = "keep the sets of the data, or divide all by --ratio (default: keep those of folders, "
+    text += "csv and list; divide crops)"
+    flag("--split", text, None, str, choices=("official", "ratio"))
     ratio = "sizes of the three sets, as parts in any unit"
     flag(
-        "--ratio", ratio, [Fraction(80), Fraction(10), Fraction(10)], part, nargs=3,
-        metavar=("TRAIN", "VALIDATION", "TEST"),
+        "--ratio", ratio, RATIO, part, nargs=3, metavar=("TRAIN", "VALIDATION", "TEST")
     )  # fmt: skip
     flag("--seed", "random seed of the split", 0, int, metavar="N")
     text = "photos of UNKNOWN; keep: put them into train, for train.py --unknown soft"
     flag("--unknown", text, "drop", str, choices=("drop", "keep"))
     group = "what stays together in one set: a photo, or all photos of a subject"
     flag("--group", group, "photo", str, choices=("photo", "subject"))
+    text = "keep near duplicates together too: the same picture resized or compressed; "
+    text += "--near_copies off: the same bytes only"
+    parser.switch("--near_copies", text, True)
     return parser
 
 
@@ -109,101 +119,158 @@ def part(text: str) -> Fraction:
 def main() -> int:
     """Split the photos. Return the exit status."""
     args = make_parser().parse_args()
-    photos = find_photos(args)
-    duplicates = find_duplicates([photo.path for photo in photos])
-    subjects = group_by_subject(photos)
-    groups = duplicates
-    if args.group == "subject":
-        check_subjects(subjects, photos, args.ratio)
-        groups = [*duplicates, *subjects.values()]
-    splits = assign_splits_with_unknown(photos, groups, args.ratio, args.seed)
-    photos = [photo._replace(split=split) for photo, split in zip(photos, splits, strict=True)]
-    duplicate_photos = [[photos[i] for i in group] for group in duplicates]
-    photos, duplicate_photos = leave_out_tied(photos, duplicate_photos)
-    subjects = group_by_subject(photos)
+    check_flags(args)
+    faces = read_faces(args)
+    ratios = plan_split(faces, args)
+    subjects = find_subjects(faces.photos, args)
 
     make_folder(args.log_dir)
     make_folder(args.output)
     with file_lock(args.output, f"another split into {args.output} is being made: waiting for it"):
-        removed = remove_stale(photos, args.output)
-        write_manifest(photos, args.output)
-        write_copies(duplicate_photos, args.output)
-        failures = place_files(photos, args.output, args.mode)
+        placed = PlacedFiles(args.output)
+        copies = find_copies(faces, args)
+        by_subject = args.group == "subject" or ratios is OFFICIAL
+        together = [*copies.groups, *(subjects.values() if by_subject else ())]
+        splits = assign_parts(faces.photos, together, ratios, args.seed)
+        copies = copies.among(keep_assigned(faces, splits))
+        removed = placed.remove_stale(faces.photos)
+        write_manifest(faces.photos, args.output, with_subjects=bool(subjects))
+        write_copies(faces.photos, copies, args.output)
+        failures = faces.place(args.output)
 
     log_path = args.log_dir / "preparation.error.log"
-    write_file_errors(log_path, failures)
-    print_table(photos)
-    print(f"{len(photos) - len(failures)} photos -> {args.output}, {removed} moved or removed")
-    print_duplicates(duplicate_photos, args.output)
-    if subjects and not dominant_subject(subjects, photos, args.ratio):
-        print_subjects([[photos[i] for i in group] for group in subjects.values()])
-    if failures:
+    write_file_errors(log_path, [*faces.failures, *failures])
+    print_table(faces.photos)
+    count = len(faces.photos) - len(failures)
+    print(f"{count} photos -> {args.output}, {removed} moved or removed")
+    print_copies(faces.photos, copies, args.output)
+    if subjects and name_people(subjects, len(faces.photos)):
+        groups = group_by_subject(faces.photos).values()
+        print_subjects([[faces.photos[i] for i in group] for group in groups])
+    if failures := [*faces.failures, *failures]:
         print(f"{len(failures)} failed, with their reasons: {log_path}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
-def leave_out_tied(
-    photos: Sequence[SplitItem], duplicates: Sequence[Sequence[SplitItem]]
-) -> tuple[list[SplitItem], list[list[SplitItem]]]:
-    """Return photos and duplicates without those that have no set, and say how many they are."""
-    kept = [photo for photo in photos if photo.split]
-    if len(kept) < len(photos):
-        note(
-            f"{len(photos) - len(kept)} photos of {UNKNOWN} are left out: copies of them, or with "
-            f"--group subject other photos of the person, are in validation or test"
-        )
-    groups = [[photo for photo in group if photo.split] for group in duplicates]
-    return kept, [group for group in groups if len(group) > 1]
-
-
-def find_photos(args: argparse.Namespace) -> list[SplitItem]:
-    """Return the photos below --input, sorted by class and name.
-
-    Raise StageError if there are none, or the flags or a file's name cannot be used.
-    """
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise StageError for flags that do not fit each other."""
     if not sum(args.ratio):
         raise StageError("--ratio 0 0 0 leaves no photo anywhere: give at least one part above 0")
-    images = scan_class_folders(args.input)
-    if not images:
-        raise StageError(f"{args.input} has no class folders with images in them{images.seen()}")
-    if args.input.resolve().is_relative_to(args.output.resolve()):
+    if args.votes and not is_table(args.input):
+        raise StageError("--votes gives FER2013's csv other classes: name that csv with --input")
+    if args.votes and args.classes:
+        raise StageError("--votes has classes of its own: leave --classes out")
+    if is_table(args.input) and args.mode == "symlink":
+        raise StageError("--mode symlink: the faces of a csv are no files: leave --mode out")
+    if args.input.is_dir() and args.input.resolve().is_relative_to(args.output.resolve()):
         raise StageError(f"--input {args.input} lies in --output {args.output}: name another one")
-    check_level(images)
-    if args.unknown == "keep":
-        images.add_unknown()
-    images.report()
-    output = args.output.absolute()
-    existing_folder = next(path for path in (output, *output.parents) if path.is_dir())
-    disk_ignores_case = partial(ignores_case, existing_folder)
-    check_classes(images, disk_ignores_case)
-    photos = make_items(images, disk_ignores_case)
-    for photo in photos:
-        if not is_printable(str(photo.path)):
-            raise StageError(
-                f"{photo.path}: a name with a tab, line break or control character; rename it"
-            )
-    return photos
 
 
-def check_level(images: ClassFolders) -> None:
-    """Raise StageError if the folders are sets, which hold the class folders."""
-    are_sets = all(name.lower() in NAMES_OF_SETS for name in images)
-    if are_sets and all(path in images.nested for paths in images.values() for path in paths):
+def is_table(path: Path) -> bool:
+    """Return whether a path is a file that holds the faces themselves, as FER2013's csv."""
+    return path.is_file() and path.name not in LISTS
+
+
+def read_faces(args: argparse.Namespace) -> Faces:
+    """Return the faces of --input, of whatever form."""
+    faces: Faces
+    with_unknown = args.unknown == "keep"
+    if is_table(args.input):
+        faces = FerFaces(args.input, args.classes, args.votes, with_unknown)
+    else:
+        output = args.output.absolute()
+        folder = next(path for path in (output, *output.parents) if path.is_dir())
+        disk_ignores_case = partial(ignores_case, folder)
+        faces = FolderFaces(args.input, args.classes, disk_ignores_case, args.mode, with_unknown)
+    return faces
+
+
+def plan_split(faces: Faces, args: argparse.Namespace) -> Ratios:
+    """Return how each part of the published data is divided, and say so. Each photo knows its part.
+
+    Raise StageError if the flags cannot be followed.
+    """
+    lines = faces.lines
+    if args.split == "ratio" and any(photo.part for photo in faces.photos):
+        faces.photos = pool(faces.photos)
+        lines.append(f"{args.input}: the photos of all sets are divided anew")
+    if args.split == "official" and not any(photo.part for photo in faces.photos):
+        lines += keep_official_parts(faces, args.input)
+        ratios: Ratios = OFFICIAL
+    else:
+        ratios, text = ratios_of({photo.part for photo in faces.photos}, args.ratio)
+        lines += [f"{args.input}: {text}"] if text else []
+    is_kept = all(1 in ratio for ratio in ratios.values()) and "" not in ratios
+    if is_kept and args.ratio is not RATIO:
         raise StageError(
-            f"{images.root} holds sets ({', '.join(images)}), not classes: name one of them with "
-            f"--input, or train on them as they are: python train.py --data_path {images.root}"
+            f"--ratio divides nothing, because the sets of {args.input} are kept; --split ratio "
+            f"divides all photos anew"
         )
+    for line in lines:
+        note(line)
+    return ratios
 
 
-def check_classes(classes: Iterable[str], disk_ignores_case: Callable[[], bool]) -> None:
-    """Raise StageError if the disk of --output takes two classes for one."""
-    known: dict[str, str] = {}
-    for name in classes:
-        other = known.setdefault(name.casefold(), name)
-        if other != name and disk_ignores_case():
-            raise StageError(
-                f"the class {other} and the class {name}: the name {SAME_BUT_FOR_CASE}"
-            )
+def keep_official_parts(faces: Faces, crops: Path) -> list[str]:
+    """Give each crop its part, Training or Validation, and leave out those without one.
+
+    Return what to say. Raise StageError if no crop has one.
+    """
+    parts = read_parts(crops) if crops.is_dir() else {}
+    photos = [
+        photo._replace(part=parts.get(nfc(photo.own_name or photo.name), ""))
+        for photo in faces.photos
+    ]
+    faces.photos = [photo for photo in photos if photo.part]
+    if not faces.photos:
+        raise StageError(
+            f"--split official: {crops} has no official parts. cropImages.py lists those of "
+            f"AI-Hub's files in {manifest_path(crops)}; leave --split out to divide by --ratio"
+        )
+    lines = [f"{crops}: Training is train, the halves of Validation are validation and test"]
+    if missing := len(photos) - len(faces.photos):
+        lines.append(
+            f"{missing} of {len(photos)} photos have no official part and are left out: their "
+            f"subjects may be in any of the sets"
+        )
+    return lines
+
+
+def find_copies(faces: Faces, args: argparse.Namespace) -> Copies:
+    """Return the copies among the photos: duplicates and, with --near_copies, near duplicates."""
+    duplicates = faces.duplicates()
+    if not args.near_copies:
+        return merge_copies(duplicates, [])
+    others = {i for group in duplicates for i in group[1:]}
+    positions = [i for i in range(len(faces.photos)) if i not in others]
+    pairs = find_near_duplicates(faces.thumbnails(positions, args.output))
+    return merge_copies(
+        duplicates, [(positions[first], positions[second], gap) for first, second, gap in pairs]
+    )
+
+
+def keep_assigned(faces: Faces, splits: Sequence[str]) -> list[int]:
+    """Put each photo into its split, and leave out those without one. Return the others."""
+    kept = [i for i, split in enumerate(splits) if split]
+    faces.photos = [faces.photos[i]._replace(split=splits[i]) for i in kept]
+    if len(kept) < len(splits):
+        note(
+            f"{len(splits) - len(kept)} photos of {UNKNOWN} are left out: copies of them, or with "
+            f"--group subject other photos of the person, are in validation or test"
+        )
+    return kept
+
+
+def find_subjects(photos: Sequence[SplitItem], args: argparse.Namespace) -> dict[str, list[int]]:
+    """Return subject → the positions of its photos; empty if the names begin with no people.
+
+    Raise StageError if --group subject needs them.
+    """
+    subjects = group_by_subject(photos)
+    if args.group == "subject":
+        check_subjects(subjects, photos, args.ratio)
+        return subjects
+    return subjects if name_people(subjects, len(photos)) else {}
 
 
 def check_subjects(
@@ -231,155 +298,22 @@ def dominant_subject(
     return largest if len(subjects[largest]) > limit else None
 
 
-def target_of(photo: SplitItem) -> Target:
-    """Return where a photo goes."""
-    return Target(photo.split, photo.label, photo.name)
-
-
-def remove_stale(photos: Sequence[SplitItem], output: Path) -> int:
-    """Remove the photos of an earlier split that are no longer at their target. Count them.
-
-    This comes before any photo is placed, so that none is in two splits at any moment. Only files
-    that the manifest lists are removed. Raise StageError if a split holds other images.
-    """
-    existing: dict[Target, Path] = {}
-    for split in SPLITS:
-        if (output / split).is_dir():
-            images = scan_class_folders(output / split)
-            for label, paths in images.items():
-                remove_stale_temp_files(output / split / label)
-                # A photo in a subfolder has a name that no target has.
-                existing |= {Target(split, label, images.name_of(path)): path for path in paths}
-    listed = read_manifest(output)
-    if foreign := existing.keys() - listed:
-        raise StageError(
-            f"{existing[min(foreign)]} and {len(foreign) - 1} more were not put there by this "
-            f"script and would be mixed into the split: name another --output, or move them away"
-        )
-    wanted = {target_of(photo) for photo in photos}
-    removed = 0
-    for target in listed:
-        path = output.joinpath(*target)
-        stored_path = existing.get(target, path)  # a Mac may have decomposed the name
-        if target not in wanted or stored_path != path:
-            for each in {path, stored_path}:
-                if is_stored(each):
-                    each.unlink()
-                    removed += 1
-    return removed
-
-
-def place_files(photos: Sequence[SplitItem], output: Path, mode: str) -> list[tuple[Path, str]]:
-    """Put every photo into its split, unless it is there already. Return files with reasons."""
-    for split, label in sorted({(photo.split, photo.label) for photo in photos}):
-        make_folder(output / split / label)
-    place = {"link": place_hardlink, "copy": place_copy, "symlink": place_symlink}[mode]
-    failures = []
-    with ProgressBar(len(photos), "split") as bar:
-        for photo in photos:
-            try:
-                place(photo.path, output.joinpath(*target_of(photo)))
-            except OSError as error:
-                if is_fatal_os_error(error):
-                    raise
-                failures.append((photo.path, describe_os_error(error)))
-                bar.fail(photo.path, describe_os_error(error))
-            bar.update()
-    return failures
-
-
-def place_hardlink(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy if the file systems do not allow one."""
-    try:
-        # Linux would link a symbolic link itself, which leads nowhere from another folder.
-        target.hardlink_to(source.resolve() if source.is_symlink() else source)
-    except FileExistsError:
-        existing = target.lstat()
-        if not (os.path.samestat(source.stat(), existing) or is_copy(source, existing)):
-            target.unlink()  # of an earlier version of the source, or a symbolic link
-            place_hardlink(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        place_copy(source, target)
-
-
-def place_copy(source: Path, target: Path) -> None:
-    """Make `target` an independent copy of `source`, with its time."""
-    with suppress(FileNotFoundError):
-        if is_copy(source, target.lstat()):
-            return
-    with source.open("rb") as original, atomic_file(target) as file:
-        shutil.copyfileobj(original, file)
-        file.flush()
-        shutil.copystat(source, file.name)
-
-
-def place_symlink(source: Path, target: Path) -> None:
-    """Make `target` a relative symbolic link to `source`, so that both can move together."""
-    path = os.path.relpath(source.resolve(), target.parent.resolve())
-    if target.is_symlink() and os.fspath(target.readlink()) == path:
-        return
-    target.unlink(missing_ok=True)
-    target.symlink_to(path)
-
-
-def is_copy(source: Path, existing: os.stat_result) -> bool:
-    """Return whether the existing file is another one with the size and time of the source."""
-    state = source.stat()
-    same_stamp = (state.st_mode, state.st_size, state.st_mtime_ns) == (
-        existing.st_mode,
-        existing.st_size,
-        existing.st_mtime_ns,
-    )
-    return same_stamp and not os.path.samestat(state, existing)
-
-
-def read_manifest(output: Path) -> set[Target]:
-    """Return the targets that an earlier run filled.
-
-    Raise StageError if the manifest was not written by this script: its files are removed.
-    """
-    path = output / MANIFEST
-    if not path.exists():
-        return set()
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")[:-1]
-    try:
-        columns = [lines[0].split("\t").index(column) for column in ("set", "class", "file")]
-        rows = [line.split("\t") for line in lines[1:]]
-        targets = {Target(*(row[column] for column in columns)) for row in rows}
-    except (IndexError, ValueError):
-        targets = {Target("", "", "")}
-    if not all(is_safe(target) for target in targets):
-        raise StageError(f"{path} is not a list that this script wrote: move it away")
-    return targets
-
-
-def is_safe(target: Target) -> bool:
-    """Return whether the target lies in a class folder of a split, and nowhere else."""
-    names = (target.label, target.name)
-    return target.split in SPLITS and all(
-        name not in ("", ".", "..") and not set(name) & {"/", os.sep, "\0"} for name in names
-    )
-
-
-def write_manifest(photos: Sequence[SplitItem], output: Path) -> None:
-    """List the split of every photo."""
-    rows = sorted((photo.name, photo.label, photo.subject or "", photo.split) for photo in photos)
-    write_tsv(output / MANIFEST, [("file", "class", "subject", "set"), *rows])
-
-
-def write_copies(duplicates: Sequence[Sequence[SplitItem]], output: Path) -> None:
-    """List the duplicates, with a number for each group. Without any, remove the list."""
-    if not duplicates:
+def write_copies(photos: Sequence[SplitItem], copies: Copies, output: Path) -> None:
+    """List the copies, with a number for each group. Without any, remove the list."""
+    if not copies.groups:
         (output / COPIES).unlink(missing_ok=True)
         return
     rows = [
-        (str(number), photo.label, photo.name, photo.split)
-        for number, group in enumerate(duplicates, 1)
-        for photo in group
+        (str(number), photo.label, photo.name, photo.split, format_distance(copies.distances[i]))
+        for number, group in enumerate(copies.groups, 1)
+        for i, photo in ((i, photos[i]) for i in group)
     ]
-    write_tsv(output / COPIES, [("same", "class", "file", "set"), *rows])
+    write_tsv(output / COPIES, [("same", "class", "file", "set", "distance"), *rows])
+
+
+def format_distance(distance: float) -> str:
+    """Return a distance with three decimals; that of the same bytes is a bare 0."""
+    return f"{distance:.3f}" if distance else "0"
 
 
 def print_table(photos: Sequence[SplitItem]) -> None:
@@ -392,13 +326,22 @@ def print_table(photos: Sequence[SplitItem]) -> None:
     print("\t".join(["all", *(str(totals[split]) for split in SPLITS)]))
 
 
-def print_duplicates(duplicates: Sequence[Sequence[SplitItem]], output: Path) -> None:
-    """Print how many photos are duplicates, and how many of them have conflicting labels."""
-    if not duplicates:
+def print_copies(photos: Sequence[SplitItem], copies: Copies, output: Path) -> None:
+    """Print how many photos are copies, and how many of them have conflicting labels."""
+    if not copies.groups:
         return
-    copies = sum(map(len, duplicates)) - len(duplicates)
-    print(f"{copies} photos are duplicates of others and in the same set: {output / COPIES}")
-    conflicts = [group for group in duplicates if len({photo.label for photo in group}) > 1]
+    groups = [[photos[i] for i in group] for group in copies.groups]
+    parted = sum(len({photo.split for photo in group}) > 1 for group in groups)
+    where = f"{output / COPIES}" if parted else f"and in the same set: {output / COPIES}"
+    for count, kind in ((copies.same, "duplicates"), (copies.near, "near duplicates")):
+        if count:
+            print(f"{count} photos are {kind} of others {where}")
+    if parted:
+        print(
+            f"{parted} groups of copies are in more than one set, because the sets of the data are "
+            f"kept: the network knows these photos from training"
+        )
+    conflicts = [group for group in groups if len({photo.label for photo in group}) > 1]
     if conflicts:
         first = conflicts[0][0]
         other = next(photo for photo in conflicts[0] if photo.label != first.label)

@@ -167,7 +167,8 @@ def test_split_keeps_duplicates_together_and_reports_conflicting_labels(tmp_path
         assert len({found[name] for name in names}) == 1
     assert Counter(found.values()) == {"train": 82, "validation": 10, "test": 10}
     listed = (tmp_path / "data/copies.tsv").read_text().splitlines()
-    assert listed[0] == "same\tclass\tfile\tset" and len(listed) == 33
+    assert listed[0] == "same\tclass\tfile\tset\tdistance" and len(listed) == 33
+    assert all(line.endswith("\t0") for line in listed[1:])
     shutil.rmtree(crop / "y")
     for path in crop.rglob("*[ab].png"):
         path.unlink()
@@ -392,10 +393,33 @@ def test_split_by_subject_reads_the_own_name_of_a_photo_in_a_subfolder(tmp_path)
     assert len(splits) == 10 and all(len(names) == 1 for names in splits.values())
 
 
-def test_split_takes_no_sets_for_classes(tmp_path):
-    for name in ("train", "Test"):
-        make_faces(tmp_path / "faces" / name, ["x", "y"], 3, 8)
+def test_split_keeps_the_sets_of_the_data(tmp_path):
+    make_faces(tmp_path / "faces/train", ["x", "y"], 27, 8)
+    make_faces(tmp_path / "faces/Test", ["x", "y"], 4, 8, seed=1)
+    shutil.copy(tmp_path / "faces/train/x/0000.png", tmp_path / "faces/train/loose.png")
     done = run("dataPreparation.py", "--input", "faces", cwd=tmp_path)
-    one_line_error(done, "faces holds sets (Test, train), not classes", "--data_path faces")
-    (tmp_path / "faces/train/0.png").write_bytes((tmp_path / "faces/train/x/0000.png").read_bytes())
-    assert run("dataPreparation.py", "--input", "faces", cwd=tmp_path).returncode == 0  # classes
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "note: faces/train: 1 file left out: 1 in no class folder\n"
+        "note: faces: the sets train and test are kept, validation is taken out of train (11.1 % "
+        "of it)\n"
+    )
+    assert "x\t24\t3\t4\ny\t24\t3\t4\n" in done.stdout
+    found = tree(tmp_path / "data")
+    for label in "xy":
+        for i in range(4):
+            expected = (tmp_path / f"faces/Test/{label}/{i:04d}.png").read_bytes()
+            assert found[f"test/{label}/{i:04d}.png"] == expected
+
+    make_faces(tmp_path / "faces/valid", ["x", "y"], 2, 8, seed=2)
+    again = run("dataPreparation.py", "--input", "faces", cwd=tmp_path)
+    assert again.returncode == 0 and "x\t27\t2\t4\ny\t27\t2\t4\n" in again.stdout
+    assert "note: faces: the sets train, validation and test are kept\n" in again.stderr
+    ratio = run("dataPreparation.py", "--input", "faces", "--ratio", 1, 1, 1, cwd=tmp_path)
+    assert ratio.returncode == 2 and "--split ratio divides all photos anew" in ratio.stderr
+    words = ("--ratio", 1, 1, 1, "--split", "ratio", "--input", "faces")
+    anew = run("dataPreparation.py", *words, cwd=tmp_path)
+    assert anew.returncode == 0 and "x\t11\t11\t11\ny\t11\t11\t11\n" in anew.stdout
+    kept = sorted(content for path, content in tree(tmp_path / "data").items() if "/" in path)
+    photos = {path: c for path, c in tree(tmp_path / "faces").items() if "loose" not in path}
+    assert kept == sorted(photos.values())

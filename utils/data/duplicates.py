@@ -1,17 +1,56 @@
-"""Find files with the same bytes, reading as little of them as possible."""
+"""Find files with the same bytes, reading as little of them as possible; groups of copies."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
+
+from utils.data.split import merge_groups
 
 PROBE_BYTES = 4096  # from the middle of a file: they differ in nearly all files of one length
 CHUNK = 256  # files that a thread takes at a time
 THREADS = 8  # they mostly wait for the disk
+
+
+class Copies(NamedTuple):
+    """Photos that are copies of each other, by their positions."""
+
+    groups: list[list[int]]  # of two or more, sorted
+    # Photo → how far it is from the nearest other one of its group; 0: the same bytes.
+    distances: dict[int, float]
+    # Photos that are copies of others, one of each group left out:
+    same: int  # by the same bytes
+    near: int  # by near duplicates
+    duplicates: list[list[int]]  # groups of the same bytes
+    pairs: list[tuple[int, int, float]]  # near duplicates: two photos and their distance
+
+    def among(self, kept: Sequence[int]) -> Copies:
+        """Return the copies among some of the photos, by their positions among these."""
+        new = {i: position for position, i in enumerate(kept)}
+        groups = [[new[i] for i in group if i in new] for group in self.duplicates]
+        pairs = [(new[a], new[b], gap) for a, b, gap in self.pairs if a in new and b in new]
+        return merge_copies([group for group in groups if len(group) > 1], pairs)
+
+
+def merge_copies(duplicates: list[list[int]], pairs: list[tuple[int, int, float]]) -> Copies:
+    """Return the groups that duplicates and near duplicates make together.
+
+    `pairs`: two photos and their distance.
+    """
+    groups = sorted(map(sorted, merge_groups([*duplicates, *(pair[:2] for pair in pairs)])))
+    distances: dict[int, float] = {}
+    for first, second, distance in pairs:
+        for i in (first, second):
+            distances[i] = min(distance, distances.get(i, distance))
+    distances |= dict.fromkeys((i for group in duplicates for i in group), 0)
+    count = sum(map(len, groups)) - len(groups)
+    same_bytes = sum(map(len, duplicates)) - len(duplicates)
+    return Copies(groups, distances, same_bytes, count - same_bytes, duplicates, pairs)
 
 
 def find_duplicates(paths: list[Path]) -> list[list[int]]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from utils.emotions import UNKNOWN
 from utils.filenames import MAX_NAME_BYTES, nfc
 
 MAX_FLAT_NAME = MAX_NAME_BYTES - 10  # bytes; a number may be added
+MAX_PEOPLE_SHARE = 10  # a person has no more than this part of the photos: a tenth
 PASSES = 20  # over all groups, to find a better split for each; few are needed
 
 
@@ -29,6 +30,7 @@ class SplitItem(NamedTuple):
     path: Path = Path()
     split: str = ""  # one of SPLITS; empty before the photos are assigned
     own_name: str = ""  # its file's name in NFC, if `name` is another one
+    part: str = ""  # of the data as published, such as its own test set; empty if it has none
 
     @property
     def subject(self) -> str | None:
@@ -52,10 +54,10 @@ def make_items(images: ClassFolders, ignores_case: Callable[[], bool]) -> list[S
         taken = {name.casefold() for name in names}
         if len(taken) < len(names) and ignores_case():
             taken = set()
-            names = [_free_name(name, taken) for name in names]
+            names = [free_name(name, taken) for name in names]
         items += [_make_item(label, name, path) for name, path in zip(names, flat, strict=True)]
         for path in nested:
-            name = _free_name(_flat_name(images.nested[path]), taken)
+            name = free_name(_flat_name(images.nested[path]), taken)
             items.append(_make_item(label, name, path))
     return items
 
@@ -65,7 +67,7 @@ def _make_item(label: str, name: str, path: Path) -> SplitItem:
     return SplitItem(label, name, path, own_name="" if name == own_name else own_name)
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
     """Return the name, with a number if it is taken, and take it. `taken` holds lower case."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 - the name may be only a suffix
     number = 1
@@ -102,7 +104,7 @@ def assign_splits(
     close to these numbers as possible, and single photos fill up what is missing. The result
     depends on the photos, the ratio and the seed, but not on the order of photos or groups.
     """
-    groups = [group for group in _merge_groups(groups) if len(group) > 1]
+    groups = [group for group in merge_groups(groups) if len(group) > 1]
     splits = [""] * len(photos)
     for group, split in zip(groups, _assign_groups(groups, photos, ratio, seed), strict=True):
         for i in group:
@@ -144,11 +146,51 @@ def assign_splits_with_unknown(
     assigned = assign_splits([photos[i] for i in known], filter(None, known_groups), ratio, seed)
     for i, split in zip(known, assigned, strict=True):
         splits[i] = split
-    for group in _merge_groups(filter(None, groups)):
-        if any(splits[i] != SPLITS[0] for i in group):
-            for i in group:
-                splits[i] = "" if i not in position else splits[i]
+    _leave_out_tied(photos, groups, splits)
     return splits
+
+
+def _leave_out_tied(
+    photos: Sequence[SplitItem], groups: Iterable[Sequence[int]], splits: list[str]
+) -> None:
+    """Take photos of UNKNOWN out of train if their group has one of another split."""
+    for group in merge_groups(filter(None, groups)):
+        if any(splits[i] not in (SPLITS[0], "") for i in group):
+            for i in group:
+                splits[i] = "" if photos[i].label == UNKNOWN else splits[i]
+
+
+def assign_parts(
+    photos: Sequence[SplitItem],
+    groups: Sequence[Sequence[int]],
+    ratios: Mapping[str, Sequence[Fraction]],
+    seed: int,
+) -> list[str]:
+    """Return the split of each photo, dividing each part of the published data by its own ratio.
+
+    `ratios`: part → its ratio. A group stays together as far as it lies in one part. See
+    `assign_splits_with_unknown`.
+    """
+    splits = [""] * len(photos)
+    for part, ratio in ratios.items():
+        members = [i for i, photo in enumerate(photos) if photo.part == part]
+        positions = {i: position for position, i in enumerate(members)}
+        inside = [[positions[i] for i in group if i in positions] for group in groups]
+        names = assign_splits_with_unknown([photos[i] for i in members], inside, ratio, seed)
+        for i, name in zip(members, names, strict=True):
+            splits[i] = name if ratio[0] or photos[i].label != UNKNOWN else ""
+    _leave_out_tied(photos, groups, splits)
+    return splits
+
+
+def name_people(subjects: Mapping[str, Sequence[int]], photos: int) -> bool:
+    """Return whether the first parts of the names of so many photos are people.
+
+    They are none if one of them has more than a tenth of the photos, as in IMG_0001.jpg, or if
+    each has one photo only.
+    """
+    sizes = [len(members) for members in subjects.values()]
+    return bool(sizes) and max(sizes) > 1 and max(sizes) * MAX_PEOPLE_SHARE <= photos
 
 
 def group_by_subject(photos: Sequence[SplitItem]) -> dict[str, list[int]]:
@@ -160,8 +202,8 @@ def group_by_subject(photos: Sequence[SplitItem]) -> dict[str, list[int]]:
     return subjects
 
 
-def _merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Merge the groups that have a member in common."""
+def merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Return the groups, those that have a member in common as one."""
     parents: dict[int, int] = {}
 
     def find_root(i: int) -> int:
