@@ -146,6 +146,11 @@ def test_workers_import_nothing_heavy(module):
     assert run_fresh(code) == "[]\n"
 
 
+@pytest.mark.parametrize("module", ["cropImages", "downloadImage"])
+def test_stages_of_photos_start_without_numpy(module):
+    assert run_fresh(f"import sys, {module}; print('numpy' in sys.modules)") == "False\n"
+
+
 IMPORT_ALL = """
 import importlib, json, os, sys, warnings
 import PIL.Image

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
-import numpy as np
-
+from utils import interrupt
 from utils.emotions import NO_VOTE
 from utils.imaging.geometry import Box, iou
 
@@ -92,6 +91,8 @@ class Agreement:
         if not rows:
             return "no rows on which to compare the annotators"
         unanimous, two, none = (f"{100 * self._rows[n] / rows:.1f} %" for n in (3, 2, 1))
+        with interrupt.importing():  # only now: the worker processes have no use for it
+            import numpy as np
         overlap = np.median(self._ious) if self._ious else float("nan")
         return (
             f"annotators, over {rows} rows: {unanimous} unanimous, {two} two of three, {none} none "

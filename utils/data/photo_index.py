@@ -10,13 +10,15 @@ import unicodedata
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
+from utils import interrupt
 from utils.data.archives import ArchivedFile, ArchiveError, Entry, Files, decode_name, local_name
 from utils.emotions import posed_emotion
 from utils.filenames import nfc
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Photo: TypeAlias = Path | ArchivedFile
 
@@ -26,18 +28,16 @@ _FILE = 0xFFFF  # as a method: a file in a folder
 _MOST = 0xFFFFFFFF
 _STAMP = re.compile(rb"\d{14}")  # year to second, and more
 _RECORD = struct.Struct("<qqIQIIHI")
-_FIELDS = np.dtype(
-    [
-        ("name", "<i8"),  # hash of the name
-        ("upload", "<i8"),  # hash of `upload_of` the name; 0: it has none
-        ("source", "<u4"),  # number of the archive or folder
-        ("position", "<u8"),  # of the local header in the archive, or of the name in `_names`
-        ("compressed", "<u4"),
-        ("size", "<u4"),  # of the file, or of the name in `_names`
-        ("method", "<u2"),
-        ("crc", "<u4"),
-    ]
-)
+_FIELDS = [
+    ("name", "<i8"),  # hash of the name
+    ("upload", "<i8"),  # hash of `upload_of` the name; 0: it has none
+    ("source", "<u4"),  # number of the archive or folder
+    ("position", "<u8"),  # of the local header in the archive, or of the name in `_names`
+    ("compressed", "<u4"),
+    ("size", "<u4"),  # of the file, or of the name in `_names`
+    ("method", "<u2"),
+    ("crc", "<u4"),
+]
 
 
 class AmbiguousNameError(ValueError):
@@ -90,6 +90,9 @@ class PhotoIndex:
         photo whose name has the same subject's hash and time stamp, and no other emotion.
         """
         if self._table is None:
+            with interrupt.importing():  # only now: the worker processes have no use for it
+                import numpy as np
+
             self._table = np.frombuffer(self._records, _FIELDS)
             self._by_name = _SortedKeys(self._table["name"])
             self._by_upload = _SortedKeys(self._table["upload"])
@@ -127,13 +130,12 @@ class _SortedKeys:
     """Numbers in sorted order, and the positions that they had before."""
 
     def __init__(self, keys: np.ndarray) -> None:
-        self._order = np.argsort(keys, kind="stable").astype(np.uint32)
+        self._order = keys.argsort(kind="stable").astype("uint32")
         self._keys = keys[self._order]
 
     def find(self, keys: list[int]) -> list[int]:
         """Return the positions of the numbers that equal one of `keys`."""
-        wanted = np.array(keys, np.int64)
-        starts = np.searchsorted(self._keys, wanted, "left")
+        starts = self._keys.searchsorted(keys, "left")
         found: list[int] = []
         for start, key in zip(starts.tolist(), keys, strict=True):
             end = start

@@ -83,6 +83,8 @@ def _configure_pillow() -> None:
 
 def load_decoders() -> None:
     """Import Pillow's decoders now. Otherwise the first threads that open pictures import them."""
+    import numpy  # noqa: F401 - for pictures of more than 8 bits
+
     _configure_pillow()
     Image.init()
     with suppress(ImageError):  # pillow-heif may be missing
