@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -31,10 +32,7 @@ def contents(*paths: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "utf-8"])
-@pytest.mark.parametrize(
-    "method",
-    [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA],
-)
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_entries_of_every_method_and_encoding(tmp_path, encoding, method):
     path = write_zip(tmp_path / "[x] (1).zip", CONTENT.items(), encoding, method)
     assert contents(path) == CONTENT and listed(path)[1] == []
@@ -90,14 +88,17 @@ def test_symbolic_link_encrypted_entry_bomb_and_odd_method_are_refused(tmp_path)
 
 
 def test_entry_that_lies_about_its_size_is_not_read_beyond_it(tmp_path):
-    path = write_zip(tmp_path / "x.zip", [("x.jpg", bytes(9000))], method=zipfile.ZIP_DEFLATED)
+    path = write_zip(tmp_path / "x.zip", [("x.jpg", bytes(90 << 20))], method=zipfile.ZIP_DEFLATED)
     data = bytearray(path.read_bytes())
     at = data.index(b"PK\1\2") + 24
     data[at : at + 4] = struct.pack("<L", 100)
     path.write_bytes(data)
     [file] = listed(path)[0].values()
+    tracemalloc.start()
     with pytest.raises(ArchiveError, match="checksum"):
         file.read(1 << 20)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
     with pytest.raises(ArchiveError, match="the most that is read"):
         file.read(99)
 

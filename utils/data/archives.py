@@ -9,7 +9,6 @@ archive in memory, half a kilobyte each, and opens no damaged archive.)
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import struct
 import zipfile
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
+
+from utils.errors import is_fatal_os_error
 
 Files = tuple[str, ...]  # the paths of an archive: one, or its parts in their order
 Refuse = Callable[[str, str], None]  # gets the name of an entry, empty for the archive; the reason
@@ -38,9 +39,10 @@ _END_SIGNATURE, _END64_SIGNATURE, _LOCATOR_SIGNATURE = b"PK\5\6", b"PK\6\6", b"P
 _IN_EXTRA = 0xFFFFFFFF  # a number that stands in the ZIP64 extra field
 _ENCRYPTED, _HAS_DESCRIPTOR = 1, 8  # flags
 _UNIX, _LINK = 3, 0o12  # system that made the entry; the type in its mode (S_IFLNK)
-_STORED = 0
-_METHODS = frozenset((_STORED, 8, 12, 14))  # Deflate, bzip2 and LZMA: those that zipfile reads
-_METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_STORED, _DEFLATED = 0, 8
+# Not read: their decompressors in zipfile cannot be told where to stop, and a kilobyte of bzip2 may
+# become a gigabyte.
+_METHOD_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 _MAX_COMMENT = 1 << 16
 _CHUNK = 1 << 20
 
@@ -77,7 +79,8 @@ class ArchivedFile(NamedTuple):
         with _archive_errors():
             archive = _open_again(self.files)
         with _open_entry(archive, self.entry) as file:
-            return read_checked(file)
+            # Without a count, zipfile would decompress all, however small the stated size is.
+            return read_checked(file, self.entry.size + 1)
 
     def open(self) -> BinaryIO:
         """Open the content for reading. Raise ArchiveError if the entry is not where it should be.
@@ -89,14 +92,12 @@ class ArchivedFile(NamedTuple):
         return _open_entry(archive, self.entry, close=True)
 
 
-def read_checked(file: BinaryIO, count: int = -1) -> bytes:
-    """Return the next `count` bytes of an archived file, or all. Raise ArchiveError if damaged."""
+def read_checked(file: BinaryIO, count: int) -> bytes:
+    """Return the next `count` bytes of an archived file. Raise ArchiveError if it is damaged."""
     try:
         with _archive_errors():
             return file.read(count)
-    except MemoryError:
-        raise ArchiveError("there was too little memory to decompress it") from None
-    except (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = "its checksum is wrong" if "CRC" in str(error) else str(error) or "it is cut short"
         raise ArchiveError(f"damaged in the archive: {reason}") from None
 
@@ -107,6 +108,8 @@ def _archive_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if is_fatal_os_error(error):
+            raise
         raise ArchiveError(error.strerror or str(error)) from None
 
 
@@ -301,7 +304,7 @@ def _is_wanted(entry: Entry, flags: int, is_link: bool, refuse: Refuse) -> bool:
         or name[1:2] == b":"
         or is_link
         or flags & _ENCRYPTED
-        or method not in _METHODS
+        or method not in (_STORED, _DEFLATED)
         or size > compressed + FREE_BYTES
         or size > MAX_BYTES
     )
@@ -328,7 +331,7 @@ def _refusal(entry: Entry, flags: int, is_link: bool) -> str:
         return "it is encrypted: unpack it with its password"
     if size > MAX_BYTES or size > MAX_GROWTH * compressed + FREE_BYTES:
         return f"{compressed:,} bytes would become {size:,}"
-    if method not in _METHODS:
+    if method not in (_STORED, _DEFLATED):
         kind = _METHOD_NAMES.get(method, f"method {method}")
         return f"its compression ({kind}) cannot be read: unpack it with another program"
     return ""
