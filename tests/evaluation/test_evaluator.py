@@ -116,7 +116,7 @@ def test_evaluate_takes_numbered_classes_by_their_names(tmp_path, checkpoint, ca
     korean = replace(checkpoint, classes=["분노", "기쁨", "상처"])
     folders = make_faces(tmp_path / "faces", ["0", "1", "2"], 2)
     with pytest.raises(
-        StageError, match="0 1 2; it knows 분노 기쁨 상처: name what 0, 1, 2 … mean"
+        StageError, match="상처: name the numbers 0 to 2, in their order: --classes N"
     ):
         Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, folders)
     names = ["happy", "hurt", "angry"]
@@ -140,6 +140,7 @@ def test_evaluate_takes_numbered_classes_by_their_names(tmp_path, checkpoint, ca
     [
         ([], "has no class folder with images"),
         (["a", "z"], "classes that the model does not know: z; it knows a b c"),
+        (list("1234567"), "the numbers 1 to 7; RAF-DB's are --classes surprise fear"),
     ],
 )
 def test_evaluate_refuses_folders_that_do_not_fit(tmp_path, checkpoint, classes, message):

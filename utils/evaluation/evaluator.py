@@ -13,6 +13,7 @@ import torch
 from utils.console import note
 from utils.data.dataset import Dataset, load_dataset
 from utils.data.image_folder import ClassFolders, make_samples, scan_class_folders
+from utils.data.layouts import NUMBERED
 from utils.errors import StageError
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.environment import describe_environment
@@ -158,8 +159,8 @@ def _check_classes(images: ClassFolders, known: list[str]) -> None:
     unknown = [name for name in classes if name not in known]
     if unknown:
         advice = "rename the folders or remove them"
-        if all(name.isdecimal() for name in unknown):
-            advice = "name what 0, 1, 2 … mean in your data, in order, with --classes"
+        if all(name.isascii() and name.isdecimal() for name in unknown):
+            advice = _explain_numbers(list(map(int, unknown)))
         raise StageError(
             f"{root} has classes that the model does not know: {' '.join(unknown)}; "
             f"it knows {' '.join(known)}: {advice}"
@@ -167,3 +168,11 @@ def _check_classes(images: ClassFolders, known: list[str]) -> None:
     missing = [name for name in known if name not in classes]
     if missing:
         note(f"{root} has no images of {' '.join(missing)}: means over classes leave them out")
+
+
+def _explain_numbers(numbers: list[int]) -> str:
+    """Return which flag names numbered classes, with the names of a data set numbered so."""
+    low, high = min(numbers), max(numbers)
+    source, names = NUMBERED.get((low, high), ("", "NAME NAME …"))
+    meaning = f"; {source}'s are" if source else ", in their order:"
+    return f"name the numbers {low} to {high}{meaning} --classes {names}"
