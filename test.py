@@ -104,7 +104,7 @@ def main() -> int:
         refuse_bundled(args.model_path)
     models = list(zip(args.model_path, checkpoints, strict=True))
     priors = [
-        find_priors(checkpoint, path, args.data_path) if args.balance else None
+        find_priors(checkpoint, path, args.data_path, args.classes or ()) if args.balance else None
         for path, checkpoint in models
     ]
     options = [report_options(args.tta or model.tta, args.balance) for model in checkpoints]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_find_priors_counts_the_training_images_of_a_model_without(tmp_path, cap
     assert priors.tolist() == [0.5, 0.125, 0.375]
     text = capsys.readouterr().err
     assert text.count("\n") == 1 and f"counted in {tmp_path / 'train'}" in text
+
+
+def test_find_priors_knows_classes_by_other_names_and_numbers(tmp_path):
+    model = replace(make_checkpoint(), classes=["기쁨", "슬픔", "b"])
+    for name, count in {"happy": 1, "B": 2, "sad": 5}.items():
+        make_faces(tmp_path / "train", [name], count)
+    assert find_priors(model, Path("m.pt"), tmp_path).tolist() == [0.125, 0.625, 0.25]
+    for number, count in enumerate((3, 1, 4)):
+        make_faces(tmp_path / "numbers/train", [str(number)], count)
+    priors = find_priors(model, Path("m.pt"), tmp_path / "numbers", ["b", "sad", "happy"])
+    assert priors.tolist() == [0.5, 0.125, 0.375]
 
 
 def test_find_priors_refuses_folders_that_are_not_the_models(tmp_path):

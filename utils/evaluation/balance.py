@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from utils.class_names import match_classes
 from utils.console import note
 from utils.data.image_folder import scan_class_folders
 from utils.errors import StageError
@@ -31,11 +31,16 @@ def rebalance(evaluation: Evaluation, priors: np.ndarray, tau: float) -> Evaluat
     return replace(evaluation, probs=probs, balance=tau, unbalanced=evaluation.scores)
 
 
-def find_priors(checkpoint: Checkpoint, model_path: Path, data_path: Path) -> np.ndarray:
+def find_priors(
+    checkpoint: Checkpoint,
+    model_path: Path,
+    data_path: Path,
+    numbered_classes: Sequence[str] = (),
+) -> np.ndarray:
     """Return the frequency of each class in the training, float64 (classes,).
 
-    It is in the model file, or else counted in the folder train of `data_path`, with a note. Raise
-    StageError if it is in neither.
+    It is in the model file, or else counted in the folder train of `data_path`, with a note.
+    `numbered_classes`: see `Evaluator`. Raise StageError if it is in neither.
     """
     if checkpoint.class_priors:
         return np.array(checkpoint.class_priors)
@@ -44,14 +49,13 @@ def find_priors(checkpoint: Checkpoint, model_path: Path, data_path: Path) -> np
     if not root.is_dir():
         raise StageError(f"--balance: {problem}, and there is no {root} to count images in")
     images = scan_class_folders(root)
-    meaning = match_classes(images, checkpoint.classes, root)
-    strangers = (set(images) - set(meaning)) | (set(checkpoint.classes) - set(meaning.values()))
+    images.rename_to(checkpoint.classes, "the model", numbered_classes)
+    strangers = set(images) ^ set(checkpoint.classes)
     if strangers:
         raise StageError(
             f"--balance: {problem}, and {root} has other classes than the model: "
             f"{' '.join(sorted(strangers))}"
         )
     note(f"{problem}: counted in {root}, for a training without --class_weights")
-    counts = {known: len(images[name]) for name, known in meaning.items()}
-    frequencies = np.array([counts[name] for name in checkpoint.classes], float)
-    return frequencies / frequencies.sum()
+    counts = np.array([len(images[name]) for name in checkpoint.classes], float)
+    return counts / counts.sum()
