@@ -488,6 +488,11 @@ def test_make_recipe_refuses_flags_that_do_not_fit(words, message):
         setup.make_recipe(flags(*words.split()), CPU, None)
 
 
+def test_make_recipe_without_flags_is_the_default_recipe():
+    args = flags("--amp", "off")
+    assert setup.make_recipe(args, CPU, None) == Recipe(50, 128, 0.1)
+
+
 @pytest.mark.parametrize("optimizer", ["adadelta", "adam", "adamw", "sgd"])
 def test_make_recipe_without_rate_and_decay_has_the_optimizers_own(optimizer):
     args = flags("--optimizer", optimizer, "--amp", "off")

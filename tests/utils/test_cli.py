@@ -297,3 +297,24 @@ def test_run_ignores_a_reader_that_leaves_early():
         script.stdin.flush()
         assert script.stderr.read() == b""
         assert script.wait(60) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("4", 4), ("4.0", 4), ("1", 1), ("0.08", 0.08), ("1e-3", 0.001)]
+)
+def test_pixels_or_fraction_is_whole_or_below_one(text, value):
+    number = cli.pixels_or_fraction(text)
+    assert number == value and type(number) is type(value)
+
+
+@pytest.mark.parametrize("text", ["1.5", "-1", "-0.1", "nan", "inf", "4px", "1e99", ""])
+def test_pixels_or_fraction_refuses_other_numbers(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is n"):
+        cli.pixels_or_fraction(text)
+
+
+def test_shear_angle_is_less_than_a_right_angle():
+    assert cli.shear_angle("60") == 60
+    for text in ("61", "90", "-1"):
+        with pytest.raises(argparse.ArgumentTypeError, match="degrees from 0 to 60"):
+            cli.shear_angle(text)
