@@ -99,8 +99,8 @@ def make_parser() -> cli.Parser:
     flag("--unknown", text, "drop", str, choices=("drop", "keep"))
     group = "what stays together in one set: a photo, or all photos of a subject"
     flag("--group", group, "photo", str, choices=("photo", "subject"))
-    text = "keep near duplicates together too: the same picture resized or compressed; "
-    text += "--near_copies off: the same bytes only"
+    text = "keep near duplicates together too: the same picture resized or compressed (off: only "
+    text += "the same bytes)"
     parser.switch("--near_copies", text, True)
     return parser
 
