@@ -79,6 +79,15 @@ def test_a_broken_jpeg_is_no_picture_that_is_full():
         decode(bytes(jpeg))
 
 
+def test_a_jpeg_without_pixels_is_no_picture():
+    jpeg = encode()
+    cut = jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9"
+    for bottom in (20, HEIGHT):
+        with Image.open(io.BytesIO(cut)) as picture:
+            assert not picture.tile
+            assert not decode_down_to(picture, bottom)
+
+
 def test_a_picture_thinner_than_the_factor_is_left_to_the_whole_decoder():
     with Image.open(io.BytesIO(encode(Image.new("RGB", (200, 3))))) as picture:
         assert not decode_down_to(picture, 3, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import suppress
 from typing import cast
 
 from PIL import Image, ImageFile
@@ -63,8 +64,6 @@ def _decode_rows(jpeg: ImageFile.ImageFile, rows: int) -> bool:
     # These are the attributes that plugins of Pillow set; see "Writing your own image plugin".
     jpeg.tile = [tile._replace(extents=(0, 0, width, rows)) for tile in jpeg.tile]
     jpeg._size, jpeg.im = picture.size, picture.im
-    try:
+    with suppress(OSError):
         jpeg.load()
-    except OSError:
-        return jpeg.crop(last_row).tobytes() != noise
-    return True
+    return jpeg.crop(last_row).tobytes() != noise
