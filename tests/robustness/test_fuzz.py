@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +14,13 @@ from hypothesis import strategies as st
 import cropImages
 import downloadImage
 from tests.helpers import box_cell
-from utils.data.annotations import COLUMNS, RowError, Table
+from utils.data.aihub import LabelFile, LabelFiles
+from utils.data.annotations import COLUMNS, Row, RowError, Table
 from utils.data.boxes import consensus, parse_boxes
+from utils.data.downloads import Downloads
+from utils.data.error_log import ErrorLog
+from utils.data.photo_source import PhotoSource
+from utils.data.stage import Job
 from utils.download import DownloadLimits
 from utils.emotions import EMOTIONS
 from utils.errors import StageError
@@ -64,7 +70,7 @@ rows = st.tuples(
 
 
 class Arguments:
-    original, output, quality = Path("/o/original"), Path("/o/crop"), 95
+    output, quality, max_size = Path("/o/crop"), 95, None
 
 
 @thorough
@@ -80,20 +86,62 @@ def test_plan_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header)
         found = list(Table(path, ("name", "url")))
     except StageError:
         return
+    photos = PhotoSource([tmp_path], Arguments.output)
     for row in found:
         for plan in (
             lambda row: downloadImage.plan(
                 row, output=Path("/o/original"), limits=DownloadLimits()
             ),
-            lambda row: cropImages.plan(row, args=Arguments),
+            lambda row: cropImages.plan(row, args=Arguments, photos=photos),
         ):
-            try:
-                target = plan(row).target
-            except RowError:
-                continue
-            assert target.parent.parent in (Path("/o/original"), Path("/o/crop"))
-            assert target.parent.name in (*EMOTIONS, "UNKNOWN")
-            assert target.name == Path(target.name).name and target.name.isprintable()
+            check_plan(plan, row)
+
+
+def check_plan(plan: Callable[[Row], Job], row: Row) -> None:
+    """Check that a plan raises RowError, or that its file lies in a class folder."""
+    try:
+        target = plan(row).target
+    except RowError:
+        return
+    assert target.parent.parent in (Path("/o/original"), Path("/o/crop"))
+    assert target.parent.name in (*EMOTIONS, "UNKNOWN")
+    assert target.name == Path(target.name).name and target.name.isprintable()
+
+
+anything = st.recursive(
+    st.one_of(numbers, emotions, st.booleans()),
+    lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4),
+    max_leaves=8,
+)
+annotations = st.one_of(
+    anything,
+    st.fixed_dictionaries({"boxes": st.one_of(boxes, anything), "faceExp": emotions}),
+)
+records = st.fixed_dictionaries(
+    {"filename": st.one_of(names, anything)},
+    optional={f"{key}_{letter}": annotations for key in ("annot", "faceBB") for letter in "ABC"},
+)
+
+
+@thorough
+@given(found=st.lists(st.one_of(records, anything), max_size=5), cut=st.integers(0, 30))
+def test_records_of_any_content_give_a_job_or_a_row_error(tmp_path, found, cut):
+    path = tmp_path / "labels.json"
+    content = json.dumps(found, ensure_ascii=False).encode(errors="surrogatepass")
+    path.write_bytes(content[: len(content) - cut])
+    labels = LabelFiles(path, [LabelFile(path, "labels.json", "")])
+    for photos in (
+        PhotoSource([tmp_path], Arguments.output),
+        PhotoSource([tmp_path], Arguments.output, Downloads([tmp_path])),
+    ):
+        log = ErrorLog(tmp_path / "x.error.log", labels)
+        with log:
+            for row in labels:
+                check_plan(lambda row: cropImages.plan(row, args=Arguments, photos=photos), row)  # noqa: B023
+                log.add(row, "a reason")
+        if log.failures:
+            assert Table(log.path, ()).columns == LabelFiles.columns
+            assert all(row.error[0] == "a reason" for row in Table(log.path, ()))
 
 
 @thorough
