@@ -11,10 +11,21 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
-from tests.helpers import command, decompose, make_faces, one_line_error, run, tree
+from tests.helpers import (
+    command,
+    decompose,
+    kill_at,
+    make_faces,
+    one_line_error,
+    run,
+    steps_of,
+    tree,
+)
+from utils.data.official import write_parts
 
 pytestmark = pytest.mark.slow
 
@@ -423,3 +434,181 @@ def test_split_keeps_the_sets_of_the_data(tmp_path):
     kept = sorted(content for path, content in tree(tmp_path / "data").items() if "/" in path)
     photos = {path: c for path, c in tree(tmp_path / "faces").items() if "loose" not in path}
     assert kept == sorted(photos.values())
+
+
+def pictures(count: int, side: int = 96) -> list[Image.Image]:
+    """Pictures with large and small structures, all of them different."""
+    made = []
+    for seed in range(count):
+        generator = np.random.default_rng(seed)
+        layers = [
+            Image.fromarray(generator.integers(0, top, (cells, cells), dtype=np.uint8)).resize(
+                (side, side), Image.Resampling.BICUBIC
+            )
+            for cells, top in ((5, 180), (24, 70))
+        ]
+        made.append(ImageChops.add(*layers))
+    return made
+
+
+def test_split_keeps_near_duplicates_together(tmp_path):
+    for i, picture in enumerate(pictures(60)):
+        folder = tmp_path / "crop" / "xy"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{i:02d}.png")
+        if i < 20:  # twenty photos are there four times, one of them in the other class
+            picture.save(folder / f"{i:02d}-a.jpg", quality=60)
+            picture.resize((48, 48)).save(folder / f"{i:02d}-b.png")
+            other = tmp_path / "crop" / "yx"[i % 2] if i == 7 else folder
+            picture.resize((130, 130)).convert("RGB").save(other / f"{i:02d}-c.webp", quality=80)
+    shutil.copy(tmp_path / "crop/x/00.png", tmp_path / "crop/x/00-same.png")
+    done = run("dataPreparation.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 photos are duplicates of others and in the same set" in done.stdout
+    assert "60 photos are near duplicates of others and in the same set" in done.stdout
+    assert "1 groups of duplicates have conflicting labels, for example x/07-c.webp" in done.stdout
+    sets: dict[str, set[str]] = {}
+    for path, split in split_of(tmp_path / "data").items():
+        sets.setdefault(path.split("/")[1][:2], set()).add(split)
+    assert len(sets) == 60 and all(len(names) == 1 for names in sets.values())
+    assert {split for names in sets.values() for split in names} == {"train", "validation", "test"}
+    rows = [line.split("\t") for line in (tmp_path / "data/copies.tsv").read_text().splitlines()]
+    assert rows[0] == ["same", "class", "file", "set", "distance"] and len(rows) == 82
+    assert len({row[0] for row in rows[1:]}) == 20
+    assert all(0 <= float(row[4]) <= 0.1 for row in rows[1:])
+    distances = {row[2]: row[4] for row in rows[1:]}
+    assert distances["00.png"] == distances["00-same.png"] == "0"
+    assert float(distances["07-a.jpg"]) > 0
+
+    off = run("dataPreparation.py", "--near_copies", "off", cwd=tmp_path)
+    assert "1 photos are duplicates" in off.stdout and "near duplicates" not in off.stdout
+    assert len((tmp_path / "data/copies.tsv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["IMG_{:03d}.png", "{0:03d}_IMG.png"])
+def test_names_that_begin_with_no_people_are_no_subjects(tmp_path, name):
+    make_faces(tmp_path / "crop", ["x", "y"], 20)
+    for i, path in enumerate(sorted((tmp_path / "crop").rglob("*.png"))):
+        path.rename(path.with_name(name.format(i)))
+    done = run("dataPreparation.py", cwd=tmp_path)
+    assert done.returncode == 0 and "subject" not in done.stdout
+    rows = (tmp_path / "data/split.tsv").read_text().splitlines()[1:]
+    assert len(rows) == 40 and all(row.split("\t")[2] == "" for row in rows)
+
+
+def test_split_official_keeps_training_apart_and_halves_validation_by_subject(tmp_path):
+    make_faces(tmp_path / "crop", ["x", "y"], 100)
+    parts = {}
+    for i, path in enumerate(sorted((tmp_path / "crop").rglob("*.png"))):
+        subject = i % 20
+        renamed = path.rename(path.with_name(f"s{subject:02d}_여_20_기쁨_실내_{i:03d}.png"))
+        if i >= 4:  # the others come from elsewhere
+            parts[renamed.name] = "Validation" if subject < 8 else "Training"
+    refused = run("dataPreparation.py", "--split", "official", cwd=tmp_path)
+    one_line_error(refused, "crop has no official parts", "crop.parts.tsv")
+    write_parts(tmp_path / "crop", parts.items())
+    done = run("dataPreparation.py", "--split", "official", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "note: crop: Training is train, the halves of Validation are validation and test\n"
+        "note: 4 of 200 photos have no official part and are left out: their subjects may be in "
+        "any of the sets\n"
+    )
+    assert "none of 20 subjects is in more than one set" in done.stdout
+    splits = {path.split("/")[1]: split for path, split in split_of(tmp_path / "data").items()}
+    assert {name for name, split in splits.items() if split == "train"} == {
+        name for name, part in parts.items() if part == "Training"
+    }
+    counts = Counter(splits.values())
+    assert counts["train"] == 120 and abs(counts["validation"] - counts["test"]) <= 10
+    assert "196 photos" in done.stdout
+    default = run("dataPreparation.py", cwd=tmp_path)
+    assert default.returncode == 0 and "all\t160\t20\t20" in default.stdout
+
+
+def write_fer(path: Path, faces: np.ndarray, bad: dict[int, str] | None = None) -> Path:
+    usages = ("Training", "PublicTest", "PrivateTest")
+    lines = [f"{i % 7},{' '.join(map(str, face.ravel()))},{usages[i % 3]}"
+             for i, face in enumerate(faces)]  # fmt: skip
+    for i, line in (bad or {}).items():
+        lines[i] = line
+    path.write_text("\n".join(["emotion,pixels,Usage", *lines]) + "\n")
+    return path
+
+
+def test_split_of_fer2013_with_bad_rows_and_with_the_votes_of_ferplus(tmp_path):
+    faces = np.random.default_rng(0).integers(0, 256, (30, 48, 48), dtype=np.uint8)
+    write_fer(tmp_path / "fer.csv", faces, {4: "0,1 2 3,Training", 8: "9,x,Training"})
+    done = run("dataPreparation.py", "--input", "fer.csv", cwd=tmp_path)
+    assert done.returncode == 1 and "28 photos -> data" in done.stdout
+    assert "2 failed, with their reasons: preparation.error.log" in done.stdout
+    log = (tmp_path / "preparation.error.log").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in log[1:]] == [
+        ["fer.csv", "line 6: 3 pixels instead of 48×48 = 2304"],
+        ["fer.csv", "line 10: the emotion '9' is no class; they are 0 to 6"],
+    ]
+    written = {path: content for path, content in tree(tmp_path / "data").items() if "/" in path}
+    assert len(written) == 28 and "train/분노/fer0000021.png" in written
+    for path in written:
+        number = int(path[-11:-4])
+        assert path.split("/")[0] == ("train", "validation", "test")[number % 3]
+        assert (np.asarray(Image.open(tmp_path / "data" / path)) == faces[number]).all()
+
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
+    rows = [f"Training,fer{i:07}.png," + ("0,9,1" if i % 2 else "4,4,1") + ",0,0,0,0,0,0,0"
+            for i in range(30)]  # fmt: skip
+    (tmp_path / "new.csv").write_text("\n".join([f"{header},unknown,NF", *rows]) + "\n")
+    words = ("--input", "fer.csv", "--votes", "new.csv")
+    write_fer(tmp_path / "fer.csv", faces)
+    voted = run("dataPreparation.py", *words, cwd=tmp_path)
+    assert voted.returncode == 0 and not (tmp_path / "preparation.error.log").exists()
+    assert "note: 15 rows are left out: no class has the majority of votes\n" in voted.stderr
+    assert {path.split("/")[1] for path in tree(tmp_path / "data") if "/" in path} == {"기쁨"}
+    assert len(split_of(tmp_path / "data")) == 15
+    kept = run("dataPreparation.py", *words, "--unknown", "keep", cwd=tmp_path)
+    assert kept.returncode == 0 and "UNKNOWN\t5\t0\t0\n" in kept.stdout
+    one_line_error(run("dataPreparation.py", "--votes", "new.csv", cwd=tmp_path), "--votes")
+    (tmp_path / "test.csv").write_text("pixels\n1 2 3\n")
+    no_labels = run("dataPreparation.py", "--input", "test.csv", cwd=tmp_path)
+    one_line_error(no_labels, "test.csv has no column emotion", "test data, which has no labels")
+
+
+def test_split_of_fer2013_killed_at_any_moment_is_resumed(tmp_path):
+    faces = np.random.default_rng(0).integers(0, 256, (12, 48, 48), dtype=np.uint8)
+    write_fer(tmp_path / "fer.csv", faces)
+    stage = ("dataPreparation.py", "--input", "fer.csv")
+    steps = steps_of(*stage, "--output", "whole", cwd=tmp_path)
+    whole = tree(tmp_path / "whole")
+    for step in range(1, steps, max(1, steps // 8)):
+        kill_at(step, *stage, cwd=tmp_path)
+        stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("fer*.png")}
+        assert run(*stage, cwd=tmp_path).returncode == 0
+        assert tree(tmp_path / "data") == whole
+        assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+        shutil.rmtree(tmp_path / "data")
+
+
+def test_split_of_raf_db_and_of_numbered_folders(tmp_path):
+    lines = []
+    for i, picture in enumerate(pictures(36, 40)):
+        name = f"train_{i:05d}" if i < 27 else f"test_{i:04d}"
+        lines.append(f"{name}.jpg {4 if i % 9 else 5}")
+        for folder in ("basic/Image/aligned", f"numbered/train/{i % 3}", f"numbered/val/{i % 3}"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / f"basic/Image/aligned/{name}_aligned.jpg")
+        picture.save(tmp_path / f"numbered/{'train' if i < 27 else 'val'}/{i % 3}/{i}.jpg")
+    (tmp_path / "basic/EmoLabel").mkdir()
+    (tmp_path / "basic/EmoLabel/list_patition_label.txt").write_text("\n".join([*lines, "x"]))
+    done = run("dataPreparation.py", "--input", "basic", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "labels 36 images, 36 of them aligned\n" in done.stderr
+    assert "기쁨\t22\t2\t8\n슬픔\t3\t0\t1\n" in done.stdout and "subject" not in done.stdout
+    log = (tmp_path / "preparation.error.log").read_text()
+    assert "list_patition_label.txt\tline 37: it is no name and number\t" in log
+
+    words = ("--input", "numbered", "--output", "n")
+    done = run("dataPreparation.py", *words, cwd=tmp_path)
+    assert done.returncode == 0 and "--input numbered --classes NAME NAME …\n" in done.stderr
+    done = run("dataPreparation.py", *words, "--classes", "중립", "기쁨", "슬픔", cwd=tmp_path)
+    assert done.returncode == 0 and "numbers" not in done.stderr
+    assert "기쁨\t9\t3\t0\n슬픔\t9\t3\t0\n중립\t9\t3\t0\n" in done.stdout
