@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from utils.data import duplicates
-from utils.data.duplicates import find_duplicates
+from utils.data.duplicates import find_duplicates, merge_copies
 
 
 def write_files(folder: Path, contents: list[bytes]) -> list[Path]:
@@ -51,3 +51,13 @@ def test_find_duplicates_in_more_files_than_a_thread_takes_at_a_time(tmp_path, m
     paths = write_files(tmp_path, [bytes([i % 3]) for i in range(20)])
     groups = find_duplicates(paths)
     assert sorted(groups) == [list(range(i, 20, 3)) for i in range(3)]
+
+
+def test_merge_copies_joins_duplicates_and_near_duplicates():
+    copies = merge_copies([[4, 1], [7, 8]], [(1, 5, 0.02), (5, 6, 0.01), (2, 3, 0.05)])
+    assert copies.groups == [[1, 4, 5, 6], [2, 3], [7, 8]]
+    assert copies.distances == {1: 0, 4: 0, 5: 0.01, 6: 0.01, 2: 0.05, 3: 0.05, 7: 0, 8: 0}
+    assert (copies.same, copies.near) == (2, 3)
+    fewer = copies.among([0, 1, 2, 5, 6, 7])  # by their positions among these
+    assert fewer.groups == [[1, 3, 4]] and (fewer.same, fewer.near) == (0, 2)
+    assert merge_copies([], []).groups == []

@@ -13,10 +13,12 @@ import pytest
 from utils.data.image_folder import SPLITS, ClassFolders, scan_class_folders
 from utils.data.split import (
     SplitItem,
+    assign_parts,
     assign_splits,
     assign_splits_with_unknown,
     group_by_subject,
     make_items,
+    name_people,
 )
 
 RATIO_80_10_10 = [Fraction(80), Fraction(10), Fraction(10)]
@@ -193,3 +195,51 @@ def test_photos_of_unknown_go_to_train_unless_they_are_tied_to_another_split(by_
             tied |= {found[each] for each in photos if each.subject == photo.subject}
         assert (found[photo] == "") == (tied != {"train"}), photo
     assert not by_subject or "" in splits
+
+
+def test_assign_parts_divides_each_part_by_its_own_ratio():
+    parts = {"train": 80, "test": 30, "": 50}
+    photos = [
+        SplitItem("x", f"{part}{i}", part=part) for part, n in parts.items() for i in range(n)
+    ]
+    ratios = {
+        "train": [*RATIO_80_10_10[:2], Fraction(0)],
+        "test": [Fraction(0)] * 2 + [Fraction(1)],
+    }
+    ratios[""] = [Fraction(1)] * 3
+    groups = [[0, 79, 85], [110, 111, 112]]
+    splits = assign_parts(photos, groups, ratios, 0)
+    found = Counter((p.part, split) for p, split in zip(photos, splits, strict=True))
+    assert found == {
+        ("train", "train"): 72, ("train", "validation"): 8, ("test", "test"): 30,
+        ("", "train"): 18, ("", "validation"): 16, ("", "test"): 16,
+    }  # fmt: skip
+    assert splits[0] == splits[79] and splits[85] == "test"
+    assert len({*splits[110:113]}) == 1
+
+
+def test_assign_parts_of_photos_without_parts_is_assign_splits():
+    photos = [SplitItem("xy"[i % 2], f"{i}") for i in range(90)]
+    groups = [[i, i + 40] for i in range(9)]
+    assert assign_parts(photos, groups, {"": RATIO_80_10_10}, 3) == assign_splits(
+        photos, groups, RATIO_80_10_10, 3
+    )
+
+
+def test_assign_parts_leaves_out_unknown_of_kept_sets_and_copies_of_theirs():
+    labels = ["x", "x", "UNKNOWN"]
+    photos = [SplitItem(label, f"{i}", part=part)
+              for part in ("train", "test") for i, label in enumerate(labels)]  # fmt: skip
+    ratios = {"train": [Fraction(1), Fraction(0), Fraction(0)],
+              "test": [Fraction(0), Fraction(0), Fraction(1)]}  # fmt: skip
+    assert assign_parts(photos, [], ratios, 0) == ["train"] * 3 + ["test", "test", ""]
+    assert assign_parts(photos, [[2, 3]], ratios, 0)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "are_people"),
+    [([2] * 10, True), ([10] * 10, True), ([12, *[1] * 90], False), ([1] * 50, False), ([], False)],
+)
+def test_name_people_if_no_subject_is_too_large_and_not_all_are_single(sizes, are_people):
+    subjects = {str(i): [0] * size for i, size in enumerate(sizes)}
+    assert name_people(subjects, max(sum(sizes), 1)) == are_people
