@@ -6,7 +6,13 @@ import unicodedata
 
 import pytest
 
-from utils.data.official import find_part, manifest_path, read_parts, write_parts
+from utils.data.official import (
+    PartsManifest,
+    find_part,
+    manifest_path,
+    read_parts,
+    write_parts,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +56,12 @@ def test_manifests_of_several_runs_and_machines_become_one(tmp_path):
     }
     (tmp_path / "my [crop].parts.old.tsv").write_text("file\tpart\nz.jpg\tTraining\n")
     assert "z.jpg" not in read_parts(crops)
+
+
+def test_manifest_of_an_interrupted_run_is_kept(tmp_path):
+    crops = tmp_path / "crop"
+    with pytest.raises(KeyboardInterrupt), PartsManifest(crops) as parts:
+        parts.add("기쁨.jpg", "Training")
+        parts.add("without a part.jpg", "")
+        raise KeyboardInterrupt
+    assert read_parts(crops) == {"기쁨.jpg": "Training"}
