@@ -48,8 +48,9 @@ def test_every_network_is_trained_tested_and_used(
         "--batch_size", 4, "--amp", "off", "--optimizer", "sgd", "--momentum", 0, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    preprocess = Checkpoint.load(tmp_path / "model.pt").preprocessing()
-    assert preprocess == Preprocess(image_size, image_channel)
+    checkpoint = Checkpoint.load(tmp_path / "model.pt")
+    assert checkpoint.preprocessing() == Preprocess(image_size, image_channel)
+    assert checkpoint.same_padding == network.startswith("efficientnet")
     done = run("test.py", "--data_path", few_faces, cwd=tmp_path)
     assert done.returncode == 0 and "of 4 images" in done.stdout
     done = run("emotion.py", "--img", few_faces / "test/분노/0000.png", cwd=tmp_path)
