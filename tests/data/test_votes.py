@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 
 import pytest
@@ -138,7 +139,10 @@ def test_a_cell_that_is_no_number_of_votes_is_an_error_of_its_row(tmp_path, cell
         (b"file,happy,happy\n", "has two columns for 기쁨; put their votes into one"),
         (b"file,joy,happy\n", r"joy and happy are the same class \(기쁨\)"),
         (b"\x89PNG\0\0\0", "is a binary file"),
-        (b'file,happy,sad\n"a' + b"b" * 200_000, "line 2: field larger than field limit"),
+        (
+            b'file,happy,sad\n"a.png,1,0\nb.png,1,0\n',
+            "line 3: a cell has several lines; a quote",
+        ),
     ],
 )
 def test_votes_table_refuses_what_is_no_table(tmp_path, content, message):
@@ -146,6 +150,16 @@ def test_votes_table_refuses_what_is_no_table(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(StageError, match=message):
         list(VotesTable(path, ["기쁨", "슬픔"]))
+
+
+def test_votes_table_refuses_a_huge_cell(tmp_path):
+    limit = csv.field_size_limit(1000)
+    try:
+        table = VotesTable(write(tmp_path / "v.csv", f"file,happy,sad\na{'b' * 2000},1,0\n"))
+        with pytest.raises(StageError, match="line 2: field larger than field limit"):
+            list(table)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def test_votes_table_refuses_a_missing_file(tmp_path):

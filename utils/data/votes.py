@@ -143,6 +143,10 @@ class VotesTable:
         next(rows)
         for line, cells in rows:
             cells += [""] * (1 + max(self._file, *self._columns) - len(cells))
+            if any("\n" in cells[i] or "\r" in cells[i] for i in (self._file, *self._columns)):
+                raise StageError(
+                    f"{self.path} line {line}: a cell has several lines; a quote is not closed"
+                )
             votes = {name: cells[i] for i, name in self._columns.items()}
             yield VoteRow(f"{self.path.name} line {line}", cells[self._file].strip(), votes)
 
