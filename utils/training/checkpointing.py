@@ -137,7 +137,7 @@ class CheckpointSaver:
         Several processes do so only after a poll, all after the same step.
         """
         poll = self.trainer.poll
-        if poll.is_current and poll.is_stopping:
+        if poll.is_stopping:
             self._stop({})
         if poll.is_current and time.monotonic() - self._saved > 60 * self._options.save_every:
             self.save_last()
