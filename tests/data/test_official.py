@@ -60,8 +60,12 @@ def test_manifests_of_several_runs_and_machines_become_one(tmp_path):
 
 def test_manifest_of_an_interrupted_run_is_kept(tmp_path):
     crops = tmp_path / "crop"
-    with pytest.raises(KeyboardInterrupt), PartsManifest(crops) as parts:
+    parts = PartsManifest(crops)
+    with parts:
         parts.add("기쁨.jpg", "Training")
         parts.add("without a part.jpg", "")
-        raise KeyboardInterrupt
     assert read_parts(crops) == {"기쁨.jpg": "Training"}
+    parts = PartsManifest(crops).__enter__()
+    parts.add("슬픔.jpg", "Validation")
+    parts.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert read_parts(crops) == {"기쁨.jpg": "Training", "슬픔.jpg": "Validation"}
