@@ -21,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from utils import cli
 from utils.data.image_folder import scan_class_folders
 from utils.errors import StageError
-from utils.imaging.image_io import open_image
+from utils.imaging.image_io import open_header, open_image
 from utils.inference.checkpoint import Checkpoint, default_model_path
 from utils.inference.predict import predict_log_probs
 
@@ -43,7 +42,7 @@ def main() -> int:
     pairs = list(find_pairs(args.crops, args.small))
     if not pairs:
         raise StageError(f"no face is smaller in {args.small} than in {args.crops}")
-    sides = [max(Image.open(full).size) for full, _ in pairs]
+    sides = [longer_side(full) for full, _ in pairs]
     print(f"{len(pairs)} faces with a longer side of {min(sides)} to {max(sides)} pixels, "
           f"{np.median(sides):.0f} in the median, and the same in {args.small}")  # fmt: skip
     path = args.model_path or default_model_path()
@@ -69,13 +68,19 @@ def main() -> int:
     return cli.OK
 
 
+def longer_side(face: Path) -> int:
+    """Return the longer side of a picture in pixels."""
+    with open_header(face) as picture:
+        return max(picture.size)
+
+
 def find_pairs(crops: Path, small: Path) -> Iterator[tuple[Path, Path]]:
     """Yield (full size, shrunk) for each face that is smaller in the second folder."""
     for files in scan_class_folders(crops).values():
         for full in files:
             shrunk = small / full.relative_to(crops)
             if shrunk.is_file():
-                with Image.open(full) as first, Image.open(shrunk) as second:
+                with open_header(full) as first, open_header(shrunk) as second:
                     is_shrunk = first.size != second.size
                 if is_shrunk:
                     yield full, shrunk
