@@ -90,8 +90,9 @@ def test_copies_are_left_out_with_a_line(tmp_path, capsys):
     root = write_downloads(tmp_path)
     path = root / "Training" / "[라벨]EMOIMG_기쁨_TRAIN.zip"
     shutil.copy(path, path.with_name("[라벨]EMOIMG_기쁨_TRAIN (1).zip"))
-    downloads = Downloads([root, root / "Training"])
-    assert seen(downloads) == (["Training"], 4) and len(downloads.photos) == 4
+    (root / NAMES[0]).write_bytes(photo(1))
+    downloads = Downloads([root, root / "Training", root / NAMES[0]])
+    assert seen(downloads) == (["Training"], 4) and len(downloads.photos) == 6
     assert "(1).zip and left out" in capsys.readouterr().err.replace("is a copy of", "")
 
 
@@ -146,6 +147,14 @@ def test_pipes_and_broken_links_are_not_opened(tmp_path):
     downloads = Downloads([tmp_path])
     assert len(downloads.photos) == 0 and not downloads.problems
     assert downloads.left_out == {"as pipes": 2, "whose link leads nowhere": 1}
+
+
+def test_archive_whose_start_is_damaged_is_read(tmp_path):
+    path = write_zip(tmp_path / "photos", [(name, photo(1)) for name in NAMES])
+    path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    downloads = Downloads([tmp_path])
+    assert len(downloads.photos) == 4
+    assert [downloads.photos.find(name) is not None for name in NAMES] == [True] * 4
 
 
 def test_cut_label_archive_is_read_as_far_as_it_goes(tmp_path):

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from utils.console import note
 from utils.data.aihub import HEAD_BYTES, LabelFile, LabelFiles, is_label_file
@@ -111,7 +112,7 @@ class Downloads:
         try:
             with open_archive(files) as file:
                 head = file.read(HEAD_BYTES)
-                if _PART.fullmatch(files[0]) or head.startswith(_ZIP_SIGNATURES):
+                if _PART.fullmatch(files[0]) or is_archive(file, head):
                     self._add_archive(files, Problems(self.problems, files[0]))
                 elif is_label_file(head):
                     path = Path(files[0])
@@ -183,6 +184,11 @@ class Problems:
         if self._count > MAX_PROBLEMS:
             more = f"{self._count - MAX_PROBLEMS} more problems like these are not listed"
             self._problems.append((self._archive, more))
+
+
+def is_archive(file: BinaryIO, head: bytes) -> bool:
+    """Return whether an open file is a ZIP archive, by its start or, if it is damaged, its end."""
+    return head.startswith(_ZIP_SIGNATURES) or bool(directory_bytes(file))
 
 
 def folder_of_crops(folder: Path, name: str) -> Path | None:

@@ -98,7 +98,7 @@ class PhotoIndex:
             self._by_upload = _SortedKeys(self._table["upload"])
         found = self._by_name.find(_hashes(name))
         if found:
-            photos = sorted((self._photo(i) for i in found), key=str)
+            photos = sorted({self._photo(i) for i in found}, key=str)
             for other in photos[1:]:
                 if not _are_equal(photos[0], other):
                     raise AmbiguousNameError(f"two photos have this name: {photos[0]} and {other}")
