@@ -103,7 +103,8 @@ def measure(root: Path, crops: dict[str, int], tenths: dict[str, int]) -> int:
     stage("all files present", "downloadImage.py", "--input", table, "--output", original)
     words = ("--input", table, "--original", original, "--output", crop)
     cropping = [stage(title, "cropImages.py", *words) for title in ("first run", "second run")]
-    words = ("--input", crop, "--output", root / "data")
+    # All photos are one picture, cut differently: many of them are near duplicates.
+    words = ("--input", crop, "--output", root / "data", "--near_copies", "off")
     splitting = [
         stage(title, "dataPreparation.py", *words) for title in ("first run", "second run")
     ]
@@ -124,7 +125,7 @@ def measure(root: Path, crops: dict[str, int], tenths: dict[str, int]) -> int:
     check.equal("files of splits", data, splits)
 
     by_subject = root / "by-subject"
-    words = ("--input", crop, "--output", by_subject, "--group", "subject")
+    words = ("--input", crop, "--output", by_subject, "--group", "subject", "--near_copies", "off")
     stage("by subject", "dataPreparation.py", *words)
     grouped = {name: count_files(by_subject / name) for name in SPLITS}
     for label in EMOTIONS:
