@@ -23,19 +23,28 @@ from utils import interrupt
 if __name__ == "__main__":
     interrupt.exit_at_once()  # if Ctrl-C is pressed during the imports below
 
+import argparse
 import json
 from pathlib import Path
 
 from utils import cli
-from utils.console import ProgressBar
+from utils.console import ProgressBar, info
 from utils.errors import StageError
 from utils.filenames import nfc
 from utils.imaging.image_io import ImageError, open_header
 from utils.imaging.preprocess import MAX_SIDE, TTA
+from utils.inference.face_classifier import FaceClassifier, load_model
+from utils.inference.model_path import default_model_path, display_path
 from utils.memory import keep_freed_memory
+from utils.parallel import cores
+from utils.recognition.face_detection import (
+    DetectionOptions,
+    FaceFinder,
+    add_detection_flags,
+)
 from utils.recognition.inputs import ImageSource, expand_inputs
 from utils.recognition.photo import (
-    DetectionOptions,
+    InputMaker,
     RecognizedPhoto,
     classify_photos,
     read_photos,
@@ -61,10 +70,7 @@ def make_parser() -> cli.Parser:
     flag("--tta", tta, None, str, choices=TTA)
     parser.section("face detection")
     parser.switch("--detect_face", "find the faces in the images first", False)
-    min_face = "smallest face, as a fraction of the photo's shorter side"
-    flag("--min_face", min_face, 0.1, cli.fraction, metavar="X")
-    margin = "margin on each side of a face, as a fraction of its size"
-    flag("--margin", margin, 0.0, cli.fraction, metavar="X")
+    add_detection_flags(parser)
     parser.section("device")
     parser.device_flags("fewer than about 1,000 small faces")
     return parser
@@ -81,29 +87,37 @@ def main() -> int:
     if args.save:
         check_save_folder(sources, args.save)
     keep_freed_memory()
-    # torch takes seconds to import: --help, wrong flags and bad files must not wait for it.
-    with interrupt.importing():
-        from utils.inference.checkpoint import default_model_path
-        from utils.recognition.recognizer import Recognizer
-
-    model_path = args.model_path or default_model_path()
-    # Each photo counts as one face. Who names a GPU wants it.
+    # Who names a GPU wants it.
     gpu = True if args.gpu is None and args.cuda_idx else args.gpu
-    recognizer = Recognizer(
-        model_path, gpu, args.cuda_idx, args.image_size, args.tta, faces=len(sources)
-    )
-    detection = DetectionOptions(args.min_face, args.margin) if args.detect_face else None
-    photos = read_photos(sources, recognizer.preprocess, detection, keep_pictures=bool(args.save))
+    path = args.model_path or default_model_path(fast_start=not gpu)
+    # Each photo counts as one face.
+    model = load_model(path, gpu, args.cuda_idx, args.image_size, images=len(sources))
+    inputs = InputMaker.of(model.info, make_finder(args, is_single), args.margin)
+    photos = read_photos(sources, inputs, keep_pictures=bool(args.save))
+    classifier = FaceClassifier(model, args.tta)
+    who_answers = f"{display_path(path)}: {model.info.describe()}; {' '.join(model.info.classes)}"
     description, record = "" if is_single else "recognize", "the answers name all of them"
     with ProgressBar(len(sources), description, "image", record=record) as bar:
-        for photo in classify_photos(photos, recognizer, args.batch_size):
+        for photo in classify_photos(photos, classifier, args.batch_size):
             if is_single and photo.error:
-                raise StageError(f"--img {photo.source.name}: {photo.error}")
-            print_answer(photo, is_single)
+                raise StageError(f"--img {photo.name}: {photo.error}")
+            if who_answers and not photo.error:
+                info(who_answers)  # once, if there is an answer
+                who_answers = ""
+            print_answer(photo, is_single, classifier.classes)
             if error := photo.error or save(photo, args.save):
-                bar.fail(photo.source.name, error, is_recorded=bool(photo.error))
+                bar.fail(photo.name, error, is_recorded=bool(photo.error))
             bar.update()
     return cli.SOME_FAILED if bar.failures else cli.OK
+
+
+def make_finder(args: argparse.Namespace, is_single: bool) -> FaceFinder | None:
+    """Return what finds the faces, or None if the images are faces."""
+    if not args.detect_face:
+        return None
+    options = DetectionOptions(args.detector, args.min_face, args.min_score, args.detector_model)
+    # Several photos are searched at the same time, each by one thread.
+    return FaceFinder(options, cores() if is_single else 1)
 
 
 def check_image(source: ImageSource) -> None:
@@ -132,13 +146,15 @@ def place_of(path: Path) -> tuple[Path, str]:
     return path.parent, nfc(path.name).casefold()
 
 
-def print_answer(photo: RecognizedPhoto, is_single: bool) -> None:
+def print_answer(photo: RecognizedPhoto, is_single: bool, classes: list[str]) -> None:
     """Print the answers as JSON: of a single image as a list, of one of several as an object."""
     if is_single:
-        print(json.dumps(photo.answers, ensure_ascii=False), flush=True)
-        return
-    answer = {"error": photo.error} if photo.error else {"faces": photo.answers}
-    print(json.dumps({"file": photo.source.name, **answer}, ensure_ascii=False), flush=True)
+        answer: object = photo.answers
+    elif photo.error:
+        answer = {"file": photo.name, "error": photo.error}
+    else:
+        answer = {"file": photo.name, "classes": classes, "faces": photo.full_answers()}
+    print(json.dumps(answer, ensure_ascii=False), flush=True)
 
 
 def save(photo: RecognizedPhoto, folder: Path | None) -> str:

@@ -39,7 +39,7 @@ from utils.metrics import wilson
 
 if TYPE_CHECKING:
     from utils.evaluation.evaluator import Evaluation, Evaluator
-    from utils.inference.checkpoint import Checkpoint
+    from utils.inference.face_classifier import Model
 
 
 def make_parser() -> cli.Parser:
@@ -90,32 +90,30 @@ def main() -> int:
         from utils.evaluation.evaluator import Evaluator
         from utils.evaluation.report import write_report
         from utils.evaluation.report_folder import prepared_folders, report_folders, report_options
-        from utils.inference.checkpoint import Checkpoint
-        from utils.inference.device import choose_device
+        from utils.inference.face_classifier import load_model
 
-    evaluator = Evaluator(
-        choose_device(args.gpu, args.cuda_idx), args.batch_size, args.classes or ()
-    )
-    size, channels = args.image_size, args.image_channel
-    checkpoints = [Checkpoint.load(path, size, channels) for path in args.model_path]
+    evaluator = Evaluator(args.batch_size, args.classes or ())
+    models = [
+        (path, load_model(path, args.gpu, args.cuda_idx, args.image_size, args.image_channel))
+        for path in args.model_path
+    ]
     root = class_root(args.data_path, args.split)
     folders = report_folders(args.model_path, root, args.output)
     if args.calibrate:
         refuse_bundled(args.model_path)
-    models = list(zip(args.model_path, checkpoints, strict=True))
     priors = [
-        find_priors(checkpoint, path, args.data_path, args.classes or ()) if args.balance else None
-        for path, checkpoint in models
+        find_priors(model.info, path, args.data_path, args.classes or ()) if args.balance else None
+        for path, model in models
     ]
-    options = [report_options(args.tta or model.tta, args.balance) for model in checkpoints]
+    options = [report_options(args.tta or model.info.tta, args.balance) for _, model in models]
     evaluations: list[Evaluation] = []
     problems: list[str] = []
     with prepared_folders(folders, args.model_path, root, options) as unwritable:
-        for (path, checkpoint), folder, prior in zip(models, folders, priors, strict=True):
+        for (path, model), folder, prior in zip(models, folders, priors, strict=True):
             if args.calibrate:
                 validation = class_root(args.data_path, "validation")
-                checkpoint = calibrate(evaluator, path, checkpoint, validation, args.tta, problems)
-            evaluation = evaluator.evaluate(path, checkpoint, root, args.tta)
+                calibrate(evaluator, path, model, validation, args.tta, problems)
+            evaluation = evaluator.evaluate(path, model, root, args.tta)
             if prior is not None:
                 evaluation = rebalance(evaluation, prior, args.balance)
             evaluations.append(evaluation)
@@ -150,23 +148,22 @@ def refuse_bundled(model_paths: list[Path]) -> None:
 def calibrate(
     evaluator: Evaluator,
     path: Path,
-    checkpoint: Checkpoint,
+    model: Model,
     root: Path,
     tta: str | None,
     problems: list[str],
-) -> Checkpoint:
-    """Return the calibrated model. If it cannot be saved, return it as it was, with a problem."""
+) -> None:
+    """Calibrate the model. If it cannot be saved, leave it as it was, and add a problem."""
     try:
-        calibrated, accuracies = evaluator.calibrate(path, checkpoint, root, tta)
+        accuracies = evaluator.calibrate(path, model, root, tta)
     except OSError as error:
         problems.append(f"{path} is not calibrated: {describe_os_error(error)}")
-        return checkpoint
+        return
     compared = ", ".join(f"{tta} {accuracy:.2%}" for tta, accuracy in accuracies.items())
     info(
-        f"{path} is calibrated on {root}: temperature {calibrated.temperature:.3f}, "
-        f"--tta {calibrated.tta} (accuracy: {compared})"
+        f"{path} is calibrated on {root}: temperature {model.info.temperature:.3f}, "
+        f"--tta {model.info.tta} (accuracy: {compared})"
     )
-    return calibrated
 
 
 def log_failures(failures: list[tuple[Path, str]], log_dir: Path, problems: list[str]) -> None:
@@ -214,10 +211,10 @@ def print_results(evaluations: list[Evaluation], as_json: bool) -> None:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print one model's scores, its scores by class, and its confusion matrix."""
-    scores, classes = evaluation.scores, evaluation.checkpoint.classes
+    scores, classes = evaluation.scores, evaluation.model.classes
     low, high = wilson(scores.right, scores.total)
     print(
-        f"{evaluation.model_path}: {evaluation.checkpoint.describe()}\n"
+        f"{evaluation.model_path}: {evaluation.model.describe()}\n"
         f"{evaluation.root}: accuracy {scores.accuracy:.3%} "
         f"({scores.right} of {scores.total} images), "
         f"95 % interval {low:.1%} to {high:.1%} (Wilson)\n"
@@ -225,6 +222,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"calibration error {evaluation.reliability.ece:.3%}, "
         f"{evaluation.images_per_second:.0f} images/s"
     )
+    print(f"input: {evaluation.model.describe_input()}")
     for line in choices_of(evaluation):
         print(line)
     print("\n| class | precision | recall | F1 | images |\n|---|---|---|---|---|")
@@ -244,7 +242,7 @@ def choices_of(evaluation: Evaluation) -> list[str]:
     """Return what a reader of the figures has to know: the views, and a balance of classes."""
     lines = []
     if evaluation.tta != "none":
-        place = " (kept in the model file)" * (evaluation.tta == evaluation.checkpoint.tta)
+        place = " (kept in the model file)" * (evaluation.tta == evaluation.model.tta)
         lines.append(f"test-time augmentation: {evaluation.tta}{place}")
     if before := evaluation.unbalanced:
         lines.append(
@@ -262,14 +260,15 @@ def print_comparison(evaluations: list[Evaluation]) -> None:
         f"| Parameters | images/s | file |\n|---|---|---|---|---|---|---|---|---|"
     )
     for evaluation in evaluations:
-        scores, checkpoint = evaluation.scores, evaluation.checkpoint
+        scores, model = evaluation.scores, evaluation.model
         low, high = wilson(scores.right, scores.total)
-        accuracy = checkpoint.val_accuracy
+        accuracy = model.val_accuracy
+        parameters = "" if evaluation.parameters is None else f"{evaluation.parameters:,}"
         validation = "" if accuracy is None else f"{100 * accuracy:.3f}"
         print(
-            f"| {checkpoint.network} | {validation} | {100 * scores.accuracy:.3f} "
+            f"| {model.network} | {validation} | {100 * scores.accuracy:.3f} "
             f"| {100 * low:.1f}–{100 * high:.1f} | {scores.macro_f1:.3f} "
-            f"| {evaluation.model_path.stat().st_size / 2**20:.0f}M | {evaluation.parameters:,} "
+            f"| {evaluation.model_path.stat().st_size / 2**20:.0f}M | {parameters} "
             f"| {evaluation.images_per_second:.0f} | {evaluation.model_path} |"
         )
     for evaluation in evaluations:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import models
 from utils import cli
+from utils.imaging.geometry import MAX_MARGIN, SHAPES
 from utils.imaging.preprocess import MAX_SIDE
 from utils.memory import keep_freed_memory
 from utils.training.options import NEWEST, resolve_argv, run_name, run_options
@@ -133,6 +134,14 @@ def make_parser() -> cli.Parser:
     flag("--teacher", text, None, cli.path, nargs="+", metavar="FILE")
     text = "weight of the teacher's soft targets; labels get 1 - X"
     flag("--teacher_share", text, 0.7, cli.fraction, metavar="X")
+
+    parser.section("faces in recognition, kept in the model file")
+    text = "what the network sees of a detected face: its box, or the square around it"
+    flag("--face_shape", text, SHAPES[0], str, choices=SHAPES)
+    text = "margin on each side of a detected face, as a fraction of its size"
+    margin = cli.number_between(0, MAX_MARGIN)
+    flag("--face_margin", text, 0.0, margin, metavar="X")
+    switch("--face_level", "turn a detected face so that its eyes are level", False)
 
     parser.section("augmentation")
     switch("--flip", "mirror half of the images", True)

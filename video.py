@@ -24,6 +24,11 @@ from utils.console import info
 from utils.errors import StageError
 from utils.filenames import expand_home
 from utils.imaging.preprocess import MAX_SIDE, TTA
+from utils.inference.face_classifier import FaceClassifier, load_model
+from utils.inference.model_path import default_model_path, display_path
+from utils.parallel import cores
+from utils.recognition.face_detection import DetectionOptions, FaceFinder, add_detection_flags
+from utils.recognition.photo import InputMaker
 from utils.recognition.video import VideoOptions, process_video
 from utils.recognition.video_io import FORMATS, TIMEOUT, VideoReader, has_screen
 from utils.recognition.video_log import LOG_SUFFIXES
@@ -51,8 +56,7 @@ def make_parser() -> cli.Parser:
     flag("--tta", tta, None, str, choices=TTA)
     parser.section("faces")
     flag("--detect_every", "frames between face detections", 5, cli.positive_int, metavar="N")
-    min_face = "smallest face, as a fraction of the frame's shorter side"
-    flag("--min_face", min_face, 0.1, cli.fraction, metavar="X")
+    add_detection_flags(parser)
     smooth = "weight of the past in the smoothed probabilities (0: no smoothing)"
     flag("--smooth", smooth, 0.7, cli.fraction, metavar="X")
     parser.section("device")
@@ -65,22 +69,19 @@ def main() -> int:
     args = make_parser().parse_args()
     display = has_screen() and not args.no_display
     check_outputs(args, display)
-    # torch takes seconds to import: --help and wrong flags must not wait for it.
-    with interrupt.importing():
-        from utils.inference.checkpoint import default_model_path
-        from utils.recognition.recognizer import Recognizer
-
-    model_path = args.model_path or default_model_path()
-    recognizer = Recognizer(model_path, args.gpu, args.cuda_idx, args.image_size, args.tta)
+    path = args.model_path or default_model_path(fast_start=True)
+    model = load_model(path, args.gpu, args.cuda_idx, args.image_size)
+    detection = DetectionOptions(args.detector, args.min_face, args.min_score, args.detector_model)
+    inputs = InputMaker.of(model.info, FaceFinder(detection, cores()), args.margin)
     try:
         video = VideoReader(args.source, args.timeout)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("nothing is recorded yet") from None
-    options = VideoOptions(
-        args.detect_every, args.min_face, args.smooth, args.output, args.log, display
-    )
+    info(f"{display_path(path)}: {model.info.describe()}; {' '.join(model.info.classes)}")
+    options = VideoOptions(args.detect_every, args.smooth, args.output, args.log, display)
+    classifier = FaceClassifier(model, args.tta)
     try:
-        frames, seconds = process_video(video, recognizer, options)
+        frames, seconds = process_video(video, classifier, inputs, options)
     except KeyboardInterrupt:  # the way to stop if there is no window
         raise KeyboardInterrupt("what was recorded so far is kept") from None
     files = "".join(f" -> {path}" for path in (args.output, args.log) if path)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from utils import cli
 from utils.data.image_folder import scan_class_folders
-from utils.inference.checkpoint import default_model_path
+from utils.inference.model_path import default_model_path
 from utils.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent

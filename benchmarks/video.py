@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from utils import cli
-from utils.inference.checkpoint import default_model_path
+from utils.inference.model_path import default_model_path
 from utils.parallel import cores
 from utils.recognition.recognizer import Recognizer
 

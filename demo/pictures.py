@@ -12,7 +12,7 @@ from utils.data.image_folder import scan_class_folders
 from utils.emotions import majority_vote
 from utils.errors import StageError
 from utils.filenames import find_existing
-from utils.imaging.drawing import display_name, fit_text, load_font
+from utils.imaging.drawing import fit_text, load_font
 from utils.imaging.image_io import open_image
 from utils.imaging.preprocess import Preprocess
 from utils.recognition.recognizer import Recognizer
@@ -43,10 +43,10 @@ def draw_results(out: Path, path: Path, columns: int = 12) -> None:
         sheet.paste(open_image(file).convert("RGB").resize((side, side)), (x, y))
         colour = CORRECT if answer["label"] == label else WRONG
         paint.rectangle((x, y, x + side - 1, y + side - 1), outline=colour, width=3)
-        truth = fit_text(display_name(label), font, side)
+        truth = fit_text(label, font, side)
         paint.text((x + 2, y + side + 2), truth, INK, font)
         percent = f" {max(answer['probs']):.0f} %"
-        prediction = fit_text(display_name(answer["label"]), font, side, percent)
+        prediction = fit_text(answer["label"], font, side, percent)
         paint.text((x + 2, y + side + line - 2), prediction, colour, font)
     sheet.save(path)
 
@@ -76,7 +76,7 @@ def draw_pipeline(out: Path, path: Path) -> None:
     photo = open_image(_find(out / "original" / row.posed_emotion(), name))
     _draw_photo(sheet, row, photo)
     sheet.paste(open_image(crop).convert("RGB").resize((140, 160)), (LEFTS[1], 80))
-    paint.text((LEFTS[1], 250), display_name(label), INK, load_font(18))
+    paint.text((LEFTS[1], 250), label, INK, load_font(18))
     _draw_splits(paint, out / "data")
     _draw_input(sheet, recognizer.preprocess, crop)
     _draw_answer(paint, recognizer.classes, answer["label"], answer["probs"])
@@ -91,8 +91,8 @@ def _draw_photo(sheet: Image.Image, row: Row, photo: Image.Image) -> None:
             paint.rectangle(box, outline=colour, width=2)
     paint.rectangle(consensus(row.boxes()), outline="white", width=4)
     sheet.paste(photo.resize((280, 210)), (LEFTS[0], 60))
-    answers = "  ".join(map(display_name, row.answers()))
-    text = f"{answers}:  {display_name(majority_vote(row.answers()))}"
+    answers = "  ".join(row.answers())
+    text = f"{answers}:  {majority_vote(row.answers())}"
     ImageDraw.Draw(sheet).text((LEFTS[0], 276), text, INK, load_font(16))
 
 
@@ -120,7 +120,7 @@ def _draw_answer(
     x = LEFTS[4]
     for i, (name, percent) in enumerate(zip(classes, percents, strict=True)):
         y = 78 + 27 * i
-        paint.text((x, y), fit_text(display_name(name), load_font(16), 104), INK, load_font(16))
+        paint.text((x, y), fit_text(name, load_font(16), 104), INK, load_font(16))
         colour = CORRECT if name == label else BAR
         paint.rectangle((x + 110, y + 2, x + 112 + percent, y + 19), colour)
         paint.text((x + 220, y), f"{percent:.2f}", INK, load_font(16))

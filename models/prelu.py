@@ -11,12 +11,12 @@ class PReLU(nn.PReLU):
     """nn.PReLU with one slope and a faster gradient on a CPU.
 
     torch computes the gradient of the slope as for a slope per channel, which in bf16 takes a
-    quarter of EmotionNet's training step. On a GPU, and if compiled, this is torch's own PReLU.
+    quarter of EmotionNet's training step. Elsewhere, and if compiled or exported, this is torch's.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return x where it is positive, else slope · x; any float shape, returns the same."""
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return super().forward(x)
         return _OneSlope.apply(x, self.weight)
 

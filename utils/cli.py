@@ -304,6 +304,13 @@ positive_int = _number(int, 1, "whole number of 1 or more")
 percent = int_between(1, 100)
 positive_float = _number(float, 0, "number above 0", exclude_minimum=True)
 non_negative_float = _number(float, 0, "number of 0 or more")
+
+
+def number_between(minimum: float, maximum: float) -> Callable[[str], float]:
+    """Return an argparse type for numbers from `minimum` to `maximum`."""
+    return _number(float, minimum, f"number from {minimum:g} to {maximum:g}", maximum)
+
+
 fraction = _number(float, 0, "number from 0 to 1", 1)
 fraction_below_one = _number(float, 0, "number from 0 to 0.99", 0.99)
 shear_angle = _number(float, 0, "number of degrees from 0 to 60", 60)

@@ -26,7 +26,7 @@ def make_checkpoint(priors: list[float] | None = None) -> Checkpoint:
 def evaluation():
     probs = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
     truth = np.array([1, 0, 2])
-    return Evaluation(Path("m.pt"), make_checkpoint(), Path(), [], truth, probs, 1.0, 1)
+    return Evaluation(Path("m.pt"), make_checkpoint().info(), Path(), [], truth, probs, 1.0, 1)
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
@@ -51,14 +51,14 @@ def test_rebalance_keeps_a_class_that_was_never_trained_and_a_probability_of_zer
 
 
 def test_find_priors_are_those_of_the_model(tmp_path, capsys):
-    priors = find_priors(make_checkpoint([0.2, 0.5, 0.3]), Path("m.pt"), tmp_path)
+    priors = find_priors(make_checkpoint([0.2, 0.5, 0.3]).info(), Path("m.pt"), tmp_path)
     assert priors.tolist() == [0.2, 0.5, 0.3] and capsys.readouterr().err == ""
 
 
 def test_find_priors_counts_the_training_images_of_a_model_without(tmp_path, capsys):
     for name, count in zip(CLASSES, (4, 1, 3), strict=True):
         make_faces(tmp_path / "train", [name], count)
-    priors = find_priors(make_checkpoint(), Path("m.pt"), tmp_path)
+    priors = find_priors(make_checkpoint().info(), Path("m.pt"), tmp_path)
     assert priors.tolist() == [0.5, 0.125, 0.375]
     text = capsys.readouterr().err
     assert text.count("\n") == 1 and f"counted in {tmp_path / 'train'}" in text
@@ -77,7 +77,7 @@ def test_find_priors_knows_classes_by_other_names_and_numbers(tmp_path):
 
 def test_find_priors_refuses_folders_that_are_not_the_models(tmp_path):
     with pytest.raises(StageError, match=r"--balance: m\.pt does not hold .* no .*train to count"):
-        find_priors(make_checkpoint(), Path("m.pt"), tmp_path)
+        find_priors(make_checkpoint().info(), Path("m.pt"), tmp_path)
     make_faces(tmp_path / "train", ["a", "b", "z"], 1)
     with pytest.raises(StageError, match=r"train has other classes than the model: c z$"):
-        find_priors(make_checkpoint(), Path("m.pt"), tmp_path)
+        find_priors(make_checkpoint().info(), Path("m.pt"), tmp_path)

@@ -18,6 +18,7 @@ from utils.evaluation import evaluator as evaluator_module
 from utils.evaluation.evaluator import Evaluator
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
+from utils.inference.torch_model import TorchModel
 
 CLASSES = ["a", "b", "c"]
 PREPROCESS = Preprocess(16, 1)
@@ -37,9 +38,13 @@ def checkpoint():
     return Checkpoint("resemotionnet", CLASSES, PREPROCESS.to_dict(), 1, 0.5, weights)
 
 
+def model_of(checkpoint: Checkpoint) -> TorchModel:
+    return TorchModel(checkpoint, CPU)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_evaluate_predicts_every_image(faces, checkpoint, batch_size):
-    result = Evaluator(CPU, batch_size).evaluate(Path("m.pt"), checkpoint, faces)
+    result = Evaluator(batch_size).evaluate(Path("m.pt"), model_of(checkpoint), faces)
     files = sorted(faces.rglob("*.png"))
     assert result.paths == files and result.truth.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     pixels = torch.from_numpy(np.stack([PREPROCESS.read(path) for path in files]))
@@ -53,11 +58,13 @@ def test_evaluate_predicts_every_image(faces, checkpoint, batch_size):
 
 
 def test_evaluate_uses_temperature_and_views(faces, checkpoint):
-    evaluator = Evaluator(CPU, 8)
-    plain = evaluator.evaluate(Path("m.pt"), checkpoint, faces).probs
-    warm = evaluator.evaluate(Path("m.pt"), replace(checkpoint, temperature=3.0), faces).probs
+    evaluator = Evaluator(8)
+    plain = evaluator.evaluate(Path("m.pt"), model_of(checkpoint), faces).probs
+    warm = evaluator.evaluate(
+        Path("m.pt"), model_of(replace(checkpoint, temperature=3.0)), faces
+    ).probs
     assert warm == pytest.approx(np.exp(metrics.scale(np.log(plain), 3)), abs=1e-5)
-    flipped = evaluator.evaluate(Path("m.pt"), checkpoint, faces, tta="flip").probs
+    flipped = evaluator.evaluate(Path("m.pt"), model_of(checkpoint), faces, tta="flip").probs
     assert not np.allclose(flipped, plain)
 
 
@@ -65,31 +72,32 @@ def test_evaluate_decodes_a_folder_once_for_models_with_the_same_input(
     faces, checkpoint, monkeypatch
 ):
     decoded = []
-    load = evaluator_module.load_dataset
+    load = evaluator_module.decode_to_memory
     monkeypatch.setattr(
-        evaluator_module, "load_dataset", lambda *a, **k: decoded.append(a) or load(*a, **k)
+        evaluator_module, "decode_to_memory", lambda *a, **k: decoded.append(a) or load(*a, **k)
     )
-    evaluator = Evaluator(CPU, 8)
+    evaluator = Evaluator(8)
     for temperature in (None, 2.0):
-        evaluator.evaluate(Path("m.pt"), replace(checkpoint, temperature=temperature), faces)
+        model = model_of(replace(checkpoint, temperature=temperature))
+        evaluator.evaluate(Path("m.pt"), model, faces)
     assert len(decoded) == 1
     larger = replace(checkpoint, preprocess=Preprocess(20, 1).to_dict())
-    evaluator.evaluate(Path("m.pt"), larger, faces)
+    evaluator.evaluate(Path("m.pt"), model_of(larger), faces)
     assert len(decoded) == 2
 
 
 def test_failures_are_listed_once_for_all_models(faces, checkpoint):
     (faces / "a/broken.png").write_bytes(b"<html>")
-    evaluator = Evaluator(CPU, 8)
+    evaluator = Evaluator(8)
     for size in (16, 20):
         changed = replace(checkpoint, preprocess=Preprocess(size, 1).to_dict())
-        assert len(evaluator.evaluate(Path("m.pt"), changed, faces).paths) == 15
+        assert len(evaluator.evaluate(Path("m.pt"), model_of(changed), faces).paths) == 15
     assert evaluator.failures == [(faces / "a/broken.png", "an HTML page, not an image")]
 
 
 def test_evaluate_labels_by_the_models_classes_and_notes_missing_ones(faces, checkpoint, capsys):
     shutil.rmtree(faces / "a")
-    result = Evaluator(CPU, 8).evaluate(Path("m.pt"), checkpoint, faces)
+    result = Evaluator(8).evaluate(Path("m.pt"), model_of(checkpoint), faces)
     assert result.truth.tolist() == [1] * 5 + [2] * 5
     assert "has no images of a: means over classes leave them out" in capsys.readouterr().err
 
@@ -97,7 +105,7 @@ def test_evaluate_labels_by_the_models_classes_and_notes_missing_ones(faces, che
 def test_evaluate_takes_the_models_classes_by_other_names(tmp_path, checkpoint, capsys):
     korean = replace(checkpoint, classes=["분노", "기쁨", "상처"])
     other = make_faces(tmp_path / "other", ["anger", "3_happy", "Hurt"], 2)
-    result = Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, other)
+    result = Evaluator(8).evaluate(Path("m.pt"), model_of(korean), other)
     assert capsys.readouterr().err == (
         f"note: {other} has the model's classes by other names: "
         "3_happy = 기쁨, Hurt = 상처, anger = 분노\n"
@@ -109,7 +117,7 @@ def test_evaluate_takes_the_models_classes_by_other_names(tmp_path, checkpoint, 
     (other / "angry").mkdir()
     (other / "anger/0000.png").rename(other / "angry/0000.png")
     with pytest.raises(StageError, match=r"anger and angry are the same class \(분노\); put them"):
-        Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, other)
+        Evaluator(8).evaluate(Path("m.pt"), model_of(korean), other)
 
 
 def test_evaluate_takes_numbered_classes_by_their_names(tmp_path, checkpoint, capsys):
@@ -118,9 +126,9 @@ def test_evaluate_takes_numbered_classes_by_their_names(tmp_path, checkpoint, ca
     with pytest.raises(
         StageError, match="상처: name the numbers 0 to 2, in their order: --classes N"
     ):
-        Evaluator(CPU, 8).evaluate(Path("m.pt"), korean, folders)
+        Evaluator(8).evaluate(Path("m.pt"), model_of(korean), folders)
     names = ["happy", "hurt", "angry"]
-    result = Evaluator(CPU, 8, names).evaluate(Path("m.pt"), korean, folders)
+    result = Evaluator(8, names).evaluate(Path("m.pt"), model_of(korean), folders)
     truth = {
         path.parent.name: int(label) for path, label in zip(result.paths, result.truth, strict=True)
     }
@@ -128,7 +136,7 @@ def test_evaluate_takes_numbered_classes_by_their_names(tmp_path, checkpoint, ca
     assert "classes by other names: 0 = 기쁨, 1 = 상처, 2 = 분노\n" in capsys.readouterr().err
     numbered, named = replace(checkpoint, classes=["0", "1", "2"]), tmp_path / "named"
     make_faces(named, ["0_angry", "happy", "hurt"], 2)
-    result = Evaluator(CPU, 8, names).evaluate(Path("m.pt"), numbered, named)
+    result = Evaluator(8, names).evaluate(Path("m.pt"), model_of(numbered), named)
     truth = {
         path.parent.name: int(label) for path, label in zip(result.paths, result.truth, strict=True)
     }
@@ -147,73 +155,75 @@ def test_evaluate_refuses_folders_that_do_not_fit(tmp_path, checkpoint, classes,
     (tmp_path / "faces").mkdir()
     make_faces(tmp_path / "faces", classes, 1)
     with pytest.raises(StageError, match=message):
-        Evaluator(CPU, 8).evaluate(Path("m.pt"), checkpoint, tmp_path / "faces")
+        Evaluator(8).evaluate(Path("m.pt"), model_of(checkpoint), tmp_path / "faces")
 
 
 def test_evaluate_refuses_a_folder_without_a_readable_image(faces, checkpoint):
     for path in faces.rglob("*.png"):
         path.write_bytes(b"<html>")
     with pytest.raises(StageError, match="no readable image"):
-        Evaluator(CPU, 8).evaluate(Path("m.pt"), checkpoint, faces)
+        Evaluator(8).evaluate(Path("m.pt"), model_of(checkpoint), faces)
 
 
 def test_calibrate_fits_the_temperature_and_saves_it(faces, checkpoint, tmp_path):
     path = tmp_path / "m.pt"
-    evaluator = Evaluator(CPU, 8)
-    # Its own temperature does not matter.
-    calibrated, accuracies = evaluator.calibrate(path, replace(checkpoint, temperature=9.0), faces)
-    plain = evaluator.evaluate(path, checkpoint, faces, calibrated.tta)
+    evaluator, warm = Evaluator(8), model_of(replace(checkpoint, temperature=9.0))
+    accuracies = evaluator.calibrate(path, warm, faces)  # its own temperature does not matter
+    plain = evaluator.evaluate(path, model_of(checkpoint), faces, warm.info.tta)
     assert accuracies.keys() == {"none", "flip"}
-    assert accuracies[calibrated.tta] == plain.scores.accuracy == max(accuracies.values())
+    assert accuracies[warm.info.tta] == plain.scores.accuracy == max(accuracies.values())
     expected = metrics.fit_temperature(np.log(plain.probs), plain.truth)
-    assert calibrated.temperature == pytest.approx(expected, rel=1e-4) and expected != 1
+    assert warm.info.temperature == pytest.approx(expected, rel=1e-4) and expected != 1
     saved = Checkpoint.load(path)
-    assert saved.temperature == calibrated.temperature
+    assert saved.temperature == warm.info.temperature
     assert torch.equal(saved.weights["fc.weight"], checkpoint.weights["fc.weight"])
+
+
+class ModelOfTwoMinds(TorchModel):
+    """A model whose mirrored answers are the first class for more faces, or for as many."""
+
+    right: dict[str, int]
+
+    def log_probs(self, images, tta="none", batch_size=64, description=""):
+        answers = np.arange(len(images)) // 5  # the truth
+        answers[self.right[tta] :] = (answers[self.right[tta] :] + 1) % 3
+        return np.log(np.eye(3)[answers] * 0.7 + 0.1)
 
 
 @pytest.mark.parametrize(
     ("right", "chosen"), [({"none": 4, "flip": 5}, "flip"), ({"none": 5, "flip": 5}, "none")]
 )
 def test_calibrate_chooses_the_better_views_the_cheaper_of_equals(
-    faces, checkpoint, tmp_path, monkeypatch, right, chosen
+    faces, checkpoint, tmp_path, right, chosen
 ):
-    evaluator, path = Evaluator(CPU, 8), tmp_path / "m.pt"
-    evaluate = Evaluator.evaluate
-
-    def with_right(self, path, checkpoint, root, tta):
-        result = evaluate(self, path, checkpoint, root, tta)
-        truth = result.predictions.copy()
-        truth[right[tta] :] = (truth[right[tta] :] + 1) % 3
-        return replace(result, truth=truth)
-
-    monkeypatch.setattr(Evaluator, "evaluate", with_right)
-    calibrated, accuracies = evaluator.calibrate(path, checkpoint, faces)
+    path, model = tmp_path / "m.pt", ModelOfTwoMinds(checkpoint, CPU)
+    model.right = right
+    accuracies = Evaluator(8).calibrate(path, model, faces)
     assert accuracies == {tta: count / 15 for tta, count in right.items()}
-    assert calibrated.tta == Checkpoint.load(path).tta == chosen
-    views = with_right(evaluator, path, checkpoint, faces, chosen)
-    expected = metrics.fit_temperature(np.log(views.probs), views.truth)
-    assert calibrated.temperature == pytest.approx(expected, rel=1e-4)
+    assert model.info.tta == Checkpoint.load(path).tta == chosen
+    log_probs = model.log_probs(np.empty(15), chosen)
+    expected = metrics.fit_temperature(log_probs, np.arange(15) // 5)
+    assert model.info.temperature == pytest.approx(expected, rel=1e-4)
 
 
 def test_calibrate_with_given_views_keeps_them(faces, checkpoint, tmp_path):
-    path = tmp_path / "m.pt"
-    calibrated, accuracies = Evaluator(CPU, 8).calibrate(path, checkpoint, faces, "tencrop")
+    path, model = tmp_path / "m.pt", model_of(checkpoint)
+    accuracies = Evaluator(8).calibrate(path, model, faces, "tencrop")
     assert list(accuracies) == ["tencrop"] and Checkpoint.load(path).tta == "tencrop"
-    assert calibrated.temperature == Checkpoint.load(path).temperature
+    assert model.info.temperature == Checkpoint.load(path).temperature
 
 
 def test_evaluate_uses_the_views_of_the_model_unless_told(faces, checkpoint):
-    evaluator, flipping = Evaluator(CPU, 8), replace(checkpoint, tta="flip")
-    plain = evaluator.evaluate(Path("m.pt"), checkpoint, faces)
-    flip = evaluator.evaluate(Path("m.pt"), flipping, faces)
+    evaluator, flipping = Evaluator(8), replace(checkpoint, tta="flip")
+    plain = evaluator.evaluate(Path("m.pt"), model_of(checkpoint), faces)
+    flip = evaluator.evaluate(Path("m.pt"), model_of(flipping), faces)
     assert (plain.tta, flip.tta) == ("none", "flip") and not np.allclose(plain.probs, flip.probs)
-    told = evaluator.evaluate(Path("m.pt"), flipping, faces, "none")
+    told = evaluator.evaluate(Path("m.pt"), model_of(flipping), faces, "none")
     assert told.tta == "none" and np.array_equal(told.probs, plain.probs)
 
 
 def test_calibrate_refuses_a_reference_checkpoint(faces, checkpoint, tmp_path):
     reference = replace(checkpoint, epoch=None, val_accuracy=None)
     with pytest.raises(StageError, match="holds weights alone, and no place for a temperature"):
-        Evaluator(CPU, 8).calibrate(tmp_path / "m.pt", reference, faces)
+        Evaluator(8).calibrate(tmp_path / "m.pt", model_of(reference), faces)
     assert not (tmp_path / "m.pt").exists()

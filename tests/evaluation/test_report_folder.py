@@ -14,7 +14,7 @@ from utils.errors import StageError
 from utils.evaluation import report_folder
 from utils.evaluation.report_folder import is_bundled, prepared_folders, report_folders
 from utils.files import make_folder
-from utils.inference.checkpoint import BUNDLED_MODEL
+from utils.inference.model_path import BUNDLED_MODEL
 
 MODEL, ROOT = Path("models/m.pt"), Path("data/test")
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import ImageFont
 
+from utils.emotions import ENGLISH
+from utils.errors import StageError
 from utils.imaging import drawing
 from utils.imaging.drawing import (
     FRAME_COLOUR,
-    display_name,
     draw_face,
     draw_probabilities,
     fit_text,
     font_size_for,
+    hangul_font,
     load_font,
     paste,
     render_text,
@@ -21,55 +25,32 @@ from utils.imaging.drawing import (
 from utils.imaging.geometry import Box
 
 
-@pytest.fixture(params=["with a Hangul font", "without"])
-def fonts(request, monkeypatch):
-    """The system's font, and Pillow's own as on a system without any Hangul font."""
-    if request.param == "without":
-        monkeypatch.setattr(drawing, "hangul_font", lambda: None)
-    elif not drawing.hangul_font():
-        pytest.skip("no Hangul font on this system")
-    render_text.cache_clear()
-    yield request.param
-    render_text.cache_clear()
+def test_hangul_font_draws_every_syllable_otherwise():
+    font = load_font(20)
+    letters = {letter for emotion in ENGLISH for letter in emotion}
+    assert len({bytes(font.getmask(letter)) for letter in letters}) == len(letters)
+    assert Path(hangul_font()).name == "NanumGothic.ttf"
 
 
-def test_display_name_is_english_without_a_hangul_font(monkeypatch):
-    monkeypatch.setattr(drawing, "hangul_font", lambda: "font.ttf")
-    assert display_name("기쁨") == "기쁨"
-    monkeypatch.setattr(drawing, "hangul_font", lambda: None)
-    assert display_name("기쁨") == "happiness" and display_name("smile") == "smile"
+def test_hangul_font_is_taken_without_importing_its_package():
+    assert drawing.FONT_PACKAGE not in sys.modules
 
 
-def test_hangul_font_is_found_by_its_letters_or_noted(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(drawing, "_FOLDERS", (str(tmp_path),))
-    drawing.hangul_font.cache_clear()
-    try:
-        (tmp_path / "gulim.ttc").write_bytes(b"not a font")
-        assert drawing.hangul_font() is None
-        assert drawing.hangul_font() is None
-        assert capsys.readouterr().err.count("no Hangul font found") == 1
-        drawing.hangul_font.cache_clear()
-        monkeypatch.setattr(drawing, "_has_hangul", lambda path: True)
-        assert drawing.hangul_font() == str(tmp_path / "gulim.ttc")
-    finally:
-        drawing.hangul_font.cache_clear()
+def test_hangul_font_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(drawing, "FONT_PACKAGE", "no_such_package")
+    hangul_font.cache_clear()
+    with pytest.raises(StageError, match="pip install koreanize-matplotlib"):
+        load_font(20)
 
 
-def test_has_hangul_refuses_a_font_without_hangul(tmp_path):
-    font = ImageFont.load_default(20)  # Latin only
-    path = tmp_path / "latin.ttf"
-    path.write_bytes(font.font_bytes)
-    assert not drawing._has_hangul(path)
-
-
-def test_render_text_is_white_on_dark_and_grows_with_its_size(fonts):
+def test_render_text_is_white_on_dark_and_grows_with_its_size():
     small, large = render_text("abc", 14), render_text("abc", 40)
     assert small.dtype == np.uint8 and small.shape[2] == 3
     assert large.shape[0] > 2 * small.shape[0] and large.shape[1] > 2 * small.shape[1]
     assert large.max() > 240 and large[0, 0].tolist() == list(drawing.TEXT_BACKGROUND)
 
 
-def test_fit_text_shortens_the_name_and_keeps_the_suffix(fonts):
+def test_fit_text_shortens_the_name_and_keeps_the_suffix():
     font = load_font(20)
     assert fit_text("abc", font, 1000, " 9 %") == "abc 9 %"
     text = fit_text("a very long class name", font, 120, " 9 %")
@@ -81,7 +62,7 @@ def test_font_size_for_has_limits():
     assert [font_size_for(height) for height in (10, 270, 5000)] == [14, 30, 40]
 
 
-def test_draw_face_frames_the_face_and_labels_it_above(fonts):
+def test_draw_face_frames_the_face_and_labels_it_above():
     picture = np.zeros((200, 300, 3), np.uint8)
     below = draw_face(picture, Box(50, 60, 150, 180), "기쁨", 87)
     assert below == 60  # the label ends where the frame begins
@@ -114,7 +95,7 @@ def bars(picture: np.ndarray) -> np.ndarray:
     return green | (picture == drawing.BAR_COLOUR).all(axis=2)
 
 
-def test_draw_probabilities_draws_bars_as_long_as_the_probabilities(fonts):
+def test_draw_probabilities_draws_bars_as_long_as_the_probabilities():
     picture = np.full((200, 400, 3), 90, np.uint8)
     draw_probabilities(picture, Box(10, 20, 110, 120), ["a", "b"], np.array([0.25, 0.75]))
     lengths = sorted({int(n) for n in bars(picture).sum(axis=1)} - {0})

@@ -40,7 +40,6 @@ def captions(monkeypatch) -> list[str]:
         draw(self, xy, text, *args)
 
     monkeypatch.setattr(grids.ImageDraw.ImageDraw, "text", text)
-    monkeypatch.setattr(grids, "display_name", lambda name: name)
     return drawn
 
 

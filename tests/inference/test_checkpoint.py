@@ -15,8 +15,7 @@ from tests.reference_networks import REFERENCE_NETWORKS
 from utils.emotions import EMOTIONS
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
-from utils.inference import checkpoint as checkpoint_module
-from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint, default_model_path, same_model
+from utils.inference.checkpoint import Checkpoint, same_model
 
 
 @cache
@@ -152,7 +151,7 @@ def test_load_reads_a_reference_checkpoint(tmp_path):
     torch.save({"model": build().state_dict(), "optimizer": {}}, tmp_path / "m.pt")
     checkpoint = Checkpoint.load(tmp_path / "m.pt")
     assert checkpoint.is_reference and checkpoint.classes == list(EMOTIONS)
-    assert checkpoint.describe() == "resemotionnet, epoch and accuracy unknown"
+    assert checkpoint.info().describe() == "resemotionnet, epoch and accuracy unknown"
     assert checkpoint.preprocess["image_size"] == 48
     assert Checkpoint.load(tmp_path / "m.pt", image_size=40).preprocess["image_size"] == 40
     with pytest.raises(StageError, match="--image_channel 3 contradicts"):
@@ -308,7 +307,9 @@ def test_load_refuses_a_class_in_its_own_files(tmp_path):
 
 
 def test_describe_names_network_epoch_and_accuracy():
-    assert make_checkpoint().describe() == "resemotionnet, epoch 3, validation accuracy 50.000%"
+    assert (
+        make_checkpoint().info().describe() == "resemotionnet, epoch 3, validation accuracy 50.000%"
+    )
 
 
 def test_build_refuses_an_image_size_that_the_network_cannot_take():
@@ -377,13 +378,3 @@ def test_same_model_ignores_what_calibration_changes_and_nothing_else(tmp_path, 
     assert not same_model(one, other)
     torch.save(seven(), other)
     assert not same_model(one, other) and capsys.readouterr().err == ""  # nothing is used
-
-
-def test_default_model_path_is_model_pt_or_else_the_bundled_model(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert default_model_path() == BUNDLED_MODEL
-    bundled = f"{BUNDLED_MODEL.parent.name}/{BUNDLED_MODEL.name}"
-    assert capsys.readouterr().err == f"note: model.pt does not exist here; using {bundled}\n"
-    checkpoint_module.DEFAULT_MODEL.write_bytes(b"")
-    assert str(default_model_path()) == "model.pt"
-    assert capsys.readouterr().err == ""

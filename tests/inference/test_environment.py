@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 
-import pytest
 import torch
 
 from utils import __version__
-from utils.inference import environment as module
 from utils.inference.environment import describe_environment, device_name
 
 CPU = torch.device("cpu")
@@ -31,21 +28,3 @@ def test_describe_environment_names_precision_versions_and_device():
 def test_device_name_is_that_of_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     assert device_name(torch.device("cuda", 1)) == "GPU 1"
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("processor\t: 0\nmodel name\t: An EPYC CPU  \nflags\t: x\nmodel name\t: B", "An EPYC CPU"),
-        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "aarch64"),
-        (None, "aarch64"),
-    ],
-)  # fmt: skip
-def test_device_name_is_the_model_of_the_cpu(monkeypatch, tmp_path, text, name):
-    monkeypatch.setattr(platform, "processor", lambda: "")
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    file = tmp_path / "cpuinfo"
-    if text:
-        file.write_text(text)
-    monkeypatch.setattr(module, "Path", lambda _: file)
-    assert device_name(CPU) == name

@@ -5,24 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tests.helpers import ROOT, make_faces, one_line_error, run
 from tests.photos import ASTRONAUT
-from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.face_classifier import load_model
+from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
 
 CLASSES = "분노 혐오 공포 기쁨 중립 슬픔 놀람"
-SHA256 = "2518cf9b8ce7ebcbdaf9ef77bc8d24e7dc4dacda7b59e414c3d6662a4c5dc54d"
+SHA256 = "23fa60597171682ed2641e6b19aae6c8c56e986d8e11edaa64c47606735583be"
+ONNX_SHA256 = "bc07cc15de44e12943e8c8aed07c87f79b18f5262704f7289eb2c8ae6b2369db"
 
 
-def test_bundled_model_is_the_one_that_was_measured():
-    content = BUNDLED_MODEL.read_bytes()
-    assert hashlib.sha256(content).hexdigest() == SHA256
+@pytest.mark.parametrize(
+    ("path", "digest"), [(BUNDLED_MODEL, SHA256), (BUNDLED_ONNX, ONNX_SHA256)], ids=["pt", "onnx"]
+)
+def test_bundled_model_is_the_one_that_was_measured(path, digest):
+    content = path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == digest
     assert len(content) < 25 << 20
     for page in ("docs/models.md", "docs/ko/models.md"):
-        assert SHA256 in (ROOT / page).read_text(encoding="utf-8")
+        assert digest in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_bundled_models_are_the_same_in_both_forms():
+    torch_model, onnx_model = load_model(BUNDLED_MODEL), load_model(BUNDLED_ONNX)
+    assert torch_model.info == onnx_model.info
+    assert torch_model.info.tta == "flip" and torch_model.info.geometry().shape == "square"
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 48, 48), np.uint8)
+    for tta in ("none", "flip"):
+        expected = torch_model.log_probs(images, tta)
+        assert onnx_model.log_probs(images, tta) == pytest.approx(expected, abs=1e-4)
 
 
 def test_bundled_model_is_half_as_large_as_what_it_is_read_as():
@@ -44,8 +61,9 @@ def smile(tmp_path):
 def test_bundled_model_answers_if_there_is_no_other(smile):
     done = run("emotion.py", "--img", "smile.png", "--detect_face", cwd=smile)
     assert done.returncode == 0
-    expected = "note: model.pt does not exist here; using pretrained/emotionnet-fer2013.pt\n"
-    assert done.stderr == expected
+    [line] = done.stderr.splitlines()
+    assert line.startswith("pretrained/emotionnet-fer2013.onnx (the bundled model): emotionnet, ")
+    assert line.endswith(f"validation accuracy 68.710%; {CLASSES}")
     [face] = json.loads(done.stdout)
     assert face["label"] == "기쁨" and len(face["probs"]) == 7
 
@@ -56,7 +74,7 @@ def test_bundled_model_comes_after_ones_own(smile):
     done = run("emotion.py", "--img", "smile.png", cwd=smile)
     one_line_error(done, "model.pt")
     done = run("emotion.py", "--img", "smile.png", "--model_path", BUNDLED_MODEL, cwd=smile)
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0 and done.stderr.startswith("pretrained/emotionnet-fer2013.pt (the")
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ import torch
 from pretrained import make
 from tests.helpers import run_module
 from utils.errors import StageError
-from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.model_path import BUNDLED_MODEL
 
 
 def run_main(monkeypatch, *words: object) -> None:

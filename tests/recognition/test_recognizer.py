@@ -1,119 +1,81 @@
-"""A model as a function from faces to answers; the same answers as the reference implementation."""
+"""Recognition from Python: paths, arrays, pictures and lists, the same answers as emotion.py's."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-import models
-from tests.photos import ASTRONAUT
-from tests.reference_networks import REFERENCE_NETWORKS
-from utils.emotions import EMOTIONS
+from tests.photos import ASTRONAUT, two_faces
+from tests.turned import write_turned
 from utils.errors import StageError
-from utils.imaging.preprocess import Preprocess
-from utils.inference.checkpoint import Checkpoint
-from utils.recognition import recognizer as recognizer_module
-from utils.recognition.recognizer import Recognizer
+from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
+from utils.recognition import Recognizer
+from utils.recognition.face_detection import DetectionOptions
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
-    torch.manual_seed(0)
-    model = models.create("resemotionnet", 3, 1, 16)
-    model.fc.weight.data *= 30
-    preprocess = Preprocess(16, 1).to_dict()
-    checkpoint = Checkpoint(
-        "resemotionnet", ["a", "b", "c"], preprocess, 1, 0.5, model.state_dict()
-    )
-    checkpoint.save(tmp_path / "m.pt")
-    return checkpoint
+@pytest.fixture(scope="module")
+def recognizer():
+    return Recognizer(BUNDLED_ONNX)
 
 
-@pytest.fixture
-def faces():
-    generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, (1, 16, 16), dtype=np.uint8) for _ in range(3)]
+def test_recognizer_takes_a_path_an_array_and_a_picture(recognizer, tmp_path):
+    path = tmp_path / "웃음.png"
+    Image.fromarray(ASTRONAUT).save(path)
+    [face] = recognizer(ASTRONAUT)
+    assert face["label"] == "기쁨" and face["detected"] is True and face["score"] > 0.9
+    assert len(face["probs"]) == len(recognizer.classes) == 7
+    assert face["rect"] == str(tuple(face["box"]))
+    for picture in (path, str(path), Image.fromarray(ASTRONAUT)):
+        assert recognizer(picture) == [face]
 
 
-def test_recognizer_answers_with_label_and_percentages(checkpoint, faces, tmp_path):
-    recognizer = Recognizer(tmp_path / "m.pt", False, 0)
-    assert recognizer.classes == ["a", "b", "c"] and recognizer.preprocess == Preprocess(16, 1)
-    probabilities = recognizer.probabilities(faces)
-    with torch.no_grad():
-        outputs = checkpoint.build()(torch.from_numpy(np.stack(faces)) / 255)
-    assert probabilities == pytest.approx(outputs.double().softmax(1).numpy(), abs=1e-5)
-    answers = recognizer(faces)
-    assert [list(answer) for answer in answers] == [["label", "probs"]] * 3
-    for answer, row in zip(answers, probabilities, strict=True):
-        assert answer["label"] == "abc"[int(row.argmax())]
-        assert answer["probs"] == [round(100 * p, 2) for p in row.tolist()]
+def test_recognizer_takes_a_list_and_answers_for_each(recognizer):
+    answers = recognizer([ASTRONAUT, two_faces(), np.zeros((50, 60), np.uint8)])
+    assert [len(faces) for faces in answers] == [1, 2, 1]
+    [nobody] = answers[2]
+    assert nobody["box"] == [0, 0, 60, 50] and nobody["detected"] is False
+    assert recognizer([]) == []
 
 
-def test_recognizer_uses_the_temperature_of_the_model(checkpoint, faces, tmp_path):
-    cold = Recognizer(tmp_path / "m.pt", False, 0).probabilities(faces)
-    replace(checkpoint, temperature=4.0).save(tmp_path / "m.pt")
-    warm = Recognizer(tmp_path / "m.pt", False, 0).probabilities(faces)
-    logits = np.log(cold) / 4
-    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert warm == pytest.approx(expected, abs=1e-5) and warm.max() < cold.max()
+def test_recognizer_turns_a_photo_upright(recognizer, tmp_path):
+    photo = Image.fromarray(ASTRONAUT).crop((60, 20, 400, 300))
+    [upright] = recognizer(photo)
+    [turned] = recognizer(write_turned(tmp_path / "x", photo, "PNG", 6))
+    assert turned == upright
 
 
-def test_recognizer_uses_the_views_of_the_model_or_of_its_caller(checkpoint, faces, tmp_path):
-    def probabilities(**options: str) -> np.ndarray:
-        return Recognizer(tmp_path / "m.pt", False, 0, **options).probabilities(faces)
-
-    mirrored = [np.ascontiguousarray(face[:, :, ::-1]) for face in faces]
-    plain = probabilities()
-    expected = (plain + Recognizer(tmp_path / "m.pt", False, 0).probabilities(mirrored)) / 2
-    assert not np.allclose(expected, plain, atol=1e-3)
-    assert probabilities(tta="flip") == pytest.approx(expected, abs=1e-5)
-    replace(checkpoint, tta="flip").save(tmp_path / "m.pt")
-    assert probabilities() == pytest.approx(expected, abs=1e-5)
-    assert probabilities(tta="none") == pytest.approx(plain, abs=1e-5)
+def test_recognizer_of_cropped_faces_looks_for_none():
+    face = ASTRONAUT[60:190, 170:280]
+    [answer] = Recognizer(BUNDLED_ONNX, detect_face=False)(face)
+    assert list(answer) == ["label", "probs"]
 
 
-def test_recognizer_refuses_an_image_size_that_contradicts_the_model(checkpoint, tmp_path):
-    with pytest.raises(StageError, match="--image_size 48 contradicts"):
-        Recognizer(tmp_path / "m.pt", False, 0, 48)
+def test_recognizer_takes_the_options_of_the_scripts():
+    [haar] = Recognizer(BUNDLED_ONNX, detection=DetectionOptions("haar"))(ASTRONAUT)
+    assert haar["score"] is None and haar["detected"] is True
+    [plain], [flipped] = (Recognizer(BUNDLED_ONNX, tta=tta)(ASTRONAUT) for tta in ("none", "flip"))
+    assert plain["probs"] != flipped["probs"]
+    [wide] = Recognizer(BUNDLED_ONNX, margin=0.3)(ASTRONAUT)
+    assert wide["box"][2] > 1.5 * flipped["box"][2] and wide["probs"] != flipped["probs"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", REFERENCE_NETWORKS)
-def test_recognizer_of_a_reference_checkpoint_answers_as_the_reference(tmp_path, name):
-    build, size, channels = REFERENCE_NETWORKS[name]
-    torch.manual_seed(0)
-    reference = build().eval()
-    picture = Image.fromarray(ASTRONAUT[60:190, 170:280])
-    small = picture.convert("L" if channels == 1 else "RGB").resize((size, size), 2)
-    pixels = torch.from_numpy(np.array(small)).float().div(255).view(1, size, size, channels)
-    with torch.no_grad():
-        while True:  # until it is as sure of its answers as a trained network
-            expected = reference(pixels.permute(0, 3, 1, 2))[:, :7].softmax(1)[0] * 100
-            if expected.max() > 40:
-                break
-            list(reference.parameters())[-2].mul_(2)
-    weights = {"model": reference.state_dict(), "optimizer": {"state": {}, "param_groups": []}}
-    torch.save(weights, tmp_path / "model.pt")
-    recognizer = Recognizer(tmp_path / "model.pt", False, 0)
-    [answer] = recognizer([recognizer.preprocess(picture)])
-    assert answer["probs"] == pytest.approx(expected.tolist(), abs=0.01)
-    assert answer["label"] == EMOTIONS[int(expected.argmax())]
-    (tmp_path / "model.pt").unlink()  # up to 200 MB
+def test_recognizer_in_torch_gives_the_same_answers(recognizer):
+    [face], [other] = recognizer(ASTRONAUT), Recognizer(BUNDLED_MODEL)(ASTRONAUT)
+    assert other["probs"] == pytest.approx(face["probs"], abs=0.02)
+    assert {**other, "probs": None} == {**face, "probs": None}
 
 
 @pytest.mark.parametrize(
-    ("gpu", "count", "wants_gpu"),
-    [(None, 1, False), (None, 10**6, True), (True, 1, True), (False, 10**6, False)],
+    ("picture", "problem"),
+    [
+        ("no.jpg", "no.jpg: No such file"),
+        (np.zeros((4, 4), complex), "an array of complex128 (4, 4) is not a picture"),
+        (np.zeros((4, 4, 9), np.uint8), "is not a picture: uint8"),
+    ],
+    ids=["missing", "complex", "nine channels"],
 )
-def test_recognizer_takes_a_gpu_where_it_is_worth_its_start(
-    checkpoint, tmp_path, monkeypatch, gpu, count, wants_gpu
-):
-    choices = []
-    choose = lambda *wish: choices.append(wish) or torch.device("cpu")  # noqa: E731
-    monkeypatch.setattr(recognizer_module, "choose_device", choose)
-    Recognizer(tmp_path / "m.pt", gpu, 1, faces=count)
-    assert choices == [(wants_gpu, 1)]
+def test_recognizer_names_what_it_cannot_read(recognizer, picture, problem):
+    with pytest.raises(StageError) as error:
+        recognizer(picture)
+    assert problem in str(error.value)

@@ -16,7 +16,7 @@ from utils.recognition.video_log import open_log
 
 CLASSES = ["기쁨", "분노"]
 FACES = [
-    TrackedFace(1, Box(1, 2, 11, 22), np.array([0.25, 0.75])),
+    TrackedFace(1, Box(1, 2, 11, 22), np.array([0.25, 0.75]), 0.98765),
     TrackedFace(4, Box(5, 6, 8, 9), np.array([0.987654, 0.012346])),
 ]
 
@@ -49,8 +49,8 @@ def test_open_log_writes_json_lines(tmp_path):
     text = (tmp_path / "faces.jsonl").read_text("utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert lines[0] == {
-        "frame": 0, "timestamp": 0, "track": 1, "rect": "(1, 2, 10, 20)", "label": "분노",
-        "probs": [25.0, 75.0],
+        "frame": 0, "timestamp": 0, "track": 1, "rect": "(1, 2, 10, 20)", "box": [1, 2, 10, 20],
+        "score": 0.9877, "label": "분노", "probs": [25.0, 75.0], "classes": ["기쁨", "분노"],
     }  # fmt: skip
     assert lines[1]["probs"] == [98.77, 1.23] and '"기쁨"' in text
     assert lines[2] == {"frame": 1, "timestamp": 0.333, "track": None}

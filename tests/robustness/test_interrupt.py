@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import ROOT, command, jpeg, make_faces, name_of, row, write_table
-from utils.inference.checkpoint import BUNDLED_MODEL
+from utils.inference.model_path import BUNDLED_MODEL
 
 pytestmark = [
     pytest.mark.slow,

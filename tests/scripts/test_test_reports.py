@@ -13,7 +13,8 @@ import torch
 
 from tests.helpers import make_faces, one_line_error, run, tree
 from utils import __version__
-from utils.inference.checkpoint import BUNDLED_MODEL, Checkpoint
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.model_path import BUNDLED_MODEL
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,8 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from utils.console import ProgressBar, note
-from utils.data.decode import chunked, decode_chunks
+from utils.console import note
+from utils.data.decode import Failures, decode_all, decode_chunks, decode_to_memory
 from utils.data.image_folder import Sample
 from utils.errors import StageError, describe_os_error
 from utils.files import atomic_file, file_lock, make_folder
@@ -39,8 +39,6 @@ MAX_GPU_MEMORY = 0.5  # of the GPU's free memory may be used for a set
 
 # A cache of version 0.1.0: the bare pixels, without a header.
 _OLD_CACHE = re.compile(r".+-\d+x[13]-[0-9a-f]{8}-[0-9a-f]{16}\.uint8")
-
-Failures = dict[int, str]  # position of an unreadable image → reason
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,8 @@ def load_dataset(
     """
     key = fingerprint(samples, preprocess)
     if folder is None:
-        images, failures = _decode_to_memory(samples, preprocess, name)
+        pixels, failures = decode_to_memory(samples, preprocess, name)
+        images = torch.from_numpy(pixels)
         return _make_dataset(samples, failures, preprocess, images, key)
     size = f"{preprocess.image_size}x{preprocess.image_channel}"
     family = f"{name}-{size}-{_location_hash(samples, folder)}-"
@@ -179,7 +178,7 @@ def load_dataset(
         if isinstance(error, OSError):
             reason = describe_os_error(error)
         note(f"no cache of decoded images ({reason}): they are decoded on the fly, which is slow")
-        failures = _decode_all(samples, preprocess, f"check {name}", lambda images: None)
+        failures = decode_all(samples, preprocess, f"check {name}", lambda images: None)
         return _make_dataset(samples, failures, preprocess, None, key)
 
 
@@ -207,43 +206,6 @@ def _make_dataset(
     return Dataset(readable, unreadable, preprocess, images, key)
 
 
-def _decode_to_memory(
-    samples: list[Sample], preprocess: Preprocess, name: str
-) -> tuple[torch.Tensor, Failures]:
-    images, count = np.empty((len(samples), *preprocess.shape), np.uint8), 0
-
-    def store(chunk: np.ndarray) -> None:
-        nonlocal count
-        images[count : count + len(chunk)] = chunk
-        count += len(chunk)
-
-    failures = _decode_all(samples, preprocess, name, store)
-    return torch.from_numpy(images[:count]), failures
-
-
-def _decode_all(
-    samples: list[Sample],
-    preprocess: Preprocess,
-    description: str,
-    store: Callable[[np.ndarray], object],
-) -> Failures:
-    """Decode all samples in order. Pass the readable images to `store`, chunk by chunk."""
-    paths = [sample.path for sample in samples]
-    failures: Failures = {}
-    done = 0
-    with ProgressBar(len(paths), description, "image") as bar:
-        for images, chunk_failures in decode_chunks(
-            chunked(paths), preprocess, len(paths), cores()
-        ):
-            store(images)
-            for i, reason in chunk_failures.items():
-                failures[done + i] = reason
-                bar.fail(paths[done + i], reason)
-            done += len(images) + len(chunk_failures)
-            bar.update(len(images) + len(chunk_failures))
-    return failures
-
-
 def _build_cache(path: Path, samples: list[Sample], preprocess: Preprocess, name: str) -> None:
     """Decode the samples into the cache. Raise OSError if there is no room for it."""
     # Otherwise a kill could leave the old cache beside the new list of failures.
@@ -255,7 +217,7 @@ def _build_cache(path: Path, samples: list[Sample], preprocess: Preprocess, name
         raise OSError(errno.ENOSPC, reason, str(path.parent))
     with atomic_file(path) as file:
         _write_header(file, len(samples), preprocess)
-        failures = _decode_all(
+        failures = decode_all(
             samples, preprocess, name, lambda images: file.write(images.tobytes())
         )
         # Only now it is known how many images can be read.

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from utils.console import ProgressBar
+from utils.data.image_folder import Sample
 from utils.errors import StageError
 from utils.imaging.image_io import ImageError
 from utils.imaging.preprocess import Preprocess
-from utils.parallel import ProcessPool, WorkerKilledError, ordered_map
+from utils.parallel import ProcessPool, WorkerKilledError, cores, ordered_map
 
 CHUNK = 64  # images that a worker decodes before it reports
 FEW = 1024  # images: up to so many are decoded before worker processes would have started
+
+Failures = dict[int, str]  # position of an unreadable image → reason
+
+
+def decode_to_memory(
+    samples: list[Sample], preprocess: Preprocess, name: str
+) -> tuple[np.ndarray, Failures]:
+    """Return the readable images of the samples, uint8 (n, C, S, S), and the failures.
+
+    `name` is that of the progress bar.
+    """
+    images, count = np.empty((len(samples), *preprocess.shape), np.uint8), 0
+
+    def store(chunk: np.ndarray) -> None:
+        nonlocal count
+        images[count : count + len(chunk)] = chunk
+        count += len(chunk)
+
+    failures = decode_all(samples, preprocess, name, store)
+    return images[:count], failures
+
+
+def decode_all(
+    samples: list[Sample],
+    preprocess: Preprocess,
+    description: str,
+    store: Callable[[np.ndarray], object],
+) -> Failures:
+    """Decode all samples in order. Pass the readable images to `store`, chunk by chunk."""
+    paths = [sample.path for sample in samples]
+    failures: Failures = {}
+    done = 0
+    with ProgressBar(len(paths), description, "image") as bar:
+        for images, chunk_failures in decode_chunks(
+            chunked(paths), preprocess, len(paths), cores()
+        ):
+            store(images)
+            for i, reason in chunk_failures.items():
+                failures[done + i] = reason
+                bar.fail(paths[done + i], reason)
+            done += len(images) + len(chunk_failures)
+            bar.update(len(images) + len(chunk_failures))
+    return failures
 
 
 def decode_chunks(

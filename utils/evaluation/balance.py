@@ -12,7 +12,7 @@ from utils.console import note
 from utils.data.image_folder import scan_class_folders
 from utils.errors import StageError
 from utils.evaluation.evaluator import MIN_PROBABILITY, Evaluation
-from utils.inference.checkpoint import Checkpoint
+from utils.inference.model_info import ModelInfo
 from utils.metrics import scale
 
 
@@ -32,7 +32,7 @@ def rebalance(evaluation: Evaluation, priors: np.ndarray, tau: float) -> Evaluat
 
 
 def find_priors(
-    checkpoint: Checkpoint,
+    model: ModelInfo,
     model_path: Path,
     data_path: Path,
     numbered_classes: Sequence[str] = (),
@@ -42,20 +42,20 @@ def find_priors(
     It is in the model file, or else counted in the folder train of `data_path`, with a note.
     `numbered_classes`: see `Evaluator`. Raise StageError if it is in neither.
     """
-    if checkpoint.class_priors:
-        return np.array(checkpoint.class_priors)
+    if model.class_priors:
+        return np.array(model.class_priors)
     root = data_path / "train"
     problem = f"{model_path} does not hold how frequent each class was in its training"
     if not root.is_dir():
         raise StageError(f"--balance: {problem}, and there is no {root} to count images in")
     images = scan_class_folders(root)
-    images.rename_to(checkpoint.classes, "the model", numbered_classes)
-    strangers = set(images) ^ set(checkpoint.classes)
+    images.rename_to(model.classes, "the model", numbered_classes)
+    strangers = set(images) ^ set(model.classes)
     if strangers:
         raise StageError(
             f"--balance: {problem}, and {root} has other classes than the model: "
             f"{' '.join(sorted(strangers))}"
         )
     note(f"{problem}: counted in {root}, for a training without --class_weights")
-    counts = np.array([len(images[name]) for name in checkpoint.classes], float)
+    counts = np.array([len(images[name]) for name in model.classes], float)
     return counts / counts.sum()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from utils.console import note
-from utils.data.dataset import Dataset, load_dataset
+from utils.data.decode import decode_to_memory
 from utils.data.image_folder import ClassFolders, make_samples, scan_class_folders
 from utils.data.layouts import NUMBERED
 from utils.errors import StageError
-from utils.inference.checkpoint import Checkpoint
-from utils.inference.environment import describe_environment
-from utils.inference.predict import predict_log_probs
+from utils.inference.face_classifier import Model
+from utils.inference.model_info import ModelInfo
 from utils.metrics import Reliability, Scores, fit_temperature, scale
 
 CALIBRATED_TTA = ("none", "flip")  # what `calibrate` chooses from; tencrop costs ten times as much
@@ -29,13 +28,13 @@ class Evaluation:
     """A model's predictions for the images in a folder."""
 
     model_path: Path
-    checkpoint: Checkpoint
+    model: ModelInfo
     root: Path  # holds the class folders
     paths: list[Path]  # of the N readable images
-    truth: np.ndarray  # int64 (N,): true classes, as positions in the checkpoint's classes
-    probs: np.ndarray  # float64 (N, classes), at the checkpoint's temperature
+    truth: np.ndarray  # int64 (N,): true classes, as positions in the model's classes
+    probs: np.ndarray  # float64 (N, classes), at the model's temperature
     images_per_second: float  # in the network, without decoding
-    parameters: int
+    parameters: int | None  # None: the file does not tell
     tta: str = "none"  # the views of each image, see `tta_views`
     environment: dict[str, str | int] = field(default_factory=dict)  # see `describe_environment`
     balance: float | None = None  # strength of the logit adjustment, see `rebalance`
@@ -49,7 +48,7 @@ class Evaluation:
     @property
     def scores(self) -> Scores:
         """Accuracy, precision, recall and F1."""
-        return Scores.of(self.truth, self.predictions, len(self.checkpoint.classes))
+        return Scores.of(self.truth, self.predictions, len(self.model.classes))
 
     @property
     def reliability(self) -> Reliability:
@@ -57,29 +56,36 @@ class Evaluation:
         return Reliability.of(self.probs, self.truth)
 
 
+@dataclass(frozen=True)
+class LabelledImages:
+    """The readable images of class folders, as a model takes them, and the other files."""
+
+    images: np.ndarray  # uint8 (N, C, S, S)
+    labels: np.ndarray  # int64 (N,), positions in the model's classes
+    paths: list[Path]  # of the N images
+    failures: list[tuple[Path, str]]  # files with the reason
+
+
 class Evaluator:
     """Shows images to models. It decodes a folder once for all models with the same input."""
 
-    def __init__(
-        self, device: torch.device, batch_size: int, numbered_classes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, batch_size: int, numbered_classes: Sequence[str] = ()) -> None:
         """`batch_size`: images at a time; the scores do not depend on it.
 
         `numbered_classes`: what 0, 1, 2 … mean as names of class folders, or of the model's
         classes.
         """
-        self._device, self._batch_size = device, batch_size
-        self._numbered_classes = numbered_classes
-        self._datasets: dict[tuple, Dataset] = {}
+        self._batch_size, self._numbered_classes = batch_size, numbered_classes
+        self._sets: dict[tuple, LabelledImages] = {}
 
     @property
     def failures(self) -> list[tuple[Path, str]]:
         """The files that could not be read so far, each once, with the reason."""
-        datasets = self._datasets.values()
-        return list(dict(failure for data in datasets for failure in data.failures).items())
+        sets = self._sets.values()
+        return list(dict(failure for data in sets for failure in data.failures).items())
 
     def evaluate(
-        self, model_path: Path, checkpoint: Checkpoint, root: Path, tta: str | None = None
+        self, model_path: Path, model: Model, root: Path, tta: str | None = None
     ) -> Evaluation:
         """Predict the class of every image in the class folders of `root`.
 
@@ -87,66 +93,71 @@ class Evaluator:
         Raise StageError if the folders hold no readable image, or a class that the model does not
         know.
         """
-        tta = tta or checkpoint.tta
-        data = self._load(root, checkpoint)
-        model = checkpoint.build().to(self._device)
+        info = model.info
+        tta = tta or info.tta
+        data = self._load(root, info)
         started = time.perf_counter()
-        batches = data.in_order(0, len(data), self._batch_size, self._device)
-        log_probs = predict_log_probs(model, batches, len(data), model_path.name, tta)
-        scaled = scale(log_probs.double().numpy(), checkpoint.temperature or 1.0)
+        log_probs = model.log_probs(data.images, tta, self._batch_size, model_path.name)
+        seconds = time.perf_counter() - started
         return Evaluation(
             model_path,
-            checkpoint,
+            info,
             root,
-            [sample.path for sample in data.samples],
-            data.labels.numpy(),
-            np.exp(scaled),
-            len(data) / (time.perf_counter() - started),
-            sum(p.numel() for p in model.parameters()),
+            data.paths,
+            data.labels,
+            np.exp(scale(log_probs, info.temperature or 1.0)),
+            len(data.paths) / seconds,
+            model.parameters,
             tta,
-            describe_environment(self._device, "off"),
+            model.environment(),
         )
 
     def calibrate(
-        self, model_path: Path, checkpoint: Checkpoint, root: Path, tta: str | None = None
-    ) -> tuple[Checkpoint, dict[str, float]]:
+        self, model_path: Path, model: Model, root: Path, tta: str | None = None
+    ) -> dict[str, float]:
         """Choose views and temperature on the images in `root`, and save both in the model file.
 
         The views are `tta`, or else those of CALIBRATED_TTA with the best accuracy, the first of
-        equals; the temperature is fitted to their predictions. Return the model, and the accuracy
-        for each choice of views. Raise StageError for a file of weights alone, which has no place
-        for them, OSError if they cannot be saved.
+        equals; the temperature is fitted to their predictions. Return the accuracy for each choice
+        of views. Raise StageError for a file that has no place for them, OSError if they cannot be
+        saved.
         """
-        if checkpoint.is_reference:
-            raise StageError(
-                f"--calibrate: {model_path} holds weights alone, and no place for a temperature; "
-                f"leave --calibrate out"
-            )
-        cold = replace(checkpoint, temperature=None)
-        choices = [tta] if tta else CALIBRATED_TTA
-        results = [self.evaluate(model_path, cold, root, choice) for choice in choices]
-        best = max(results, key=lambda result: result.scores.right)
-        log_probs = np.log(np.maximum(best.probs, MIN_PROBABILITY))
-        temperature = fit_temperature(log_probs, best.truth)
-        calibrated = replace(checkpoint, temperature=temperature, tta=best.tta)
-        calibrated.save(model_path)
-        return calibrated, {result.tta: result.scores.accuracy for result in results}
+        model.check_calibration(model_path)
+        data = self._load(root, model.info)
+        predictions = {
+            views: model.log_probs(data.images, views, self._batch_size, model_path.name)
+            for views in ([tta] if tta else CALIBRATED_TTA)
+        }
+        right = {
+            views: int((log_probs.argmax(1) == data.labels).sum())
+            for views, log_probs in predictions.items()
+        }
+        best = max(right, key=lambda views: right[views])
+        log_probs = np.maximum(predictions[best], math.log(MIN_PROBABILITY))
+        model.save_calibration(model_path, fit_temperature(log_probs, data.labels), best)
+        return {views: count / len(data.labels) for views, count in right.items()}
 
-    def _load(self, root: Path, checkpoint: Checkpoint) -> Dataset:
+    def _load(self, root: Path, info: ModelInfo) -> LabelledImages:
         """Return a folder's images as the model takes them, labelled by its classes."""
-        key = root, tuple(checkpoint.classes), checkpoint.preprocessing()
-        if key not in self._datasets:
-            images = scan_class_folders(root)
-            images.rename_to(checkpoint.classes, "the model", self._numbered_classes)
-            _check_classes(images, checkpoint.classes)
-            images.report()
-            samples = make_samples(images, checkpoint.classes)
-            description = f"{root.name} images"
-            data = load_dataset(samples, checkpoint.preprocessing(), description, folder=None)
-            if not len(data):
+        preprocess = info.preprocessing()
+        key = root, tuple(info.classes), preprocess
+        if key not in self._sets:
+            folders = scan_class_folders(root)
+            folders.rename_to(info.classes, "the model", self._numbered_classes)
+            _check_classes(folders, info.classes)
+            folders.report()
+            samples = make_samples(folders, info.classes)
+            images, reasons = decode_to_memory(samples, preprocess, f"{root.name} images")
+            if not len(images):
                 raise StageError(f"{root}: no readable image")
-            self._datasets[key] = data.to_device(self._device)
-        return self._datasets[key]
+            readable = [sample for i, sample in enumerate(samples) if i not in reasons]
+            self._sets[key] = LabelledImages(
+                images,
+                np.array([sample.label for sample in readable], np.int64),
+                [sample.path for sample in readable],
+                [(samples[i].path, reason) for i, reason in reasons.items()],
+            )
+        return self._sets[key]
 
 
 def _check_classes(images: ClassFolders, known: list[str]) -> None:

@@ -26,13 +26,13 @@ MAX_MISTAKES = 36  # in mistakes.png
 
 def make_report(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures, as JSON can hold them. Fractions are in [0, 1]."""
-    scores, checkpoint = evaluation.scores, evaluation.checkpoint
+    scores, model = evaluation.scores, evaluation.model
     low, high = wilson(scores.right, scores.total)
     report = {
         "model": str(evaluation.model_path),
-        "network": checkpoint.network,
-        "epoch": checkpoint.epoch,
-        "validation_accuracy": checkpoint.val_accuracy,
+        "network": model.network,
+        "epoch": model.epoch,
+        "validation_accuracy": model.val_accuracy,
         "data": str(evaluation.root),
         "tta": evaluation.tta,
         "images": scores.total,
@@ -42,7 +42,7 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
         "macro_f1": scores.macro_f1,
         "balanced_accuracy": scores.balanced_accuracy,
         "ece": evaluation.reliability.ece,
-        "temperature": checkpoint.temperature or 1.0,
+        "temperature": model.temperature or 1.0,
         "images_per_second": evaluation.images_per_second,
         "parameters": evaluation.parameters,
         "file_bytes": evaluation.model_path.stat().st_size,
@@ -53,7 +53,7 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
                 "f1": float(scores.f1[i]),
                 "support": int(scores.support[i]),
             }
-            for i, name in enumerate(checkpoint.classes)
+            for i, name in enumerate(model.classes)
         },
         "confusion": scores.confusion.tolist(),
         "environment": evaluation.environment,
@@ -69,7 +69,7 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
     """Write the report's files into an existing folder. Raise OSError if one cannot be written."""
-    classes, scores = evaluation.checkpoint.classes, evaluation.scores
+    classes, scores = evaluation.model.classes, evaluation.scores
     text = json.dumps(make_report(evaluation), ensure_ascii=False, indent=2) + "\n"
     with atomic_file(folder / "report.json") as file:
         # A path may not be UTF-8: its other bytes become escapes.
@@ -87,7 +87,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
 
 def _prediction_rows(evaluation: Evaluation) -> Iterable[list[object]]:
     """Yield the header and the rows of predictions.csv."""
-    classes = evaluation.checkpoint.classes
+    classes = evaluation.model.classes
     yield ["file", "truth", "prediction", *classes]
     for path, truth, prediction, probs in zip(
         evaluation.paths, evaluation.truth, evaluation.predictions, evaluation.probs, strict=True
@@ -98,7 +98,7 @@ def _prediction_rows(evaluation: Evaluation) -> Iterable[list[object]]:
 
 def _worst_mistakes(evaluation: Evaluation) -> list[tuple[Path, str, str, float]]:
     """Return the wrong predictions with the highest confidence, for `draw_mistakes`."""
-    classes, truth = evaluation.checkpoint.classes, evaluation.truth
+    classes, truth = evaluation.model.classes, evaluation.truth
     predictions, confidence = evaluation.predictions, evaluation.probs.max(1)
     order = (-confidence).argsort(kind="stable")
     wrong = [i for i in order if predictions[i] != truth[i]]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from utils.console import note
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
-from utils.inference.checkpoint import BUNDLED_MODEL
+from utils.inference.model_path import BUNDLED_MODEL
 
 TRIAL_BYTES = 4096  # written to see whether a folder can be written: a full disk takes empty files
 # Errors that name a wrong path, rather than a disk that cannot be written now.

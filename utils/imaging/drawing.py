@@ -1,18 +1,15 @@
-"""Draw labels, frames and bars on pictures, with a font that has Hangul if the system has one."""
+"""Draw labels, frames and bars on pictures, with a font that has Hangul."""
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.console import note
-from utils.emotions import EMOTIONS, ENGLISH
+from utils.errors import StageError
 from utils.imaging.geometry import Box
 
 # Colours are the same in RGB and in OpenCV's BGR, or nearly.
@@ -21,33 +18,28 @@ BAR_COLOUR = (200, 200, 200)
 TEXT_BACKGROUND = (32, 32, 40)
 MIN_FONT_SIZE, MAX_FONT_SIZE = 14, 40  # pixels
 
-# Where systems keep fonts, and common fonts that have all of Hangul.
-_FOLDERS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "~/.local/share/fonts",
-    "~/.fonts",
-    "/System/Library/Fonts",
-    "/Library/Fonts",
-    os.path.expandvars("$SYSTEMROOT/Fonts") if sys.platform == "win32" else "~/Library/Fonts",
-)
-_FONTS = (
-    "NanumGothic.ttf", "NanumBarunGothic.ttf", "NotoSansCJK-Regular.ttc", "NotoSansKR*.?tf",
-    "AppleSDGothicNeo.ttc", "AppleGothic.ttf", "malgun.ttf", "gulim.ttc", "UnDotum.ttf",
-)  # fmt: skip
+# NanumGothic, under the Open Font License. Only the file is taken from the package, which would
+# change matplotlib's settings.
+FONT_PACKAGE, FONT_FILE = "koreanize_matplotlib", "fonts/NanumGothic.ttf"
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return a font `size` pixels high, with Hangul if the system has one, else Pillow's own."""
-    path = hangul_font()
-    if path:
-        return ImageFont.truetype(path, size)
-    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # as with every size
+    """Return a font `size` pixels high, which has Hangul."""
+    return ImageFont.truetype(hangul_font(), size)
 
 
-def display_name(label: str) -> str:
-    """Return a class name as it can be drawn: an emotion in English without a Hangul font."""
-    return label if hangul_font() else ENGLISH.get(label, label)
+@cache
+def hangul_font() -> str:
+    """Return the path of a font file with Hangul. Raise StageError if it is not installed."""
+    package = find_spec(FONT_PACKAGE)
+    for folder in (package.submodule_search_locations if package else None) or ():
+        path = Path(folder, FONT_FILE)
+        if path.is_file():
+            return str(path)
+    raise StageError(
+        "the font for labels is not installed: pip install koreanize-matplotlib, "
+        "which has NanumGothic"
+    )
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont, width: float, suffix: str = "") -> str:
@@ -95,9 +87,7 @@ def draw_face(picture: np.ndarray, box: Box, label: str, percent: float, prefix:
         (slice(top, bottom), slice(max(0, right - line), right)),
     ):
         picture[rows, columns] = FRAME_COLOUR
-    patch = _render_label(
-        f"{prefix}{display_name(label)}", f" {percent:.0f} %", h, picture.shape[1]
-    )
+    patch = _render_label(f"{prefix}{label}", f" {percent:.0f} %", h, picture.shape[1])
     return paste(picture, patch, x, y)
 
 
@@ -122,7 +112,7 @@ def draw_probabilities(
     x, y, w, h = box.xywh
     height, width = picture.shape[:2]
     size = max(MIN_FONT_SIZE, font_size_for(h) * 3 // 4)
-    names = [render_text(display_name(name), size) for name in classes]
+    names = [render_text(name, size) for name in classes]
     name_width = max(patch.shape[1] for patch in names)
     row_height = max(patch.shape[0] for patch in names)
     bar_width = max(40, w // 2)
@@ -152,26 +142,3 @@ def paste(picture: np.ndarray, patch: np.ndarray, x: int, bottom: int) -> int:
     region = picture[y : y + height, x : x + width]
     region[:] = patch[: region.shape[0], : region.shape[1]]
     return y + height
-
-
-@cache
-def hangul_font() -> str | None:
-    """Return the path of a font that has the emotions' letters, or None with a note, once."""
-    folders = [Path(folder).expanduser() for folder in _FOLDERS]
-    for pattern in _FONTS:
-        for folder in folders:
-            for path in sorted(folder.rglob(pattern)):
-                if _has_hangul(path):
-                    return str(path)
-    note("no Hangul font found, so pictures get English names (fonts-nanum has one)")
-    return None
-
-
-def _has_hangul(path: Path) -> bool:
-    try:
-        font = ImageFont.truetype(str(path), 20)
-    except OSError:
-        return False
-    letters = {letter for emotion in EMOTIONS for letter in emotion}
-    # A font draws the same glyph for every letter that it lacks.
-    return len({bytes(font.getmask(letter)) for letter in letters}) == len(letters)

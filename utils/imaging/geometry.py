@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+SHAPES = ("box", "square")  # of the part of a picture that a network sees, see FaceGeometry
+MAX_MARGIN = 2.0  # fraction of a face's size
 MIN_INSIDE = 0.5  # of the area of an annotated box lies in its photo
 
 
@@ -47,6 +50,45 @@ class Box(NamedTuple):
         return Box.from_xywh(*(round(value * factor) for value in self.xywh))
 
 
+@dataclass(frozen=True)
+class FaceGeometry:
+    """How a detected face becomes a network's input. It is stored in the model file.
+
+    The defaults are those of models that learn annotators' boxes: their input is the box itself.
+    """
+
+    shape: str = "box"  # box: as it is; square: as wide and high as its longer side
+    margin: float = 0.0  # fraction of the face's size that is added on each side
+    level: bool = False  # turn the face so that its eyes lie on a level line
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an invalid setting; it may come from a model file."""
+        if type(self.shape) is not str or self.shape not in SHAPES:
+            raise ValueError("shape")
+        if type(self.margin) not in (int, float) or not 0 <= self.margin <= MAX_MARGIN:
+            raise ValueError("margin")
+        if type(self.level) is not bool:
+            raise ValueError("level")
+
+    def region(self, face: Box) -> Box:
+        """Return the part of the picture that the network sees. It may reach beyond the picture."""
+        width, height = face.width, face.height
+        if self.shape == "square":
+            width = height = max(width, height)
+        x, y = (face.left + face.right) / 2, (face.top + face.bottom) / 2
+        half_width, half_height = width * (0.5 + self.margin), height * (0.5 + self.margin)
+        return Box(x - half_width, y - half_height, x + half_width, y + half_height)
+
+    def describe(self) -> str:
+        """Return the settings in a few words."""
+        margin = f", margin {self.margin:g}" if self.margin else ""
+        return f"{self.shape}{margin}{', eyes level' if self.level else ''}"
+
+    def to_dict(self) -> dict[str, str | float | bool]:
+        """Return the settings as plain values, the arguments of an equal FaceGeometry."""
+        return asdict(self)
+
+
 def iou(a: Box, b: Box) -> float:
     """Return the intersection over union of two boxes, from 0 to 1; 0 if both are empty."""
     width = min(a.right, b.right) - max(a.left, b.left)
@@ -54,6 +96,11 @@ def iou(a: Box, b: Box) -> float:
     intersection = max(width, 0) * max(height, 0)
     union = a.width * a.height + b.width * b.height - intersection
     return intersection / union if union > 0 else 0.0
+
+
+def clip(box: Box, width: int, height: int) -> Box:
+    """Return the box in whole pixels, cut off at the borders of a picture of width × height."""
+    return add_margin(box, 0, width, height)
 
 
 def to_pixels(box: Box, width: int, height: int) -> Box:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from utils.imaging.drawing import TEXT_BACKGROUND, display_name, fit_text, load_font
+from utils.imaging.drawing import TEXT_BACKGROUND, fit_text, load_font
 from utils.imaging.image_io import ImageError, open_image, save_image, to_channels
 
 MAX_BATCH_TILES = 64
@@ -57,8 +57,8 @@ def draw_mistakes(mistakes: list[tuple[Path, str, str, float]], path: Path) -> N
         image = to_channels(open_image(file, TILE), 3).resize((TILE - 4, TILE - 4))
         percent = f" {100 * probability:.0f} %"
         captions = (
-            Caption(display_name(truth), GREEN),
-            Caption(display_name(prediction), RED, percent),
+            Caption(truth, GREEN),
+            Caption(prediction, RED, percent),
         )
         tiles.append((image, captions))
     save_image(_grid(tiles, columns=6, lines=2), path)
@@ -79,7 +79,7 @@ def draw_contact_sheet(faces: dict[str, list[Path]], path: Path) -> None:
                 image = to_channels(open_image(face, TILE), 3)
                 images.append(ImageOps.pad(image, (TILE - 2, TILE - 2), color=TEXT_BACKGROUND))
         images += [blank] * (columns - len(images))
-        tiles.append((images[0], [Caption(display_name(label), WHITE)]))
+        tiles.append((images[0], [Caption(label, WHITE)]))
         tiles += [(image, []) for image in images[1:]]
     save_image(_grid(tiles, columns, lines=1, caption_tiles=columns), path, quality=90)
 
@@ -106,7 +106,7 @@ def _grid(tiles: list[Tile], columns: int, lines: int, caption_tiles: int = 1) -
 def _target_captions(target: np.ndarray, classes: list[str]) -> list[Caption]:
     """Return the class, or the two most likely classes with their probabilities in per cent."""
     likeliest = [i for i in np.argsort(-target, kind="stable")[:2] if target[i] >= 0.005]
-    names = [display_name(classes[i]) for i in likeliest]
+    names = [classes[i] for i in likeliest]
     if len(names) == 1:
         return [Caption(names[0], WHITE)]
     percents = [f" {round(100 * target[i])} %" for i in likeliest]

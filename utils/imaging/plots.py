@@ -15,7 +15,7 @@ import numpy as np
 
 from utils import interrupt
 from utils.files import atomic_file
-from utils.imaging.drawing import display_name, hangul_font
+from utils.imaging.drawing import hangul_font
 from utils.metrics import Reliability, Scores
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def draw_curves(history: list[dict[str, float]], best: dict[str, float], path: P
 def draw_confusion(scores: Scores, classes: list[str], path: Path) -> None:
     """Save a PNG of the confusion matrix: counts as numbers, fractions of the row as shades."""
     n = len(classes)
-    names = [display_name(name) for name in classes]
-    letters = max(map(_width_in_letters, names))
+    letters = max(map(_width_in_letters, classes))
     slanted = letters > CELL_LETTERS
     figure = _figure(
         2.9 + 0.8 * n + LETTER_WIDTH * max(0, letters - 4),
@@ -80,7 +79,7 @@ def draw_confusion(scores: Scores, classes: list[str], path: Path) -> None:
         colour = "white" if fraction > 0.5 else "black" if count else "0.75"
         text = f"{count:,}\n{100 * fraction:.0f} %" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
-    ticks = [name.replace("$", r"\$") for name in names]  # matplotlib's mark for mathematics
+    ticks = [name.replace("$", r"\$") for name in classes]  # matplotlib's mark for mathematics
     slant: dict[str, Any] = (
         {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     )
@@ -138,7 +137,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _font(size: int) -> FontProperties:
-    """Return a font with Hangul if the system has one, else matplotlib's own; `size` in points."""
+    """Return the font with Hangul; `size` in points."""
     from matplotlib.font_manager import FontProperties
 
     return FontProperties(fname=hangul_font(), size=size)
@@ -151,6 +150,6 @@ def _width_in_letters(name: str) -> int:
 
 def _save(figure: Figure, path: Path) -> None:
     with atomic_file(path) as file, warnings.catch_warnings():
-        # Without a Hangul font, `hangul_font` has said so; matplotlib would for every letter.
+        # The font may lack letters of other languages; matplotlib would say so for every letter.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=100)

@@ -6,7 +6,6 @@ torch reads it with `weights_only`, which never runs code from the file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,25 +21,13 @@ from utils.class_names import describe_other_names, match_classes
 from utils.console import note
 from utils.emotions import EMOTIONS
 from utils.errors import StageError
-from utils.filenames import is_printable
 from utils.files import atomic_file
-from utils.imaging.preprocess import TTA, Preprocess
+from utils.imaging.preprocess import Preprocess
 from utils.inference.model_file import ModelFile, read_model_file
+from utils.inference.model_info import ModelInfo
 from utils.inference.state_dicts import FoundWeights, StateDictError, find_weights
 
-# The model that comes with the project; pretrained/make.py makes it.
-BUNDLED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-fer2013.pt"
-DEFAULT_MODEL = Path("model.pt")  # what train.py writes
 REFERENCE_PLACE = "model"  # of the weights in a checkpoint of the reference implementation
-
-
-def default_model_path() -> Path:
-    """Return model.pt if it exists, else the bundled model."""
-    if DEFAULT_MODEL.exists():
-        return DEFAULT_MODEL
-    bundled = f"{BUNDLED_MODEL.parent.name}/{BUNDLED_MODEL.name}"
-    note(f"{DEFAULT_MODEL} does not exist here; using {bundled}")
-    return BUNDLED_MODEL
 
 
 @dataclass(frozen=True)
@@ -64,12 +51,14 @@ class Checkpoint:
     class_priors: list[float] | None = None
     # Whether an EfficientNet pads for its image size, else for its library's (see `models.create`).
     same_padding: bool = False
+    # Arguments of FaceGeometry: what the network sees of a detected face; None: the defaults.
+    face: dict[str, Any] | None = None
     version: str = __version__  # of the toolkit that wrote the file
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all. Raise OSError if the disk is full, for instance."""
         content = {field: getattr(self, field) for field in self.__annotations__}
-        for field in ("temperature", "training", "tta", "class_priors", "same_padding"):
+        for field in ("temperature", "training", "tta", "class_priors", "same_padding", "face"):
             if content[field] in (None, "none", False):
                 del content[field]
         with atomic_file(path) as file:
@@ -167,30 +156,24 @@ class Checkpoint:
 
     def _check(self) -> None:
         """Raise ValueError if a field has a wrong type or value: the file may be anybody's."""
+        self.info()
         valid = (
-            isinstance(self.network, str)
-            and isinstance(self.classes, list)
-            and len(self.classes) >= 2
-            and all(isinstance(name, str) and is_printable(name) for name in self.classes)
-            and len(set(self.classes)) == len(self.classes)
-            and isinstance(self.preprocess, dict)
-            and isinstance(self.weights, dict)
+            isinstance(self.weights, dict)
             and all(isinstance(key, str) for key in self.weights)
             and all(isinstance(weight, torch.Tensor) for weight in self.weights.values())
-            and isinstance(self.epoch, int | None)
-            and isinstance(self.val_accuracy, float | None)
-            and (
-                self.temperature is None
-                or (isinstance(self.temperature, float) and 0 < self.temperature < math.inf)
-            )
             and isinstance(self.training, dict | None)
             and isinstance(self.same_padding, bool)
-            and isinstance(self.tta, str)
-            and self.tta in TTA
-            and (self.class_priors is None or _are_priors(self.class_priors, len(self.classes)))
         )
-        if not valid or self.preprocessing().to_dict() != self.preprocess:
+        if not valid:
             raise ValueError
+
+    def info(self) -> ModelInfo:
+        """Return all but the weights and the training. Raise ValueError if a value is wrong."""
+        return ModelInfo(
+            self.network, self.classes, self.preprocess, self.epoch, self.val_accuracy,
+            self.temperature, self.tta, {} if self.face is None else self.face, self.class_priors,
+            self.version,
+        )  # fmt: skip
 
     def preprocessing(self) -> Preprocess:
         """Return the preprocessing that the model was trained with."""
@@ -258,12 +241,6 @@ class Checkpoint:
         """Whether it came from weights alone, as those of the reference implementation."""
         return self.epoch is None or self.val_accuracy is None
 
-    def describe(self) -> str:
-        """Return the model in a few words: its network, epoch and validation accuracy."""
-        if self.is_reference:
-            return f"{self.network}, epoch and accuracy unknown"
-        return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
-
 
 def same_model(one: Path, other: Path) -> bool:
     """Return whether two files hold the same network, weights and classes.
@@ -279,16 +256,6 @@ def same_model(one: Path, other: Path) -> bool:
         (a.network, a.classes, a.weights.keys()) == (b.network, b.classes, b.weights.keys())
         and all(torch.equal(weight, b.weights[key]) for key, weight in a.weights.items())
     )  # fmt: skip
-
-
-def _are_priors(values: object, classes: int) -> bool:
-    """Return whether a value is a list of one frequency per class, not all of them 0."""
-    return (
-        isinstance(values, list)
-        and len(values) == classes
-        and all(isinstance(value, float) and 0 <= value <= 1 for value in values)
-        and sum(values) > 0
-    )
 
 
 def _is_described(content: object) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import re
-from pathlib import Path
-
 import torch
 
 from utils import __version__
+from utils.inference.cpu import cpu_name
 
 
 def describe_environment(device: torch.device, amp: str) -> dict[str, str | int]:
@@ -29,14 +26,4 @@ def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or of the CPU's model if the system tells it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _cpu_name() or platform.processor() or platform.machine()
-
-
-def _cpu_name() -> str:
-    """Return the CPU's model as Linux tells it, or an empty text."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    names = re.findall(r"^model name\s*:\s*(.*\S)", text, re.M)
-    return names[0] if names else ""
+    return cpu_name()

@@ -1,1 +1,5 @@
-"""Recognition: inputs, face detection and tracking, photos and videos, the answers."""
+"""Recognition in photos and videos: find the faces, classify them, show and log the answers."""
+
+from utils.recognition.recognizer import Recognizer
+
+__all__ = ["Recognizer"]

@@ -1,61 +1,85 @@
-"""A trained model as a function from faces to answers."""
+"""Recognition from Python: from pictures to the same answers that emotion.py prints."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from PIL import Image
 
-from utils.inference.checkpoint import Checkpoint
-from utils.inference.device import choose_device, is_small_request
-from utils.inference.predict import predict_log_probs
+from utils.errors import StageError
+from utils.imaging.image_io import ImageError, open_image
+from utils.inference.face_classifier import FaceClassifier, load_model
+from utils.inference.model_path import default_model_path
+from utils.parallel import cores
+from utils.recognition.face_detection import DetectionOptions, FaceFinder
+from utils.recognition.photo import InputMaker, recognize_picture
+
+Picture = str | Path | np.ndarray | Image.Image
 
 
 class Recognizer:
-    """Classify the expressions of faces with a trained model."""
+    """Find faces in pictures and recognize their expressions."""
 
     def __init__(
         self,
-        model_path: Path,
-        gpu: bool | None,
-        cuda_idx: int,
-        image_size: int | None = None,
+        model_path: str | Path | None = None,
+        detect_face: bool = True,
+        *,
+        detection: DetectionOptions | None = None,
+        margin: float | None = None,
         tta: str | None = None,
-        faces: int = 0,
+        gpu: bool = False,
+        cuda_idx: int = 0,
+        image_size: int | None = None,
     ) -> None:
-        """Load the model onto the device.
+        """Load a model and a face detector; without `model_path`, as a bare emotion.py does.
 
-        `gpu`: whether to use one; None: if it is worth its start for so many `faces`.
-        `image_size`: for a file of weights alone, which does not hold it. `tta`: the views of each
-        face, see `tta_views`; None: those that the model file names. Raise StageError if the file
-        is not a model, contradicts `image_size`, or if there is no GPU `cuda_idx`.
+        `detect_face`: False if the pictures are cropped faces. `margin` and `tta`: None for those
+        that the model file names. `gpu`, `cuda_idx`, `image_size`: see `TorchModel`. Raise
+        StageError if something cannot be loaded.
         """
-        checkpoint = Checkpoint.load(model_path, image_size)
-        self.classes = checkpoint.classes
-        self.preprocess = checkpoint.preprocessing()
-        self._tta = tta or checkpoint.tta
-        self._temperature = checkpoint.temperature or 1.0
-        if gpu is None:
-            gpu = not is_small_request(faces, self.preprocess.image_size)
-        self._model = checkpoint.build().to(choose_device(gpu, cuda_idx))
+        path = Path(model_path) if model_path else default_model_path(fast_start=True)
+        model = load_model(path, gpu, cuda_idx, image_size)
+        self.classify = FaceClassifier(model, tta)
+        self.classes = model.info.classes
+        finder = FaceFinder(detection or DetectionOptions(), cores()) if detect_face else None
+        self.inputs = InputMaker.of(model.info, finder, margin)
 
-    def __call__(self, faces: list[np.ndarray]) -> list[dict[str, Any]]:
-        """Return an answer for each face: `label`, and `probs` in per cent, in class order.
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> list[Any]:
+        """Return the answers for the faces of a picture, the largest first; for several, of each.
 
-        A face is what `preprocess` makes of a picture: uint8 (C, S, S).
+        A picture is a path, an array uint8 (height, width) or RGB (height, width, 3), or a
+        Pillow image. An answer is a dictionary with `label`, `probs` in per cent in the order of
+        `classes` and, with face detection, `rect`, `box`, `score` and `detected`.
+
+        Raise StageError if a picture cannot be read.
         """
-        return [
-            {
-                "label": self.classes[int(row.argmax())],
-                "probs": [round(100 * prob, 2) for prob in row.tolist()],
-            }
-            for row in self.probabilities(faces)
-        ]
+        if isinstance(pictures, Picture):
+            return self._recognize(pictures)
+        return [self._recognize(picture) for picture in pictures]
 
-    def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
-        """Return float64 (N, classes) for faces, uint8 (C, S, S) each, classified at once."""
-        batch = torch.from_numpy(np.stack(faces))
-        log_probs = predict_log_probs(self._model, [batch], tta=self._tta).double()
-        return (log_probs / self._temperature).softmax(1).numpy()
+    def _recognize(self, picture: Picture) -> list[dict[str, Any]]:
+        photo = recognize_picture(_open(picture), self.inputs)
+        photo.set_answers(self.classify(photo.faces))
+        return photo.full_answers()
+
+
+def _open(picture: Picture) -> Image.Image:
+    """Return a picture as Pillow has it, upright. Raise StageError if it cannot be read."""
+    if isinstance(picture, Image.Image):
+        return picture
+    if isinstance(picture, np.ndarray):
+        try:
+            return Image.fromarray(picture)
+        except (TypeError, ValueError):
+            raise StageError(
+                f"an array of {picture.dtype} {picture.shape} is not a picture: uint8 "
+                f"(height, width) or RGB (height, width, 3)"
+            ) from None
+    try:
+        return open_image(Path(picture))
+    except (ImageError, OSError) as error:
+        raise StageError(f"{picture}: {error}") from None

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from utils.imaging.geometry import Box, iou
-from utils.recognition.face_detection import detect_faces
+from utils.recognition.face_detection import FaceFinder
+from utils.recognition.faces import DetectedFace
 from utils.recognition.opencv import import_cv2
 
 MATCH_IOU = 0.3  # intersection over union above which two boxes are the same face
@@ -23,11 +25,16 @@ class Track:
     """One face over time."""
 
     number: int  # from 1, never used again
-    box: Box
+    face: DetectedFace  # where it was found last, or where it has moved since
     probs: np.ndarray | None = None  # (classes,), smoothed; None until it is classified
     misses: int = 0  # detections in a row that missed it
     lost: bool = False  # whether the current frame shows nothing like it near its box
     patch: np.ndarray | None = None  # its pixels in the reduced copy of the last frame
+
+    @property
+    def box(self) -> Box:
+        """The rectangle in pixels of the frame."""
+        return self.face.box
 
 
 class TrackedFace(NamedTuple):
@@ -36,15 +43,16 @@ class TrackedFace(NamedTuple):
     track: int  # number of the track
     box: Box
     probs: np.ndarray  # (classes,) in [0, 1], smoothed over the frames of the track
+    score: float | None = None  # of the last detection, from 0 to 1; None: it does not tell
 
 
 class Tracker:
     """Detect faces every few frames and follow them in between."""
 
-    def __init__(self, detect_every: int, min_face: float) -> None:
-        """`detect_every`: frames between detections. `min_face`: as for `detect_faces`."""
+    def __init__(self, detect_every: int, finder: FaceFinder) -> None:
+        """`detect_every`: frames between detections by `finder`."""
         self.tracks: list[Track] = []
-        self._detect_every, self._min_face = detect_every, min_face
+        self._detect_every, self._finder = detect_every, finder
         self._next_number, self._frames = 1, 0
 
     def update(self, frame: np.ndarray) -> list[Track]:
@@ -60,33 +68,33 @@ class Tracker:
         for track in self.tracks:
             _follow(track, small, factor)
         if self._frames % self._detect_every == 0:
-            self._match(detect_faces(grey, self._min_face))
+            self._match(self._finder(Image.fromarray(frame), is_bgr=True))
         self._frames += 1
         visible = [track for track in self.tracks if not track.lost]
         for track in visible:
             track.patch = _crop(small, track.box, factor)
         return visible
 
-    def _match(self, boxes: list[Box]) -> None:
-        """Assign each detected box to the track that it overlaps most, the best pair first."""
+    def _match(self, faces: list[DetectedFace]) -> None:
+        """Assign each detected face to the track that it overlaps most, the best pair first."""
         pairs = sorted(
-            ((iou(track.box, box), i, j)
-             for i, track in enumerate(self.tracks) for j, box in enumerate(boxes)),
+            ((iou(track.box, face.box), i, j)
+             for i, track in enumerate(self.tracks) for j, face in enumerate(faces)),
             reverse=True,
         )  # fmt: skip
-        matches: dict[int, int] = {}  # index of a track: index of its box
+        matches: dict[int, int] = {}  # index of a track: index of its face
         for overlap, i, j in pairs:
             if overlap > MATCH_IOU and i not in matches and j not in matches.values():
                 matches[i] = j
         for i, track in enumerate(self.tracks):
             if i in matches:
-                track.box, track.misses, track.lost = boxes[matches[i]], 0, False
+                track.face, track.misses, track.lost = faces[matches[i]], 0, False
             else:
                 track.misses += 1
         self.tracks = [track for track in self.tracks if track.misses < MAX_MISSES]
-        for j, box in enumerate(boxes):
+        for j, face in enumerate(faces):
             if j not in matches.values():
-                self.tracks.append(Track(self._next_number, box))
+                self.tracks.append(Track(self._next_number, face))
                 self._next_number += 1
 
 
@@ -100,7 +108,7 @@ def _follow(track: Track, small: np.ndarray, factor: float) -> None:
     if patch is None or min(patch.shape) < 4:
         return
     height, width = patch.shape
-    x, y, w, h = track.box.xywh
+    x, y, _, _ = track.box.xywh
     small_x, small_y = round(x / factor), round(y / factor)
     reach_x, reach_y = round(SEARCH_MARGIN * width), round(SEARCH_MARGIN * height)
     left, top = max(0, small_x - reach_x), max(0, small_y - reach_y)
@@ -112,8 +120,8 @@ def _follow(track: Track, small: np.ndarray, factor: float) -> None:
     _, best, _, (dx, dy) = cv2.minMaxLoc(correlation)
     track.lost = best < MIN_CORRELATION
     if not track.lost and (left + dx, top + dy) != (small_x, small_y):
-        x, y = round((left + dx) * factor), round((top + dy) * factor)
-        track.box = Box.from_xywh(x, y, w, h)
+        new_x, new_y = round((left + dx) * factor), round((top + dy) * factor)
+        track.face = track.face.moved(new_x - x, new_y - y)
 
 
 def _crop(small: np.ndarray, box: Box, factor: float) -> np.ndarray:

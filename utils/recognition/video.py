@@ -6,28 +6,24 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from utils.console import ProgressBar
 from utils.imaging.drawing import draw_face, draw_probabilities, paste, render_text
+from utils.inference.face_classifier import FaceClassifier
+from utils.recognition.photo import InputMaker
 from utils.recognition.sound import open_sound
 from utils.recognition.tracking import Track, TrackedFace, Tracker
 from utils.recognition.video_io import VideoReader, VideoWindow, VideoWriter
 from utils.recognition.video_log import LogWriter, open_log
 
-if TYPE_CHECKING:  # torch takes seconds to import
-    from utils.recognition.recognizer import Recognizer
-
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How faces are found and smoothed, and where the results go."""
+    """How often faces are found, how they are smoothed, and where the results go."""
 
     detect_every: int  # frames between detections
-    min_face: float  # side of the smallest face, as a fraction of the frame's shorter side
     smooth: float  # weight of the past in the probabilities, in [0, 1]
     output: Path | None  # the marked video
     log: Path | None  # a line for each face of each frame
@@ -35,15 +31,19 @@ class VideoOptions:
 
 
 def process_video(
-    video: VideoReader, recognizer: Recognizer, options: VideoOptions
+    video: VideoReader,
+    classifier: FaceClassifier,
+    inputs: InputMaker,
+    options: VideoOptions,
 ) -> tuple[int, float]:
     """Process the frames to the end of the video, or until the user stops it, and close it.
 
     Return the number of frames and the seconds from the first to the last. Raise StageError if a
     live source stops or an output cannot be written.
     """
-    classes = recognizer.classes
-    tracker = Tracker(options.detect_every, options.min_face)
+    classes = classifier.classes
+    assert inputs.finder, "a video is searched for faces"
+    tracker = Tracker(options.detect_every, inputs.finder)
     frames, seconds = 0, 0.0
     with ExitStack() as stack:
         stack.callback(video.close)
@@ -52,7 +52,7 @@ def process_video(
         started = time.monotonic()
         for frames, frame in enumerate(video, 1):
             tracks = tracker.update(frame.pixels)
-            faces = classify_tracks(frame.pixels, tracks, recognizer, options.smooth)
+            faces = classify_tracks(frame.pixels, tracks, classifier, inputs, options.smooth)
             if log:
                 log(frame, faces)
             seconds = time.monotonic() - started
@@ -85,7 +85,11 @@ def _open_outputs(
 
 
 def classify_tracks(
-    pixels: np.ndarray, tracks: list[Track], recognizer: Recognizer, smooth: float
+    pixels: np.ndarray,
+    tracks: list[Track],
+    classifier: FaceClassifier,
+    inputs: InputMaker,
+    smooth: float,
 ) -> list[TrackedFace]:
     """Classify the faces of a frame, uint8 BGR (height, width, 3), in one batch.
 
@@ -94,16 +98,12 @@ def classify_tracks(
     """
     if not tracks:
         return []
-    inputs = []
-    for track in tracks:
-        x, y, w, h = track.box.xywh
-        rgb = np.ascontiguousarray(pixels[max(0, y) : y + h, max(0, x) : x + w, ::-1])
-        inputs.append(recognizer.preprocess(Image.fromarray(rgb)))
+    pictures = [inputs.cut_bgr(pixels, track.face) for track in tracks]
     faces = []
-    for track, probs in zip(tracks, recognizer.probabilities(inputs), strict=True):
+    for track, probs in zip(tracks, classifier.probabilities(pictures), strict=True):
         past = probs if track.probs is None else track.probs
         track.probs = smooth * past + (1 - smooth) * probs
-        faces.append(TrackedFace(track.number, track.box, track.probs))
+        faces.append(TrackedFace(track.number, track.box, track.probs, track.face.score))
     return faces
 
 

@@ -70,6 +70,9 @@ def _entries(face: TrackedFace, classes: list[str]) -> dict[str, Any]:
     return {
         "track": face.track,
         "rect": str(face.box.xywh),
+        "box": list(face.box.xywh),
+        "score": None if face.score is None else round(face.score, 4),
         "label": classes[int(face.probs.argmax())],
         "probs": [round(100 * float(prob), 2) for prob in face.probs],
+        "classes": classes,
     }

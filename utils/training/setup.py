@@ -24,6 +24,7 @@ from utils.data.votes import open_votes
 from utils.emotions import UNKNOWN
 from utils.errors import StageError, TransientError, describe_os_error, is_fatal_os_error
 from utils.files import make_folder
+from utils.imaging.geometry import FaceGeometry
 from utils.imaging.image_files import find_images
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
@@ -399,10 +400,12 @@ def checkpoint_template(
         fixed["enlarged"] = True
     training = {"amp": trainer.recipe.amp, "fixed": fixed}
     preprocess = train_set.preprocess.to_dict()
+    geometry = FaceGeometry(args.face_shape, args.face_margin, args.face_level)
+    face = None if geometry == FaceGeometry() else geometry.to_dict()
     priors = class_priors(trainer.data.targets, trainer.data.class_weights)
     return Checkpoint(
         args.model, classes, preprocess, 0, 0.0, {}, training=training, class_priors=priors,
-        same_padding=getattr(trainer.model, "same_padding", False),
+        same_padding=getattr(trainer.model, "same_padding", False), face=face,
     )  # fmt: skip
 
 

@@ -1,0 +1,108 @@
+"""What a model file tells about its model besides the weights, whatever its format."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from utils import __version__
+from utils.filenames import is_printable
+from utils.imaging.geometry import FaceGeometry
+from utils.imaging.preprocess import TTA, Preprocess
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The description of a model, in plain values. In an ONNX file it stands as JSON."""
+
+    network: str  # registered name in models
+    classes: list[str]  # in the order of the network's outputs
+    preprocess: dict[str, Any]  # arguments of Preprocess
+    epoch: int | None = None  # of the weights, from 1; None: not known
+    val_accuracy: float | None = None  # in [0, 1], after that epoch; None: not known
+    temperature: float | None = None  # divides the outputs; None: not calibrated
+    tta: str = "none"  # of TTA: the views of each image on which to predict
+    face: dict[str, Any] = field(default_factory=dict)  # arguments of FaceGeometry
+    # Of the training images, in the order of the classes, sum 1; None: not known.
+    class_priors: list[float] | None = None
+    version: str = __version__  # of the toolkit that wrote the file
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a value is wrong: the file may be anybody's."""
+        valid = (
+            isinstance(self.network, str)
+            and are_class_names(self.classes)
+            and isinstance(self.preprocess, dict)
+            and isinstance(self.epoch, int | None)
+            and isinstance(self.val_accuracy, float | None)
+            and is_temperature(self.temperature)
+            and isinstance(self.tta, str)
+            and self.tta in TTA
+            and isinstance(self.face, dict)
+            and (self.class_priors is None or are_priors(self.class_priors, len(self.classes)))
+        )
+        try:
+            if not valid or self.preprocessing().to_dict() != self.preprocess:
+                raise ValueError("a field of the model's description is wrong")
+            self.geometry()
+        except TypeError:  # unknown arguments
+            raise ValueError("a field of the model's description is unknown") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelInfo:
+        """Return what `to_json` wrote. Raise ValueError if it is anything else."""
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, RecursionError):
+            raise ValueError("not the description of a model") from None
+
+    def to_json(self) -> str:
+        """Return the description as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def preprocessing(self) -> Preprocess:
+        """Return how a picture becomes the network's input."""
+        return Preprocess(**self.preprocess)
+
+    def geometry(self) -> FaceGeometry:
+        """Return which part of a picture the network sees of a detected face."""
+        return FaceGeometry(**self.face)
+
+    def describe(self) -> str:
+        """Return the model in a few words: its network, epoch and validation accuracy."""
+        if self.epoch is None or self.val_accuracy is None:
+            return f"{self.network}, epoch and accuracy unknown"
+        return f"{self.network}, epoch {self.epoch}, validation accuracy {self.val_accuracy:.3%}"
+
+    def describe_input(self) -> str:
+        """Return the network's input in a few words, and how a detected face becomes it."""
+        channels, size, _ = self.preprocessing().shape
+        colours = "grey" if channels == 1 else "RGB"
+        return f"{size}×{size} pixels, {colours}; detected faces: {self.geometry().describe()}"
+
+
+def are_class_names(classes: object) -> bool:
+    """Return whether a value is a list of two or more different names that can be printed."""
+    return (
+        isinstance(classes, list)
+        and len(classes) >= 2
+        and all(isinstance(name, str) and is_printable(name) for name in classes)
+        and len(set(classes)) == len(classes)
+    )
+
+
+def are_priors(values: object, classes: int) -> bool:
+    """Return whether a value is a list of one frequency per class, not all of them 0."""
+    return (
+        isinstance(values, list)
+        and len(values) == classes
+        and all(isinstance(value, float) and 0 <= value <= 1 for value in values)
+        and sum(values) > 0
+    )
+
+
+def is_temperature(value: object) -> bool:
+    """Return whether a value is a temperature, or None."""
+    return value is None or (isinstance(value, float) and 0 < value < math.inf)
