@@ -2,7 +2,7 @@
 
 The photos are tiny pictures, all different, in seven classes; a hundredth of them is there twice,
 the second time smaller and as a JPEG of low quality. The time and memory are those of
-dataPreparation.py without near duplicates, with them, and a second time, with their thumbnails kept.
+dataPreparation.py without near duplicates, with them, and a second time, when it has thumbnails.
 
 The exit status is 1 if a planted copy is not found, or another picture is taken for a copy.
 

@@ -164,3 +164,21 @@ def test_cached_thumbnails_are_not_decoded_again(tmp_path, monkeypatch):
 
 def test_only_many_pictures_are_worth_a_cache():
     assert not is_worth_a_cache(1000) and is_worth_a_cache(100_000)
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, capsys):
+    paths = write_pictures(tmp_path, 3)
+    cache = ThumbnailCache(tmp_path / "none/cache")
+    assert (read_thumbnails(paths, cache) == read_thumbnails(paths)).all()
+    cache.close()
+    assert capsys.readouterr().err.startswith("note: thumbnails are not kept for the next run (")
+
+
+def test_a_cache_of_pictures_that_are_gone_is_removed(tmp_path):
+    paths = write_pictures(tmp_path, 5)
+    for few in (paths, paths[:2], paths[:2]):
+        cache = ThumbnailCache(tmp_path / "cache")
+        expected = read_thumbnails(few)
+        assert (read_thumbnails(few, cache) == expected).all()
+        cache.close()
+    assert (tmp_path / "cache").stat().st_size == 2 * near_duplicates.RECORD.itemsize

@@ -116,7 +116,9 @@ class FerTable:
         except OSError as error:
             raise StageError(describe_os_error(error)) from None
         if b"\0" in head:
-            raise StageError(f"{self._path} is not a csv in UTF-8: a binary file, or UTF-16")
+            raise StageError(
+                f"{self._path} is not a csv in UTF-8: a binary file, or UTF-16; unpack an archive"
+            )
         return head.decode("utf-8-sig", errors="replace").partition("\n")[0].strip()
 
     def __iter__(self) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -22,8 +23,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from utils.console import ProgressBar
+from utils.console import ProgressBar, note
 from utils.data.decode import FEW, chunked, decode_chunks
+from utils.errors import describe_os_error
 from utils.imaging.image_io import open_image
 from utils.imaging.preprocess import Preprocess
 from utils.parallel import cores
@@ -138,6 +140,7 @@ class ThumbnailCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._is_writable = True
 
     def fill(self, keys: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
         """Set the thumbnails of known keys. Return the positions of the other keys."""
@@ -150,17 +153,24 @@ class ThumbnailCache:
         for block in np.array_split(np.flatnonzero(found), max(1, len(keys) // BLOCK)):
             thumbnails[block] = records["pixels"][order[places[block]]]
         if len(known) > 2 * len(keys):  # most are of pictures that are gone
-            self._path.unlink()
+            del records  # Windows removes no file that is mapped
+            with suppress(OSError):
+                self._path.unlink()
         return np.flatnonzero(~found)
 
     def add(self, keys: np.ndarray, thumbnails: np.ndarray) -> None:
-        """Append thumbnails to the file."""
+        """Append thumbnails to the file. If that fails, say so and keep no more of them."""
         records = np.empty(len(keys), RECORD)
         records["key"], records["pixels"] = keys, thumbnails
-        if self._file is None:
-            self._file = self._path.open("ab")
-        self._file.write(records.tobytes())
-        self._file.flush()
+        if not self._is_writable:
+            return
+        try:
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(records.tobytes())
+        except OSError as error:
+            self._is_writable = False
+            note(f"thumbnails are not kept for the next run ({describe_os_error(error)})")
 
     def close(self) -> None:
         """Close the file."""
