@@ -256,7 +256,8 @@ def keep_assigned(faces: Faces, splits: Sequence[str]) -> list[int]:
     if len(kept) < len(splits):
         note(
             f"{len(splits) - len(kept)} photos of {UNKNOWN} are left out: copies of them, or with "
-            f"--group subject other photos of the person, are in validation or test"
+            f"--group subject other photos of the person, or they themselves, are in validation or "
+            f"test"
         )
     return kept
 
