@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -142,7 +143,7 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("rank", "host", "message"),
     [
-        (0, "127.0.0.1", "only 1 of 4 processes have started within 0.00833333 minutes"),
+        (0, "127.0.0.1", "only 1 of 4 processes have started, or answer, within 0.00833333 min"),
         (1, "127.0.0.1", "cannot reach 127.0.0.1:.*Connection refused"),
     ],
 )
@@ -175,6 +176,30 @@ def test_init_distributed_names_a_port_that_is_in_use(variables, soon):
         variables.setenv("MASTER_PORT", str(port))
         with pytest.raises(TransientError, match=f"cannot use 127.0.0.1:{port} .*in use"):
             init_distributed(gpu=False, cuda_idx=0)
+
+
+def test_processes_agree_on_a_name_in_a_store_that_dead_ones_have_used():
+    """Whatever was left there, and in whatever order they come."""
+    store = torch.distributed.HashStore()
+
+    def meet(ranks: list[int], delay: float = 0) -> list[str]:
+        def agree(rank: int) -> str:
+            time.sleep(delay * ranks.index(rank))
+            launch = Launch(rank, rank, 3, 3, "node1", 29500)
+            try:
+                return distributed_module._agree(store, launch, time.monotonic() + limit)
+            except LostProcessError:
+                return ""
+
+        with ThreadPoolExecutor(len(ranks)) as pool:
+            return list(pool.map(agree, ranks))
+
+    limit = 0.3
+    assert meet([0, 2]) == ["", ""]  # one died before it came
+    limit = 60
+    names = [set(meet(ranks, 0.1)) for ranks in ([0, 1, 2], [2, 1, 0], [1, 0, 2])]
+    assert [len(name) for name in names] == [1, 1, 1]  # all agree
+    assert len(set.union(*names)) == 3 and "" not in set.union(*names)
 
 
 def test_recall_is_what_an_earlier_attempt_remembered():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -280,19 +282,41 @@ def _meet(launch: Launch) -> dist.Store:
         raise TransientError(
             f"cannot use {launch.host}:{launch.port} (MASTER_ADDR, MASTER_PORT): {_reason(error)}"
         ) from None
-    # After a restart torchrun's store holds the addresses of dead processes: every attempt gets
-    # its own keys.
-    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-    present = store.add("present", 1)
-    while present < launch.world_size:
+    return dist.PrefixStore(_agree(dist.PrefixStore("meeting", store), launch, deadline), store)
+
+
+def _agree(store: dist.Store, launch: Launch, deadline: float) -> str:
+    """Return a name for this attempt, when all its processes have agreed on it.
+
+    After a restart torchrun's store still holds what dead processes wrote, and two machines may
+    count restarts differently. So each process leaves a token of its own, rank 0 lists the tokens
+    that it finds, and the list is right when each process has found its own in it.
+    """
+    token, confirmed = secrets.token_hex(8), ""
+    store.set(f"token/{launch.rank}", token)
+    while True:
+        if launch.rank == 0:
+            tokens = [_read(store, f"token/{rank}") for rank in range(launch.world_size)]
+            store.set("tokens", ",".join(tokens))
+        tokens = _read(store, "tokens").split(",")
+        name = hashlib.sha256(",".join(tokens).encode()).hexdigest()[:16]
+        if token in tokens:
+            present = store.add(f"confirmed/{name}", 1 if name != confirmed else 0)
+            confirmed = name
+            if present == launch.world_size:
+                return name
         if time.monotonic() > deadline:
+            present = sum(store.check([f"token/{rank}"]) for rank in range(launch.world_size))
             raise LostProcessError(
-                f"only {present} of {launch.world_size} processes have started within "
+                f"only {present} of {launch.world_size} processes have started, or answer, within "
                 f"{TIMEOUT.total_seconds() / 60:g} minutes"
             )
         time.sleep(0.05)
-        present = store.add("present", 0)
-    return store
+
+
+def _read(store: dist.Store, key: str) -> str:
+    """Return a value of a store, or an empty text if there is none."""
+    return store.get(key).decode() if store.check([key]) else ""
 
 
 def _wait_for_server(launch: Launch, deadline: float) -> None:
