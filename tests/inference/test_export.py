@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -28,7 +29,7 @@ from utils.inference.export import (
     to_torchscript,
 )
 from utils.inference.model_info import ModelInfo
-from utils.inference.model_path import BUNDLED_MODEL
+from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
 from utils.inference.onnx_model import METADATA_KEY, OnnxModel
 
 FAST = {"emotionnet", "resemotionnet"}
@@ -65,6 +66,14 @@ def test_to_onnx_answers_as_torch_for_any_batch(tmp_path, name, channels):
         images = images_for(checkpoint, count)
         probs = exported_probs(path, "onnx", images)
         assert largest_difference(probs, probs_of(checkpoint, images)) < 1e-5
+
+
+def test_no_pooling_follows_a_padding_that_onnxruntime_would_take_into_it():
+    for content in (to_onnx(make_checkpoint("emotionnet", size=48)), BUNDLED_ONNX.read_bytes()):
+        nodes = onnx.load_from_string(content).graph.node
+        pads = {node.output[0] for node in nodes if node.op_type == "Pad"}
+        pooled = {node.input[0] for node in nodes if node.op_type.endswith("Pool")}
+        assert pads and not pads & pooled
 
 
 def test_onnx_file_takes_plain_floats_and_describes_itself(tmp_path):

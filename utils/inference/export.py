@@ -56,7 +56,7 @@ def to_onnx(checkpoint: Checkpoint) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    return _describe(buffer.getvalue(), checkpoint.info())
+    return _describe(_pad_early(buffer.getvalue()), checkpoint.info())
 
 
 def to_half(content: bytes) -> bytes:
@@ -147,6 +147,31 @@ def _example(checkpoint: Checkpoint) -> torch.Tensor:
     return torch.rand(
         2, *checkpoint.preprocessing().shape, generator=torch.Generator().manual_seed(0)
     )
+
+
+def _pad_early(content: bytes) -> bytes:
+    """Return an ONNX model in which no MaxPool follows a padding with zeros: PReLU stands between.
+
+    The order makes no difference, as PReLU of 0 is 0. But before 1.32, onnxruntime makes such a
+    padding a part of the MaxPool, which pads with the least value instead of 0: wrong answers
+    wherever all values are negative.
+    """
+    onnx = _import_onnx()
+    model = onnx.load_from_string(content)
+    nodes = model.graph.node
+    maker = {name: node for node in nodes for name in node.output}
+    for pool in [node for node in nodes if node.op_type == "MaxPool"]:
+        pad = maker.get(pool.input[0])
+        activation = maker.get(pad.input[0]) if pad and pad.op_type == "Pad" else None
+        if not pad or not activation or activation.op_type != "PRelu":
+            continue
+        pad.input[0], activation.input[0] = activation.input[0], activation.output[0]
+        pad.output[0], activation.output[0] = activation.output[0], pad.output[0]
+        moved = onnx.NodeProto()
+        moved.CopyFrom(activation)
+        nodes.remove(activation)
+        nodes.insert(list(nodes).index(pad) + 1, moved)
+    return model.SerializeToString()
 
 
 def _describe(content: bytes, info: ModelInfo) -> bytes:

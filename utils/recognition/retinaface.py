@@ -40,7 +40,7 @@ class RetinaFace:
         with interrupt.importing():
             import onnxruntime
 
-            weights = _read_weights()
+            weights = read_weights()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors alone
@@ -108,7 +108,7 @@ def _anchors(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _read_weights() -> bytes:
+def read_weights() -> bytes:
     """Return the network in ONNX's format. Raise ImportError if the package is not installed."""
     package = find_spec(PACKAGE)
     folders = package.submodule_search_locations if package else None
