@@ -18,7 +18,7 @@ from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
 
 CLASSES = "분노 혐오 공포 기쁨 중립 슬픔 놀람"
 SHA256 = "23fa60597171682ed2641e6b19aae6c8c56e986d8e11edaa64c47606735583be"
-ONNX_SHA256 = "bc07cc15de44e12943e8c8aed07c87f79b18f5262704f7289eb2c8ae6b2369db"
+ONNX_SHA256 = "30bf3d40d1ca834f68ad72485257e9596d8de06956f541256460ba55ae130bd7"
 
 
 @pytest.mark.parametrize(
