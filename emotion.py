@@ -35,6 +35,7 @@ from utils.imaging.image_io import ImageError, open_header
 from utils.imaging.preprocess import MAX_SIDE, TTA
 from utils.inference.face_classifier import FaceClassifier, load_model
 from utils.inference.model_path import default_model_path, display_path
+from utils.inference.peek import describe_order
 from utils.memory import keep_freed_memory
 from utils.parallel import cores
 from utils.recognition.face_detection import (
@@ -73,6 +74,7 @@ def make_parser() -> cli.Parser:
     add_detection_flags(parser)
     parser.section("device")
     parser.device_flags("fewer than about 1,000 small faces")
+    parser.closing(describe_order)
     return parser
 
 

@@ -26,6 +26,7 @@ from utils.filenames import expand_home
 from utils.imaging.preprocess import MAX_SIDE, TTA
 from utils.inference.face_classifier import FaceClassifier, load_model
 from utils.inference.model_path import default_model_path, display_path
+from utils.inference.peek import describe_order
 from utils.parallel import cores
 from utils.recognition.face_detection import DetectionOptions, FaceFinder, add_detection_flags
 from utils.recognition.photo import InputMaker
@@ -61,6 +62,7 @@ def make_parser() -> cli.Parser:
     flag("--smooth", smooth, 0.7, cli.fraction, metavar="X")
     parser.section("device")
     parser.device_flags()
+    parser.closing(describe_order)
     return parser
 
 

@@ -30,7 +30,10 @@ MAY_IMPORT = {
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = sorted([*ROOT.glob("utils/**/*.py"), *ROOT.glob("models/**/*.py")])
 KEPT_VARIABLES = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP")
-HEAVY = ("torch", "torchvision", "cv2", "matplotlib", "scipy", "pandas", "requests")
+HEAVY = (
+    "torch", "torchvision", "onnx", "onnxruntime", "cv2", "matplotlib", "scipy", "pandas",
+    "requests",
+)  # fmt: skip
 
 
 def name_of(path: Path) -> str:

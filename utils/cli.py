@@ -66,6 +66,8 @@ class Parser(argparse.ArgumentParser):
         self._group: argparse._ActionsContainer = self
         self._names = ["--help"] * add_help  # to suggest if a flag is mistyped
         self._flagless: argparse.Action | None = None  # takes the words without a flag
+        self._closing: Callable[[list[str]], str] = lambda words: ""
+        self._words: list[str] = []  # of the command line
 
     def section(self, title: str) -> None:
         """Start a group of flags: those added from now on stand under this title in --help."""
@@ -105,11 +107,20 @@ class Parser(argparse.ArgumentParser):
         """Let words that follow no flag be values of the flag `name`: `emotion.py photo.jpg`."""
         self._flagless = self._option_string_actions[name]
 
+    def closing(self, text: Callable[[list[str]], str]) -> None:
+        """End --help with a text. It is made, from the command line's words, when it is shown."""
+        self._closing = text
+
+    def format_help(self) -> str:
+        """Return the text of --help."""
+        closing = self._closing(self._words)
+        return super().format_help() + (f"\n{closing}\n" if closing else "")
+
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Return the values of all flags. Exit with one line for a word that cannot be used."""
-        words = list(sys.argv[1:] if args is None else args)
+        words = self._words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
         words, flagless = words[:end], words[end + 1 :]
         if not {"-h", "--help"} & {*words}:

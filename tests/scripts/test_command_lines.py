@@ -11,6 +11,7 @@ import pytest
 from docs.generate_cli import SCRIPTS, is_shown, load_parser
 from tests.helpers import jpeg, make_faces, one_line_error, run
 from utils import cli
+from utils.inference.model_path import BUNDLED_MODEL
 from utils.recognition.inputs import expand_inputs
 
 
@@ -55,6 +56,14 @@ def test_every_flag_is_suggested_and_takes_hyphens(script, capsys):
             with pytest.raises(SystemExit):
                 parser.parse_args([flag.replace("_", "-") + "=", "--help"])
             assert "unknown" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["emotion.py", "video.py"])
+def test_help_ends_with_the_classes_in_order(script, capsys):
+    with pytest.raises(SystemExit):
+        load_parser(script).parse_args(["--help", "--model_path", str(BUNDLED_MODEL)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("(the bundled model), in order: 분노 혐오 공포 기쁨 중립 슬픔 놀람")
 
 
 def test_inputs_are_found_below_the_home_folder(home):

@@ -185,6 +185,15 @@ def test_parser_help_shows_sections_and_defaults(monkeypatch):
         parser.parse_args(["--image_size", "65"])
 
 
+def test_parser_help_ends_with_what_is_made_of_the_command_line(capsys):
+    parser = cli.Parser("What it does.")
+    assert not parser.format_help().endswith("\n\n")
+    parser.closing(lambda words: f"%(prog)s %d {words}")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help", "x"])
+    assert capsys.readouterr().out.endswith("\n\n%(prog)s %d ['--help', 'x']\n")
+
+
 @pytest.mark.parametrize(
     ("type_", "description", "good", "bad"),
     [
