@@ -1,10 +1,12 @@
-"""Measure the seconds of emotion.py for one photo, start included, and its photos per second.
+"""Measure how long emotion.py takes for one photo, start included, and its photos per second.
 
-One photo is compared with the minimum, importing torch and reading the weights, and with the plain
-way, which imports torchvision and OpenCV too. Many photos are compared with the plain way, one
-photo after the other through torchvision's transforms. All ways run in turn.
+One photo is compared with the import of torch alone, as an .onnx and a .pt file, with and without
+face detection, and with the plain way, which imports torchvision and OpenCV too. Many photos are
+compared with the plain way, one photo after the other through torchvision's transforms; many with
+faces to find, with the Haar cascade. Batches of 64 faces in memory are predicted by onnxruntime and
+by torch in float32 and bfloat16. All ways run in turn.
 
-  python -m benchmarks.predict --model_path model.pt --images data/test
+  python -m benchmarks.predict --images data/test --photos photos/
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from utils import cli
 from utils.data.image_folder import scan_class_folders
-from utils.inference.model_path import default_model_path
+from utils.imaging.image_files import find_images
+from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
 from utils.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent
-MINIMUM = "import torch, sys; torch.load(sys.argv[1], weights_only=True)"
 PLAIN = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -42,48 +45,90 @@ print(len(paths) / (time.perf_counter() - started))
 """
 
 
+# Seconds of a batch of 64 faces, in onnxruntime and in torch, in turn.
+BATCHES = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import numpy as np, torch
+from pathlib import Path
+from utils.inference.face_classifier import load_model
+onnx, model = (load_model(Path(path)) for path in sys.argv[2:4])
+faces = np.random.default_rng(0).integers(0, 256, (64, *model.info.preprocessing().shape), np.uint8)
+ways = {"onnxruntime": lambda: onnx.log_probs(faces), "torch float32": lambda: model.log_probs(faces)}
+def bf16():
+    with torch.autocast("cpu", torch.bfloat16):
+        model.log_probs(faces)
+ways["torch bfloat16"] = bf16
+best = dict.fromkeys(ways, 9e9)
+for _ in range(30):
+    for name, way in ways.items():
+        started = time.perf_counter()
+        way()
+        best[name] = min(best[name], time.perf_counter() - started)
+print("batches of 64: " + ", ".join(f"{name} {64 / t:.0f} faces/s" for name, t in best.items()))
+"""
+
+
 def main() -> int:
     parser = cli.Parser(__doc__)
     flag = parser.flag
-    model = "trained model (default: model.pt, or the bundled model if there is none)"
-    flag("--model_path", model, None, cli.path, metavar="FILE")
+    flag("--model_path", "trained model (.pt)", BUNDLED_MODEL, cli.path, metavar="FILE")
+    flag("--onnx", "the same model, exported", BUNDLED_ONNX, cli.path, metavar="FILE")
     flag("--images", "a folder of class folders", Path("data/test"), cli.path, metavar="DIR")
+    flag("--photos", "a folder of photos with faces to find", None, cli.path, metavar="DIR")
     flag("--count", "images to classify, at most", 4000, cli.positive_int, metavar="N")
     flag("--rounds", "rounds, each with all ways in turn", 5, cli.positive_int, metavar="N")
     args = parser.parse_args()
-    args.model_path = args.model_path or default_model_path()
 
-    model = args.model_path
     folders = scan_class_folders(args.images)
     paths = [path for files in folders.values() for path in files][: args.count]
-    emotion = (ROOT / "emotion.py", "--model_path", model, "--no-gpu", "--img")
+    photo = find_images(args.photos)[0][0] if args.photos else paths[0]
     with tempfile.TemporaryDirectory() as folder:
         one, many = Path(folder) / "one.txt", Path(folder) / "many.txt"
         one.write_text(str(paths[0]), encoding="utf-8")
         many.write_text("\n".join(map(str, paths)), encoding="utf-8")
-        seconds = run_in_turn(
-            args.rounds,
-            {
-                "torch and weights": lambda: run("-c", MINIMUM, model),
-                "emotion.py, one photo": lambda: run(*emotion, paths[0]),
-                "plain, one photo": lambda: run("-c", PLAIN, ROOT, model, one),
-                "emotion.py, all": lambda: run(*emotion, f"@{many}", "--batch_size", 64),
-                "plain, all": lambda: run("-c", PLAIN, ROOT, model, many),
-            },
-        )
-    for name, value in seconds.items():
-        print(f"{name:22}{value:7.2f} s")
-    minimum, one_photo = seconds["torch and weights"], seconds["emotion.py, one photo"]
-    print(f"one photo, start included: emotion.py / torch and weights {one_photo / minimum:.2f}, "
-          f"plain / emotion.py {seconds['plain, one photo'] / one_photo:.2f}")  # fmt: skip
-    rates = {
-        way: len(paths) / (seconds[f"{way}, all"] - seconds[f"{way}, one photo"])
-        for way in ("emotion.py", "plain")
-    }
-    print(f"{len(paths)} images, {cores()} cores, after the start:")
-    print(f"emotion.py {rates['emotion.py']:.0f}, plain {rates['plain']:.0f} images/s, "
-          f"emotion.py / plain {rates['emotion.py'] / rates['plain']:.2f}")  # fmt: skip
+        ways: dict[str, Callable[[], None]] = {
+            "import torch": lambda: run("-c", "import torch"),
+            ".onnx, one photo": lambda: emotion(args.onnx, paths[0]),
+            ".onnx, one photo, detection": lambda: emotion(args.onnx, photo, "--detect_face"),
+            ".pt, one photo": lambda: emotion(args.model_path, paths[0]),
+            ".pt, one photo, detection": lambda: emotion(args.model_path, photo, "--detect_face"),
+            "plain, one photo": lambda: run("-c", PLAIN, ROOT, args.model_path, one),
+            ".onnx, all": lambda: emotion(args.onnx, f"@{many}"),
+            ".pt, all": lambda: emotion(args.model_path, f"@{many}"),
+            "plain, all": lambda: run("-c", PLAIN, ROOT, args.model_path, many),
+        }
+        if args.photos:
+            for name in ("retinaface", "haar"):
+                words = ("--detect_face", "--detector", name)
+                ways[f"{name}, all photos"] = partial(emotion, args.onnx, args.photos, *words)
+        seconds = run_in_turn(args.rounds, ways)
+    print_results(seconds, len(paths), len(find_images(args.photos)[0]) if args.photos else 0)
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-c", BATCHES, ROOT, args.onnx, args.model_path], check=True)
     return cli.OK
+
+
+def print_results(seconds: dict[str, float], images: int, photos: int) -> None:
+    """Print the seconds of each way, beside the import of torch, and the rates."""
+    for name, value in seconds.items():
+        print(f"{name:30}{value:7.2f} s {value / seconds['import torch']:6.2f} of import torch")
+    starts = {way: seconds[f"{way}, one photo"] for way in (".onnx", ".pt", "plain")}
+    rates = {way: images / (seconds[f"{way}, all"] - start) for way, start in starts.items()}
+    print(f"{images} images, {cores()} cores, after the start: "
+          + ", ".join(f"{way} {rate:.0f} images/s" for way, rate in rates.items()))  # fmt: skip
+    if photos:
+        found = {
+            name: photos / (seconds[f"{name}, all photos"] - starts[".onnx"])
+            for name in ("retinaface", "haar")
+        }
+        print(f"{photos} photos with detection, after the start: "
+              + ", ".join(f"{name} {rate:.0f} photos/s" for name, rate in found.items()))  # fmt: skip
+
+
+def emotion(model: Path, *words: object) -> None:
+    """Run emotion.py on the CPU."""
+    run(ROOT / "emotion.py", "--model_path", model, "--no-gpu", "--img", *words)
 
 
 def run_in_turn(rounds: int, ways: dict[str, Callable[[], None]]) -> dict[str, float]:
@@ -99,7 +144,12 @@ def run_in_turn(rounds: int, ways: dict[str, Callable[[], None]]) -> dict[str, f
 
 def run(*words: object) -> None:
     """Run Python with these arguments."""
-    subprocess.run([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [sys.executable, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 if __name__ == "__main__":

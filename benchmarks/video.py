@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image
 
 from utils import cli
-from utils.inference.model_path import default_model_path
+from utils.inference.face_classifier import FaceClassifier, load_model
+from utils.inference.model_path import BUNDLED_MODEL, default_model_path
 from utils.parallel import cores
-from utils.recognition.recognizer import Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, RATE, FRAMES = (1280, 720), 30, 240
@@ -42,20 +42,31 @@ def main() -> int:
     flag("--source", "video file (default: a clip that is made)", None, cli.path, metavar="FILE")
     flag("--rounds", "rounds, each with both ways in turn", 3, cli.positive_int, metavar="N")
     args = parser.parse_args()
-    args.model_path = args.model_path or default_model_path()
+    args.model_path = args.model_path or default_model_path(fast_start=True)
 
     with tempfile.TemporaryDirectory() as folder:
         source = args.source or make_clip(Path(folder) / "clip.mp4")
         out = Path(folder) / "out.mp4"
-        rates: dict[str, list[float]] = {"plain": [], "video.py": []}
+        plain = FaceClassifier(load_model(BUNDLED_MODEL), tta="none")
+        model = args.model_path
+        ways = {
+            "plain": lambda: process_plainly(source, out, plain),
+            "video.py": lambda: run_script(source, out, "--model_path", model),
+            "video.py, no mirror image": lambda: run_script(
+                source, out, "--model_path", model, "--tta", "none"
+            ),
+            "video.py, haar": lambda: run_script(
+                source, out, "--model_path", model, "--tta", "none", "--detector", "haar"
+            ),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(args.rounds):
-            recognizer = Recognizer(args.model_path, gpu=False, cuda_idx=0)
-            rates["plain"].append(process_plainly(source, out, recognizer))
-            rates["video.py"].append(run_script(source, out, args.model_path))
+            for name, way in ways.items():
+                rates[name].append(way())
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(f"{source.name}, {cores()} cores")
     for name, rate in medians.items():
-        print(f"{name:9}{rate:6.1f} frames/s  ({min(rates[name]):.1f}-{max(rates[name]):.1f})")
+        print(f"{name:26}{rate:6.1f} frames/s  ({min(rates[name]):.1f}-{max(rates[name]):.1f})")
     print(f"video.py / plain {medians['video.py'] / medians['plain']:.2f}")
     return cli.OK
 
@@ -77,7 +88,7 @@ def make_clip(path: Path) -> Path:
     return path
 
 
-def process_plainly(source: Path, out: Path, recognizer: Recognizer) -> float:
+def process_plainly(source: Path, out: Path, classifier: FaceClassifier) -> float:
     """Process a video the plain way. Return the frames per second."""
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     video = cv2.VideoCapture(str(source))
@@ -91,7 +102,7 @@ def process_plainly(source: Path, out: Path, recognizer: Recognizer) -> float:
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         for x, y, w, h in cascade.detectMultiScale(grey, 1.1, 5):
             face = Image.fromarray(frame[y : y + h, x : x + w, ::-1])
-            [answer] = recognizer([recognizer.preprocess(face)])
+            [answer] = classifier([classifier.info.preprocessing()(face)])
             cv2.rectangle(frame, (x, y), (x + w, y + h), (80, 200, 80), 2)
             text = f"{max(answer['probs']):.0f} %"
             cv2.putText(frame, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 1, (80, 200, 80))
@@ -102,10 +113,10 @@ def process_plainly(source: Path, out: Path, recognizer: Recognizer) -> float:
     return rate
 
 
-def run_script(source: Path, out: Path, model_path: Path) -> float:
+def run_script(source: Path, out: Path, *flags: object) -> float:
     """Process a video with video.py. Return the frames per second that it prints."""
-    flags = ["--source", source, "--output", out, "--model_path", model_path, "--no-gpu"]
-    command = [sys.executable, ROOT / "video.py", *flags]
+    words = ["--source", source, "--output", out, "--no-gpu", *flags]
+    command = [sys.executable, ROOT / "video.py", *words]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     [rate] = re.findall(r"([\d.]+) frames/s", done.stdout)
     return float(rate)
