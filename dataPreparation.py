@@ -144,7 +144,7 @@ def main() -> int:
     count = len(faces.photos) - len(failures)
     print(f"{count} photos -> {args.output}, {removed} moved or removed")
     print_copies(faces.photos, copies, args.output)
-    if subjects and name_people(subjects, len(faces.photos)):
+    if subjects and name_people(subjects, faces.photos):
         groups = group_by_subject(faces.photos).values()
         print_subjects([[faces.photos[i] for i in group] for group in groups])
     if failures := [*faces.failures, *failures]:
@@ -271,7 +271,7 @@ def find_subjects(photos: Sequence[SplitItem], args: argparse.Namespace) -> dict
     if args.group == "subject":
         check_subjects(subjects, photos, args.ratio)
         return subjects
-    return subjects if name_people(subjects, len(photos)) else {}
+    return subjects if name_people(subjects, photos) else {}
 
 
 def check_subjects(

@@ -88,6 +88,12 @@ def test_assign_splits_puts_nothing_into_a_split_of_ratio_0():
         assert Counter(assign_splits(photos, groups, ratio, 0)) == {"train": 20, "validation": 20}
 
 
+def test_assign_splits_puts_what_is_left_into_validation_if_train_has_no_part():
+    photos = [SplitItem(label, f"{i}") for label in "xyz" for i in range(7)]
+    ratio = [Fraction(0), Fraction(1), Fraction(1)]
+    assert Counter(assign_splits(photos, [], ratio, 0)) == {"validation": 12, "test": 9}
+
+
 def test_assign_splits_fills_up_with_single_photos():
     photos = [SplitItem("x", f"{i}") for i in range(200)]
     groups = [range(5 * i, 5 * i + 5) for i in range(20)]  # half of the photos
@@ -241,5 +247,11 @@ def test_assign_parts_leaves_out_unknown_of_kept_sets_and_copies_of_theirs():
     [([2] * 10, True), ([10] * 10, True), ([12, *[1] * 90], False), ([1] * 50, False), ([], False)],
 )
 def test_name_people_if_no_subject_is_too_large_and_not_all_are_single(sizes, are_people):
-    subjects = {str(i): [0] * size for i, size in enumerate(sizes)}
-    assert name_people(subjects, max(sum(sizes), 1)) == are_people
+    photos = [SplitItem("x", f"{i}_{k}.jpg") for i, n in enumerate(sizes) for k in range(n)]
+    assert name_people(group_by_subject(photos), photos) == are_people
+
+
+def test_name_people_takes_the_first_part_of_an_aihub_name_for_a_person():
+    name = "{}_여_30_기쁨_도심 환경_20200108030401-110-{}.jpg"
+    photos = [SplitItem("x", name.format(f"{i:064x}", k)) for i in (1, 2) for k in range(9)]
+    assert name_people(group_by_subject(photos), photos)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.data.image_folder import SPLITS, ClassFolders
+from utils.data.photo_index import upload_of
 from utils.emotions import UNKNOWN
 from utils.filenames import MAX_NAME_BYTES, nfc
 
@@ -100,9 +101,10 @@ def assign_splits(
     """Return the split of each photo, one of SPLITS.
 
     Validation and test get their parts of the n photos of each class, rounded down, and train gets
-    the rest. `groups` are positions of photos that go into the same split; their splits come as
-    close to these numbers as possible, and single photos fill up what is missing. The result
-    depends on the photos, the ratio and the seed, but not on the order of photos or groups.
+    the rest, or validation if train has no part. `groups` are positions of photos that go into the
+    same split; their splits come as close to these numbers as possible, and single photos fill up
+    what is missing. The result depends on the photos, the ratio and the seed, but not on the order
+    of photos or groups.
     """
     groups = [group for group in merge_groups(groups) if len(group) > 1]
     splits = [""] * len(photos)
@@ -116,12 +118,13 @@ def assign_splits(
         if not splits[i]:
             singles[photos[i].label].append(i)
     sizes = Counter(photo.label for photo in photos)
+    rest = next(split for split, part in zip(SPLITS, ratio, strict=True) if part)
     for label, members in singles.items():
         names: list[str] = []
         for split, part in zip(SPLITS[1:], ratio[1:], strict=True):
             wanted = int(sizes[label] * part / sum(ratio))
             names += [split] * max(0, wanted - placed[label, split])
-        names += [SPLITS[0]] * (len(members) - len(names))
+        names += [rest] * (len(members) - len(names))
         order = random.Random(os.fsencode(f"{seed}/{label}")).sample(members, len(members))
         for i, split in zip(order, names, strict=False):
             splits[i] = split
@@ -183,14 +186,17 @@ def assign_parts(
     return splits
 
 
-def name_people(subjects: Mapping[str, Sequence[int]], photos: int) -> bool:
-    """Return whether the first parts of the names of so many photos are people.
+def name_people(subjects: Mapping[str, Sequence[int]], photos: Sequence[SplitItem]) -> bool:
+    """Return whether the first parts of the names of the photos are people.
 
-    They are none if one of them has more than a tenth of the photos, as in IMG_0001.jpg, or if
-    each has one photo only.
+    In AI-Hub's names they are. In others they are none if one of them has more than a tenth of the
+    photos, as in IMG_0001.jpg, or if each has one photo only.
     """
-    sizes = [len(members) for members in subjects.values()]
-    return bool(sizes) and max(sizes) > 1 and max(sizes) * MAX_PEOPLE_SHARE <= photos
+    largest = max(subjects.values(), key=len, default=())
+    if len(largest) > 1 and len(largest) * MAX_PEOPLE_SHARE <= len(photos):
+        return True
+    names = [photos[i].own_name or photos[i].name for i in largest]
+    return bool(names) and all(upload_of(os.fsencode(name)) for name in names)
 
 
 def group_by_subject(photos: Sequence[SplitItem]) -> dict[str, list[int]]:
