@@ -23,12 +23,14 @@ from utils.data.dataset import Dataset
 from utils.data.enlarged import enlarge
 from utils.data.image_folder import Sample
 from utils.imaging.preprocess import Preprocess
+from utils.inference.checkpoint import Checkpoint
 from utils.inference.predict import predict_log_probs
 from utils.training import ema as ema_module
 from utils.training import step_graph
 from utils.training import trainer as trainer_module
 from utils.training.augment import Augment
 from utils.training.batches import BatchPlan
+from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed
 from utils.training.loss import cross_entropy_sum
 from utils.training.mixing import Mixing
@@ -84,7 +86,9 @@ def fake_gpu(monkeypatch) -> Iterator[None]:
 
 
 @contextmanager
-def fake_trainer(name: str, recipe: Recipe, monkeypatch) -> Iterator[Trainer]:
+def fake_trainer(
+    name: str, recipe: Recipe, monkeypatch, teacher: Teacher | None = None
+) -> Iterator[Trainer]:
     """A trainer on a fake GPU, which has no backward pass: gradients are zeros."""
     model, average = (models.create(name, 3, 3, SIZE) for _ in range(2))
 
@@ -107,7 +111,7 @@ def fake_trainer(name: str, recipe: Recipe, monkeypatch) -> Iterator[Trainer]:
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     with fake_gpu(monkeypatch):
         images = torch.zeros(20, 3, SIZE, SIZE, dtype=torch.uint8, device=GPU)
-        trainer = Trainer(model, make_data(images), recipe, Distributed(GPU))
+        trainer = Trainer(model, make_data(images), recipe, Distributed(GPU), teacher)
         trainer._uses_graph = False  # there is nothing to record
         yield trainer
 
@@ -122,6 +126,19 @@ def train_batches(trainer: Trainer, plans: list[BatchPlan]) -> None:
 def test_no_value_moves_between_devices_in_a_step_with_sharpness(monkeypatch):
     recipe = replace(FULL_RECIPE, optimizer="sgd", sam=0.05, cuda_graph=False)
     with fake_trainer("emotionnet", recipe, monkeypatch) as trainer:
+        plans = trainer.planner.plan(1)
+        with Crossings() as crossings:
+            train_batches(trainer, plans)
+    assert crossings.names == []
+
+
+def test_no_value_moves_between_devices_in_a_step_with_teachers(monkeypatch, tmp_path):
+    paths = [tmp_path / "in_order.pt", tmp_path / "reversed.pt"]
+    preprocess, weights = Preprocess(SIZE, 3), models.create("emotionnet", 3, 3, SIZE).state_dict()
+    for path, classes in zip(paths, (CLASSES, CLASSES[::-1]), strict=True):
+        Checkpoint("emotionnet", classes, preprocess.to_dict(), 1, 0.5, weights).save(path)
+    teacher = Teacher(paths, CLASSES, preprocess, 0.5)
+    with fake_trainer("emotionnet", FULL_RECIPE, monkeypatch, teacher) as trainer:
         plans = trainer.planner.plan(1)
         with Crossings() as crossings:
             train_batches(trainer, plans)

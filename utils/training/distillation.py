@@ -29,7 +29,8 @@ class Teacher:
         """
         self.weight = weight
         self.model = nn.ModuleList()
-        self._columns: list[list[int]] = []  # of each model's outputs, in the order of `classes`
+        # Of each model's outputs, in the order of `classes`: int64 (classes,).
+        self._columns: list[torch.Tensor] = []
         self._temperatures: list[float] = []
         for path in paths:
             checkpoint = Checkpoint.load(path, preprocess.image_size, preprocess.image_channel)
@@ -40,8 +41,16 @@ class Teacher:
                     f"training has {' '.join(classes)}"
                 )
             self.model.append(checkpoint.build())
-            self._columns.append([outputs[name] for name in classes])
+            self._columns.append(torch.tensor([outputs[name] for name in classes]))
             self._temperatures.append(checkpoint.temperature or 1.0)
+
+    def to(self, device: torch.device) -> None:
+        """Move to the device of the images.
+
+        A list of columns would be copied there in each step, which waits for the GPU.
+        """
+        self.model.to(device, memory_format=torch.channels_last)
+        self._columns = [columns.to(device) for columns in self._columns]
 
     @torch.no_grad()
     def soften(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -50,7 +59,7 @@ class Teacher:
         `images`: float (n, C, S, S) in [0, 1]; `targets`: the labels' probabilities, (n, classes).
         """
         predictions = [
-            (model(images)[:, columns].float() / temperature).softmax(1)
+            (model(images).index_select(1, columns).float() / temperature).softmax(1)
             for model, columns, temperature in zip(
                 self.model, self._columns, self._temperatures, strict=True
             )

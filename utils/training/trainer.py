@@ -145,7 +145,7 @@ class Trainer:
         self._class_weights = None if data.class_weights is None else data.class_weights.to(device)
         self._teacher = teacher
         if teacher:
-            teacher.model.to(device)
+            teacher.to(device)
         self._dropouts = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
         self._ddp = distributed.ddp(self.model)
         # With dynamic shapes, a short last batch would make all later ones run in slower code.
