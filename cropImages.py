@@ -132,6 +132,8 @@ def main() -> int:
         print(f"{missing.total():,} of {records:,} records have no photo among the archives given")
     elif missing:
         print(f"{missing.total()} photos are not downloaded: {download_command(args)}")
+    if photos.without_row and args.shard.total == 1:  # one shard does not ask for all photos
+        print(f"{photos.without_row:,} photos have no record in the label files given")
     failed += log_problems(args, table, photos)
     if args.contact_sheet:
         draw_sheet(args.output, args.contact_sheet)
@@ -150,7 +152,8 @@ def check_folders(args: argparse.Namespace) -> None:
         args.original = [beside if is_labels and not has_own_photos(args.input) else ORIGINAL]
     for original in args.original:
         if not original.exists():
-            advice = "" if is_labels else "; python downloadImage.py fills it"
+            advice = "; python downloadImage.py fills it, or name the photos with --original"
+            advice = "" if is_labels else advice
             raise StageError(f"{original}: no such folder{advice}")
         if original.resolve() == args.output.resolve():
             raise StageError("--original and --output are the same folder: name another --output")
@@ -200,6 +203,8 @@ def plan(row: Row, args: argparse.Namespace, photos: PhotoSource) -> CropJob:
     label, box = majority_vote(answers), consensus(boxes)
     existing = find_file(args.output / label, name)
     source = None if existing else photos.find(row, name)
+    if existing:
+        photos.mark(name)
     target = existing or args.output / label / name
     photo = source or photos.expected_path(name)
     arguments = (photo, target, box, args.quality, args.max_size)

@@ -93,7 +93,7 @@ def test_copies_are_left_out_with_a_line(tmp_path, capsys):
     (root / NAMES[0]).write_bytes(photo(1))
     downloads = Downloads([root, root / "Training", root / NAMES[0]])
     assert seen(downloads) == (["Training"], 4) and len(downloads.photos) == 6
-    assert "(1).zip and left out" in capsys.readouterr().err.replace("is a copy of", "")
+    assert f"TRAIN (1).zip is a copy of {path} and left out" in capsys.readouterr().err
 
 
 def test_files_of_one_size_that_differ_are_no_copies(tmp_path):
@@ -192,3 +192,7 @@ def test_annotations_of_any_kind_are_opened(tmp_path):
     for path in (tmp_path / "other.json", next((root / "Training").glob("*원천*"))):
         with pytest.raises(StageError, match="holds no label file"):
             open_annotations(path, ())
+    write_zip(tmp_path / "all/all.zip", [("in.zip", b"PK\3\4")])
+    (tmp_path / "all/other.json").write_text("{}")
+    with pytest.raises(StageError, match=r"all.zip: in.zip: an archive in an .*; 1 file left out"):
+        open_annotations(tmp_path / "all", ())

@@ -94,6 +94,22 @@ def test_same_name_twice_is_one_photo_if_the_content_is_the_same(tmp_path):
         index_of(other, folders=(folder,)).find(NAME)
 
 
+def test_photos_that_no_search_has_met_are_counted(tmp_path):
+    sad = [photo_name("슬픔", number) for number in (1, 2)]
+    names = [NAME, photo_name("당황", 4).replace("&", "_"), *sad]
+    index = index_of(
+        write_zip(tmp_path / "1.zip", [(name, b"x") for name in names]),
+        write_zip(tmp_path / "2.zip", [(NAME, b"other")]),
+    )
+    assert index.unmarked == 5
+    with pytest.raises(AmbiguousNameError):
+        index.find(NAME)  # both have a row
+    assert index.unmarked == 3
+    index.mark(photo_name("당황", 4))
+    index.mark(photo_name("당황", 5))  # is not there
+    assert index.unmarked == 2
+
+
 def test_what_tells_an_upload():
     assert upload_of(NAME.encode("cp949")) == upload_of(nfd(NAME).encode()) != b""
     for name in (

@@ -206,6 +206,8 @@ def test_one_label_file_and_photos_elsewhere(browser, tmp_path):
         output = ("--output", f"crop{i}")
         done = run("cropImages.py", "--input", path, *more, *output, cwd=tmp_path)
         assert done.returncode == 0 and "10 cropped, 0 already there, 0 failed" in done.stdout
+        others = (10, 0, 30)[i]  # photos of other label files
+        assert (f"{others} photos have no record in" in done.stdout) == (others > 0)
         parts = read_parts(tmp_path / f"crop{i}")
         assert parts == dict.fromkeys(NAMES["Validation", "슬픔"], "Validation")
     (tmp_path / "labels").mkdir()
@@ -214,6 +216,7 @@ def test_one_label_file_and_photos_elsewhere(browser, tmp_path):
     args = ("--input", "labels", "--original", photos, "--output", "crop0")
     done = run("cropImages.py", *args, cwd=tmp_path)
     assert done.returncode == 1 and "0 cropped, 10 already there, 0 failed" in done.stdout
+    assert "have no record" not in done.stdout
     assert "page.zip" in (tmp_path / "archive.error.log").read_text(encoding="utf-8")
     (tmp_path / "empty").mkdir()
     done = run("cropImages.py", "--input", labels, "--original", "empty", cwd=tmp_path)

@@ -60,7 +60,7 @@ class Downloads:
         self._output = output.resolve() if output else None
         self._skip_emotions = skip_emotions
         others = [path for root in paths for path in self._walk(root)]
-        for files in without_copies(join_parts(sorted(set(others)))):
+        for files in without_copies(join_parts(sorted(set(others), key=_by_stem))):
             self._add(files)
 
     def report(self) -> None:
@@ -221,6 +221,11 @@ def join_parts(paths: Iterable[str]) -> Iterator[Files]:
         yield tuple(path for _, path in sorted(several))
 
 
+def _by_stem(path: str) -> tuple[str, str]:
+    """Return a key that puts `x.zip` before its copy `x (1).zip`."""
+    return os.path.splitext(path)  # noqa: PTH122
+
+
 def without_copies(archives: Iterable[Files]) -> Iterator[Files]:
     """Yield the files without copies of earlier ones, such as `x (1).zip`. Name each in a line."""
     by_size: dict[int, list[Files]] = defaultdict(list)
@@ -285,8 +290,10 @@ def open_annotations(path: Path, required: Sequence[str]) -> Table | LabelFiles:
 def label_files(downloads: Downloads, path: Path) -> LabelFiles:
     """Return the label files that were found in `path`. Raise StageError if there are none."""
     if not downloads.labels:
+        found = [": ".join(problem) for problem in downloads.problems[:1]]
+        found += [str(downloads.left_out)] if downloads.left_out else []
         raise StageError(
             f"{path} holds no label file of AI-Hub, which is a JSON list of records with filename "
-            f"and annot_A; a table is named as a file"
+            f"and annot_A; a table is named as a file{''.join(f'; {text}' for text in found)}"
         )
     return LabelFiles(path, downloads.labels)

@@ -56,6 +56,7 @@ class PhotoIndex:
         self._records = bytearray()
         self._names = bytearray()  # of files in folders
         self._table: np.ndarray | None = None
+        self._met = bytearray()  # 1 for each photo that a search has met
 
     def __len__(self) -> int:
         return len(self._records) // _RECORD.size
@@ -89,6 +90,26 @@ class PhotoIndex:
         Raise AmbiguousNameError if there are several that differ. If there is none, return the one
         photo whose name has the same subject's hash and time stamp, and no other emotion.
         """
+        exact, found = self._look_up(name)
+        photos = sorted({self._photo(i) for i in found}, key=str)
+        for other in photos[1:]:
+            if not _are_equal(photos[0], other):
+                if not exact:
+                    return None
+                raise AmbiguousNameError(f"two photos have this name: {photos[0]} and {other}")
+        return photos[0] if photos else None
+
+    def mark(self, name: str) -> None:
+        """Note that the photo of this name has a row, without looking at it."""
+        self._look_up(name)
+
+    @property
+    def unmarked(self) -> int:
+        """The number of photos that no search has met."""
+        return len(self) - self._met.count(1)
+
+    def _look_up(self, name: str) -> tuple[bool, list[int]]:
+        """Return the positions of the photos of a name, and whether it is exactly theirs."""
         if self._table is None:
             with interrupt.importing():  # only now: the worker processes have no use for it
                 import numpy as np
@@ -96,25 +117,20 @@ class PhotoIndex:
             self._table = np.frombuffer(self._records, _FIELDS)
             self._by_name = _SortedKeys(self._table["name"])
             self._by_upload = _SortedKeys(self._table["upload"])
-        found = self._by_name.find(_hashes(name))
-        if found:
-            photos = sorted({self._photo(i) for i in found}, key=str)
-            for other in photos[1:]:
-                if not _are_equal(photos[0], other):
-                    raise AmbiguousNameError(f"two photos have this name: {photos[0]} and {other}")
-            return photos[0]
-        return self._find_upload(name)
+            self._met = bytearray(len(self))
+        exact = self._by_name.find(_hashes(name))
+        found = exact or self._find_upload(name)
+        for i in found:
+            self._met[i] = 1
+        return bool(exact), found
 
-    def _find_upload(self, name: str) -> Photo | None:
+    def _find_upload(self, name: str) -> list[int]:
         upload = upload_of(name.encode(errors="surrogateescape"))
         if not upload:
-            return None
+            return []
         asked = posed_emotion(name)
-        found = [self._photo(i) for i in self._by_upload.find([hash(upload)])]
-        photos = [photo for photo in found if posed_emotion(_name_of(photo)) in (asked, None)]
-        if not photos or not all(_are_equal(photos[0], other) for other in photos[1:]):
-            return None
-        return photos[0]
+        found = self._by_upload.find([hash(upload)])
+        return [i for i in found if posed_emotion(_name_of(self._photo(i))) in (asked, None)]
 
     def _photo(self, i: int) -> Photo:
         assert self._table is not None

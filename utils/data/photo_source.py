@@ -59,6 +59,16 @@ class PhotoSource:
         except AmbiguousNameError as error:
             raise RowError(str(error)) from None
 
+    def mark(self, name: str) -> None:
+        """Note that the photo of this name has a row, which is done with it."""
+        if self._known:
+            self._known.photos.mark(name)
+
+    @property
+    def without_row(self) -> int:
+        """The number of photos in the downloads for which no row has asked."""
+        return self._known.photos.unmarked if self._known else 0
+
     def expected_path(self, name: str) -> Path:
         """Return where a photo that was not found would be looked for first."""
         return self.roots[0] / (posed_emotion(name) or "") / name
