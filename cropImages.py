@@ -202,9 +202,7 @@ def plan(row: Row, args: argparse.Namespace, photos: PhotoSource) -> CropJob:
         raise
     label, box = majority_vote(answers), consensus(boxes)
     existing = find_file(args.output / label, name)
-    source = None if existing else photos.find(row, name)
-    if existing:
-        photos.mark(name)
+    source = photos.find_used(name) if existing else photos.find(row, name)
     target = existing or args.output / label / name
     photo = source or photos.expected_path(name)
     arguments = (photo, target, box, args.quality, args.max_size)

@@ -101,13 +101,12 @@ def test_photos_that_no_search_has_met_are_counted(tmp_path):
         write_zip(tmp_path / "1.zip", [(name, b"x") for name in names]),
         write_zip(tmp_path / "2.zip", [(NAME, b"other")]),
     )
-    assert index.unmarked == 5
+    assert index.unmet == 5
     with pytest.raises(AmbiguousNameError):
         index.find(NAME)  # both have a row
-    assert index.unmarked == 3
-    index.mark(photo_name("당황", 4))
-    index.mark(photo_name("당황", 5))  # is not there
-    assert index.unmarked == 2
+    assert index.unmet == 3
+    assert index.find_any(photo_name("당황", 4)) and not index.find_any(photo_name("당황", 5))
+    assert index.unmet == 2
 
 
 def test_what_tells_an_upload():

@@ -210,6 +210,11 @@ def test_one_label_file_and_photos_elsewhere(browser, tmp_path):
         assert (f"{others} photos have no record in" in done.stdout) == (others > 0)
         parts = read_parts(tmp_path / f"crop{i}")
         assert parts == dict.fromkeys(NAMES["Validation", "슬픔"], "Validation")
+    # A run that was killed has written no manifest: the next one does, for all crops.
+    (tmp_path / "crop1.parts.tsv").unlink()
+    run("cropImages.py", "--input", plain, "--original", photos, "--output", "crop1", cwd=tmp_path)
+    assert read_parts(tmp_path / "crop1") == parts
+
     (tmp_path / "labels").mkdir()
     shutil.copy(plain, tmp_path / "labels")
     (tmp_path / "labels" / "page.zip").write_bytes(b"<html>")

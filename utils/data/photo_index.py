@@ -99,12 +99,13 @@ class PhotoIndex:
                 raise AmbiguousNameError(f"two photos have this name: {photos[0]} and {other}")
         return photos[0] if photos else None
 
-    def mark(self, name: str) -> None:
-        """Note that the photo of this name has a row, without looking at it."""
-        self._look_up(name)
+    def find_any(self, name: str) -> Photo | None:
+        """Return a photo of this name, or None, without comparing it with others of the name."""
+        _, found = self._look_up(name)
+        return self._photo(found[0]) if found else None
 
     @property
-    def unmarked(self) -> int:
+    def unmet(self) -> int:
         """The number of photos that no search has met."""
         return len(self) - self._met.count(1)
 

@@ -59,15 +59,14 @@ class PhotoSource:
         except AmbiguousNameError as error:
             raise RowError(str(error)) from None
 
-    def mark(self, name: str) -> None:
-        """Note that the photo of this name has a row, which is done with it."""
-        if self._known:
-            self._known.photos.mark(name)
+    def find_used(self, name: str) -> Photo | None:
+        """Return a photo of a row that needs it no more, if that costs no search of folders."""
+        return self._known.photos.find_any(name) if self._known else None
 
     @property
     def without_row(self) -> int:
         """The number of photos in the downloads for which no row has asked."""
-        return self._known.photos.unmarked if self._known else 0
+        return self._known.photos.unmet if self._known else 0
 
     def expected_path(self, name: str) -> Path:
         """Return where a photo that was not found would be looked for first."""
