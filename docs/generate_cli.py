@@ -29,6 +29,7 @@ SCRIPTS = {
     "test.py": "evaluation.md",
     "emotion.py": "recognition.md",
     "video.py": "recognition.md",
+    "export.py": "export.md",
 }
 ANY_SCRIPT = "*"  # in TEXTS: a text for all scripts that have this flag or section
 
