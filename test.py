@@ -101,6 +101,8 @@ def main() -> int:
     folders = report_folders(args.model_path, root, args.output)
     if args.calibrate:
         refuse_bundled(args.model_path)
+        for path, model in models:
+            model.check_calibration(path)
     priors = [
         find_priors(model.info, path, args.data_path, args.classes or ()) if args.balance else None
         for path, model in models

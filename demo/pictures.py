@@ -26,13 +26,13 @@ LEFTS = (20, 340, 530, 770, 950)  # pixels, of the stages in the picture of the 
 
 def draw_results(out: Path, path: Path, columns: int = 12) -> None:
     """Save a picture of faces of the test set, each with its label and the model's answer."""
-    recognizer = Recognizer(out / "model.pt", gpu=False, cuda_idx=0)
+    recognizer = Recognizer(out / "model.pt", detect_face=False)
     faces = [
         (label, file)
         for label, files in scan_class_folders(out / "data" / "test").items()
         for file in files
     ][: 4 * columns]
-    answers = recognizer([recognizer.preprocess.read(file) for _, file in faces])
+    answers = [answer for [answer] in recognizer([file for _, file in faces])]
     side, gap, line = 96, 8, 24
     rows = -(-len(faces) // columns)
     size = columns * (side + gap) + gap, rows * (side + 2 * line + gap) + gap
@@ -63,8 +63,8 @@ def draw_pipeline(out: Path, path: Path) -> None:
     )
     row = next(row for row in Table(out / "emotions.tsv", ()) if _photo_name(row) == name)
     crop = _find(out / "crop" / label, name)
-    recognizer = Recognizer(out / "model.pt", gpu=False, cuda_idx=0)
-    [answer] = recognizer([recognizer.preprocess.read(crop)])
+    recognizer = Recognizer(out / "model.pt", detect_face=False)
+    [answer] = recognizer(crop)
 
     sheet = Image.new("RGB", (1240, 330), "white")
     paint = ImageDraw.Draw(sheet)
@@ -78,7 +78,7 @@ def draw_pipeline(out: Path, path: Path) -> None:
     sheet.paste(open_image(crop).convert("RGB").resize((140, 160)), (LEFTS[1], 80))
     paint.text((LEFTS[1], 250), label, INK, load_font(18))
     _draw_splits(paint, out / "data")
-    _draw_input(sheet, recognizer.preprocess, crop)
+    _draw_input(sheet, recognizer.inputs.preprocess, crop)
     _draw_answer(paint, recognizer.classes, answer["label"], answer["probs"])
     sheet.save(path)
 

@@ -70,6 +70,15 @@ def test_output_names_the_folder_itself_or_that_of_several():
 
 
 @pytest.mark.parametrize("output", [None, Path("out")])
+def test_an_exported_model_beside_the_original_has_its_own_folder(output):
+    folders = report_folders([Path("m.pt"), Path("m.onnx")], ROOT, output)
+    assert [folder.relative_to(output or ".").parts[0] for folder in folders] == [
+        "m-report",
+        "m.onnx-report",
+    ]
+
+
+@pytest.mark.parametrize("output", [None, Path("out")])
 def test_two_reports_in_one_folder_are_refused(output):
     with pytest.raises(StageError, match="two models have the same name"):
         report_folders([Path("m.pt"), Path("./m.pt")], ROOT, output)

@@ -57,7 +57,7 @@ def test_export_makes_what_emotion_and_test_use_without_torch(here):
         assert same[name] == figures[name]
     assert same["environment"].keys() == {"onnxruntime", "toolkit", "device"}
     done = run("test.py", "--model_path", "model.pt", "model.onnx", cwd=here)
-    assert done.returncode == 0 and "| model.onnx |" in done.stdout
+    assert done.returncode == 0 and "| model.onnx |" in done.stdout and "kept" not in done.stderr
     one_line_error(
         run("test.py", "--calibrate", "--model_path", "model.onnx", cwd=here),
         "calibrate the .pt file, and export it again",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from utils.console import note
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
-from utils.inference.model_path import BUNDLED_MODEL
+from utils.inference.model_path import BUNDLED_MODEL, is_onnx
 
 TRIAL_BYTES = 4096  # written to see whether a folder can be written: a full disk takes empty files
 # Errors that name a wrong path, rather than a disk that cannot be written now.
@@ -43,7 +43,7 @@ def report_folders(model_paths: list[Path], root: Path, output: Path | None) -> 
     if output and len(model_paths) == 1:
         folders = [output]
     elif output:
-        folders = [output / f"{path.stem}-report" for path in model_paths]
+        folders = [output / _report_name(path) for path in model_paths]
     else:
         folders = [_default_folder(path, root) for path in model_paths]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -52,6 +52,11 @@ def report_folders(model_paths: list[Path], root: Path, output: Path | None) -> 
             "one by one"
         )
     return folders
+
+
+def _report_name(model_path: Path) -> str:
+    """Return the name of a model's folder. An exported model often lies beside the original."""
+    return f"{model_path.name if is_onnx(model_path) else model_path.stem}-report"
 
 
 def is_bundled(model_path: Path) -> bool:
@@ -115,7 +120,7 @@ def _default_folder(model_path: Path, root: Path) -> Path:
     name = root.name if root.name not in ("", "..") else root.resolve().name or "root"
     for number in count(1):
         numbered = name if number == 1 else f"{name}-{number}"
-        folder = beside / f"{model_path.stem}-report" / numbered
+        folder = beside / _report_name(model_path) / numbered
         earlier = _subject_of(folder)
         if earlier is None or earlier[:2] == (model_path.name, root.resolve()):
             return folder
