@@ -26,7 +26,8 @@ from utils import cli
 from utils.data.image_folder import scan_class_folders
 from utils.errors import StageError
 from utils.imaging.image_io import open_header, open_image
-from utils.inference.checkpoint import Checkpoint, default_model_path
+from utils.inference.checkpoint import Checkpoint
+from utils.inference.model_path import default_model_path
 from utils.inference.predict import predict_log_probs
 
 
