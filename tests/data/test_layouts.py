@@ -137,6 +137,7 @@ def test_names_of_numbers(labels, names, expected):
         ({"train", "validation", "test"}, [1, 0, 0], "train, validation and test are kept"),
         ({"train", "test"}, [80, 10, 0], r"taken out of train \(11.1 % of it\)"),
         ({"train", "validation"}, [1, 0, 0], "are kept; there is no test set"),
+        ({"train"}, [80, 10, 0], "^the set train is kept, .*; there is no test set"),
     ],
 )
 def test_a_missing_validation_set_comes_out_of_train(parts, train, words):

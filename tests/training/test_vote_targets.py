@@ -207,11 +207,20 @@ def test_an_unknown_image_has_the_label_of_its_strongest_class(tmp_path):
     assert votes.samples == [Sample(Path("UNKNOWN/0.png"), 1)]
 
 
+def test_a_table_of_shares_is_refused(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("file,happy,sad\n0.png,0.7,0.3\n1.png,0.6,0.4\n2.png,1.0,0.0\n")
+    with pytest.raises(StageError, match=r"2 rows are invalid, .* holds no counts of votes"):
+        learn(path, faces(3))
+
+
 def test_invalid_rows_are_said_and_do_not_hide_later_ones(tmp_path):
     path = tmp_path / "v.csv"
-    path.write_text("file,happy,sad\n0.png,x,0\n0.png,3,1\n0.png,4,0\n0.png,3,1\n1.png,-1,0\n")
-    votes = learn(path, faces(2))
-    assert targets_of(votes) == [[0.75, 0.25], [1, 0]]
+    path.write_text(
+        "file,happy,sad\n0.png,x,0\n0.png,3,1\n0.png,4,0\n0.png,3,1\n1.png,-1,0\n2.png,1,1\n"
+    )
+    votes = learn(path, faces(3))
+    assert targets_of(votes) == [[0.75, 0.25], [1, 0], [0.5, 0.5]]
     assert votes.lines[1] == (
         "2 rows are invalid, the first in v.csv line 2: 'x' in the column happy is no whole number "
         "of votes"

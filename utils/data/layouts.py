@@ -89,7 +89,8 @@ def ratios_of(
         return {"": [*ratio]}, ""
     ratios = {part: [Fraction(part == split) for split in SPLITS] for part in SPLITS}
     ratios[""] = [*ratio]
-    words = f"the sets {_list(part for part in parts if part)} are kept"
+    names = [part for part in parts if part]
+    words = f"the sets {_list(names)} are kept" if names[1:] else f"the set {names[0]} is kept"
     if "validation" not in parts and ratio[1] and ratio[0]:
         ratios["train"] = [ratio[0], ratio[1], Fraction(0)]
         shares = f"{float(100 * ratio[1] / (ratio[0] + ratio[1])):.3g} %"

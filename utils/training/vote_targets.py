@@ -13,7 +13,7 @@ from utils.console import ProgressBar
 from utils.data.agreement import FleissKappa
 from utils.data.annotations import RowError
 from utils.data.image_folder import Sample
-from utils.data.votes import AnnotatorVotes, Votes
+from utils.data.votes import AnnotatorVotes, Votes, VotesTable
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
 from utils.filenames import has_image_suffix, nfc
@@ -58,12 +58,15 @@ def vote_targets(
     has sorted the images so: an image that lies elsewhere was put there by hand. In a class folder
     it has its label, and in UNKNOWN it is left out.
 
-    Raise StageError if the table holds no votes for any of the images.
+    Raise StageError if the table holds no votes for any of the images, or most of it none, such as
+    shares in place of counts.
     """
     candidates = [*samples, *(Sample(path, NO_LABEL) for path in unknown)]
     found = _Found.of(votes, [sample.path for sample in candidates])
     if not found.counts:
         raise StageError(_explain_no_votes(votes, candidates, found.invalid))
+    if isinstance(votes, VotesTable) and len(found.invalid) > len(found.counts):
+        raise StageError(f"{found.lines()[0]}: most of the table holds no counts of votes")
     kappa = FleissKappa()
     for counts in found.counts.values():
         kappa.add(counts)
