@@ -32,7 +32,7 @@ from utils import cli
 from utils.imaging.geometry import MAX_MARGIN, SHAPES
 from utils.imaging.preprocess import MAX_SIDE
 from utils.memory import keep_freed_memory
-from utils.training.options import NEWEST, resolve_argv, run_name, run_options
+from utils.training.options import NEWEST, check_flags, resolve_argv, run_name, run_options
 
 if TYPE_CHECKING:
     from utils.data.dataset import Dataset
@@ -182,6 +182,7 @@ def main() -> int:
     """Train from the flags to the last epoch. Return the exit status."""
     argv, initial = resolve_argv(sys.argv[1:])
     args = make_parser().parse_args(argv)
+    check_flags(args)
     keep_freed_memory()
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.

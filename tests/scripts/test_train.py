@@ -277,6 +277,7 @@ def test_train_refuses_a_class_of_validation_alone(few_faces, tmp_path):
         (["--gpu", "maybe"], ["--gpu"]),
         (["--lr", "-1"], ["--lr"]),
         (["--image_channel", "2"], ["--image_channel"]),
+        (["--sam", "0.05", "--accumulate", "2"], ["--sam", "--accumulate"]),
     ],
 )
 def test_train_reports_bad_flags_in_one_line(tmp_path, args, words):

@@ -16,7 +16,7 @@ from tests.helpers import ROOT
 from utils.errors import StageError
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
-from utils.training.options import find_run, model_flags, resolve_argv, run_options
+from utils.training.options import check_flags, find_run, model_flags, resolve_argv, run_options
 from utils.training.run_folder import Run
 
 
@@ -212,3 +212,27 @@ def test_run_options_are_json_and_make_the_same_run_again(tmp_path):
 def test_options_import_no_torch():
     code = "import sys; import utils.training.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--nesterov", "--nesterov needs --optimizer sgd"),
+        ("--nesterov --optimizer sgd --momentum 0", "a --momentum above 0"),
+        ("--sam 0.05 --accumulate 2", "--sam needs .*leave --accumulate out"),
+        ("--crop 48", "--crop 48 shifts images of 48 pixels by 48: choose less than 48 pixels"),
+        ("--crop 100 --image_size 64", "--crop 100 shifts images of 64 pixels by 100"),
+        ("--crop 0.01", "--crop 0.01 shifts images of 48 pixels by 0: .* at least one"),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_refused(words, message):
+    with pytest.raises(StageError, match=message):
+        check_flags(train.make_parser().parse_args(words.split()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "--nesterov --optimizer sgd", "--sam 0.05", "--crop 47", "--crop 1", "--crop 0.99"],
+)
+def test_flags_that_fit_are_not_refused(words):
+    check_flags(train.make_parser().parse_args(words.split()))

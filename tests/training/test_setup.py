@@ -475,19 +475,6 @@ def test_every_flag_of_a_training_reaches_the_trainer():
     assert group["nesterov"] and setup.make_recipe(flags("--sam", 0.05), CPU, None).sam == 0.05
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("--nesterov", "--nesterov needs --optimizer sgd"),
-        ("--nesterov --optimizer sgd --momentum 0", "a --momentum above 0"),
-        ("--sam 0.05 --accumulate 2", "--sam needs .*leave --accumulate out"),
-    ],
-)
-def test_make_recipe_refuses_flags_that_do_not_fit(words, message):
-    with pytest.raises(StageError, match=message):
-        setup.make_recipe(flags(*words.split()), CPU, None)
-
-
 def test_make_recipe_without_flags_is_the_default_recipe():
     args = flags("--amp", "off")
     assert setup.make_recipe(args, CPU, None) == Recipe(50, 128, 0.1)

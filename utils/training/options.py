@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils import interrupt
 from utils.cli import Parser, path, with_underscores
+from utils.errors import StageError
 from utils.filenames import expand_home
 from utils.training.run_folder import OPTIONS, Run, read_options, to_argv
 
@@ -46,6 +47,23 @@ def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
         initial = Checkpoint.load(args.init)
         return _before(model_flags(initial), argv), initial
     return argv, None
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise StageError for flags of train.py that do not fit together."""
+    if args.nesterov and not (args.optimizer == "sgd" and args.momentum):
+        raise StageError("--nesterov needs --optimizer sgd and a --momentum above 0")
+    if args.sam and args.accumulate > 1:
+        raise StageError(
+            "--sam needs the gradient of a whole step at once: leave --accumulate out, and lower "
+            "--batch_size if memory is short"
+        )
+    shift = args.crop if args.crop >= 1 else round(args.crop * args.image_size)
+    if args.crop and not (shift and args.crop < args.image_size):
+        raise StageError(
+            f"--crop {args.crop:g} shifts images of {args.image_size} pixels by {shift}: choose "
+            f"less than {args.image_size} pixels, and at least one"
+        )
 
 
 def _before(options: dict[str, Any], words: list[str]) -> list[str]:

@@ -327,13 +327,6 @@ def make_recipe(
     args: argparse.Namespace, distributed: Distributed, resumed: Checkpoint | None
 ) -> Recipe:
     """Return the training's settings, with `--amp auto` and the optimizer's defaults resolved."""
-    if args.nesterov and not (args.optimizer == "sgd" and args.momentum):
-        raise StageError("--nesterov needs --optimizer sgd and a --momentum above 0")
-    if args.sam and args.accumulate > 1:
-        raise StageError(
-            "--sam needs the gradient of a whole step at once: leave --accumulate out, and lower "
-            "--batch_size if memory is short"
-        )
     decay = WEIGHT_DECAYS[args.optimizer] if args.weight_decay is None else args.weight_decay
     return Recipe(
         epochs=args.epochs,
