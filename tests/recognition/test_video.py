@@ -27,7 +27,16 @@ from utils.recognition.video_io import VideoReader
 BLACK = np.zeros((240, 320, 3), np.uint8)
 
 
-WHOLE = SimpleNamespace(finder=lambda picture, is_bgr: [])
+class BlindFinder:
+    """A detector that finds nothing."""
+
+    min_score = 0.5
+
+    def __call__(self, picture, is_bgr: bool, min_score: float) -> list[DetectedFace]:
+        return []
+
+
+WHOLE = SimpleNamespace(finder=BlindFinder())
 
 
 def classifier_of(*answers: list) -> SimpleNamespace:

@@ -91,14 +91,16 @@ class FaceFinder:
 
     def __init__(self, options: DetectionOptions, threads: int = 1) -> None:
         """Load the detector, see `load_detector`."""
-        self.min_face, self._min_score = options.min_face, options.min_score
+        self.min_face, self.min_score = options.min_face, options.min_score
         self._detector = load_detector(options, threads)
 
-    def __call__(self, picture: Image.Image, is_bgr: bool = False) -> list[DetectedFace]:
+    def __call__(
+        self, picture: Image.Image, is_bgr: bool = False, min_score: float | None = None
+    ) -> list[DetectedFace]:
         """Return the faces in a picture, the largest first, with boxes in whole pixels.
 
         Search in a copy in which the smallest face has as many pixels as the detector needs.
-        `is_bgr`: the picture's colours are stored in reverse.
+        `is_bgr`: the picture's colours are stored in reverse. `min_score`: instead of the options'.
         """
         width, height = picture.size
         factor = self._copy_factor(min(picture.size))
@@ -108,7 +110,7 @@ class FaceFinder:
         if is_bgr:
             copy = Image.merge("RGB", copy.split()[::-1])
         min_side = self.min_face * min(size)
-        found = self._detector(copy, min_side, self._min_score)
+        found = self._detector(copy, min_side, self.min_score if min_score is None else min_score)
         faces = [face.scaled(width / size[0], height / size[1]) for face in found]
         faces = [face._replace(box=clip(face.box, width, height)) for face in faces]
         visible = [face for face in faces if face.box.width > 0 and face.box.height > 0]
