@@ -222,6 +222,15 @@ def test_random_damage_raises_nothing_else(tmp_path, count):
             continue
 
 
+def test_archive_cut_at_any_length_raises_nothing_else(tmp_path):
+    path = tmp_path / "x.zip"
+    for files in ([], [("a.jpg", b"x")]):  # an empty archive is an end record alone
+        data = write_zip(path, files).read_bytes()
+        for length in range(len(data)):
+            path.write_bytes(data[:length])
+            assert listed(path)[1], length
+
+
 def test_entry_goes_to_another_process(tmp_path):
     import pickle
 

@@ -263,7 +263,8 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int] | None:
 
 def _find_end(tail: bytes) -> int:
     """Return where the end record is in the last bytes of an archive, or -1."""
-    last = at = tail.rfind(_END_SIGNATURE, 0, len(tail) - _END.size + len(_END_SIGNATURE))
+    last_start = max(0, len(tail) - _END.size + len(_END_SIGNATURE))
+    last = at = tail.rfind(_END_SIGNATURE, 0, last_start)
     while at >= 0:
         if at + _END.size + _END.unpack_from(tail, at)[-1] == len(tail):  # the comment ends there
             return at
