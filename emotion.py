@@ -3,11 +3,12 @@
 An image should be a face, cropped as in training. For other photos, --detect_face finds the faces
 first and prints an answer for each, the largest first, with its `rect` (x, y, width, height) in
 pixels of the photo as displayed. If no face is found, the whole photo is classified, and its answer
-has "detected": false. `probs` are per cent in the order of the model's classes; for the seven
-emotions: 기쁨 당황 분노 불안 상처 슬픔 중립.
+has "detected": false. `probs` are per cent in the order of the model's classes, which the last line
+below names; for the seven emotions: 기쁨 당황 분노 불안 상처 슬픔 중립.
 
 One image prints the list of its faces. Several images print one object per line, {"file": …,
-"faces": […]} or {"file": …, "error": …}, in their order.
+"classes": […], "faces": […]} or {"file": …, "error": …}, in their order; then a face also has `box`
+(x, y, width, height) and the detector's `score`.
 
   python emotion.py face.jpg
   python emotion.py --img photo.jpg --detect_face --model_path model.pt

@@ -118,3 +118,6 @@ def test_describe_order_of_the_model_that_a_command_line_uses(bundled, tmp_path,
     for words in (["--model_path"], ["--img", "--model_path", "--help"]):
         assert describe_order(words) == "the classes of model.pt, in order: 가 나"
     assert describe_order(["--model_path", "none.pt"]) == ""
+    torch.save({"weight": torch.zeros(1)}, "old.pt")
+    text = "the classes of old.pt stand on stderr before the first answer"
+    assert describe_order(["--model_path", "old.pt"]) == text

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from utils.cli import with_underscores
+from utils import cli
 from utils.inference.model_info import ModelInfo, are_class_names
 from utils.inference.model_path import default_model_path, display_path, is_onnx
 from utils.inference.onnx_model import METADATA_KEY
@@ -24,14 +24,17 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 def describe_order(words: list[str]) -> str:
     """Return the order of the classes of the model that a command line uses, as --help ends.
 
-    Return an empty text if it cannot be told.
+    Return where they stand if the file does not tell them, and an empty text if there is no file.
     """
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    flags.add_argument("--model_path", nargs="?", type=Path)
-    args, _ = flags.parse_known_args(with_underscores(words))
+    flags.add_argument("--model_path", nargs="?", type=cli.path)
+    args, _ = flags.parse_known_args(cli.with_underscores(words))
     path = args.model_path or default_model_path(fast_start=True)
-    classes = peek_classes(path.expanduser())
-    return f"the classes of {display_path(path)}, in order: {' '.join(classes)}" if classes else ""
+    classes = peek_classes(path)
+    if classes:
+        return f"the classes of {display_path(path)}, in order: {' '.join(classes)}"
+    place = "stand on stderr before the first answer"
+    return f"the classes of {path} {place}" if path.is_file() else ""
 
 
 def peek_classes(path: Path) -> list[str]:
