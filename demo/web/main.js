@@ -5,7 +5,7 @@ import * as ort from "./ort/ort.wasm.min.mjs";
 import { FaceFinder, scaleFace } from "./detector.js";
 import { ExpressionModel, readDescription } from "./model.js";
 import { clip, fromImageData, reduce } from "./picture.js";
-import { TEXTS, className } from "./texts.js";
+import { TEXTS, className, shortName } from "./texts.js";
 
 const MAX_SHOWN_SIDE = 1280; // pixels of the longer side of the canvas
 const CAMERA_SIZE = { width: { ideal: 640 }, height: { ideal: 480 } };
@@ -23,7 +23,8 @@ const cameraButton = element("camera");
 
 let language = startLanguage();
 let status = { key: "loading", args: [], isError: false };
-let shown = null; // {answers, isLive} of the faces on the page
+let shown = null; // the answers on the page
+let drawn = null; // what `draw` drew last: its arguments
 let models = null; // a promise of {finder, model, description}
 let camera = null; // the MediaStream of a running camera
 let task = 0; // the number of the latest request: older ones are not shown any more
@@ -96,13 +97,13 @@ async function openFile(file) {
     const answers = found.length ? found : [await recognizeWhole(picture, size)];
     if (mine !== task) return;
     draw(bitmap, size, found, false);
-    show(answers, false);
+    show(answers);
     if (found.length) say("found", [found.length]);
     else say("noFace");
   } catch (error) {
     if (mine === task) say("failed", [error.message], true);
   } finally {
-    bitmap.close();
+    if (drawn?.image !== bitmap) bitmap.close();
   }
 }
 
@@ -161,11 +162,11 @@ async function showFrame(video, stream) {
     const answers = await recognize(pixelsOf(frame));
     if (camera !== stream) return;
     draw(frame, size, answers, true);
-    show(answers, true);
+    show(answers);
     if (answers.length) say("found", [answers.length]);
     else say("noFaceLive");
   } finally {
-    frame.close();
+    if (drawn?.image !== frame) frame.close();
   }
 }
 
@@ -185,7 +186,10 @@ function nextFrame() {
 // ------------------------------------------------------------------ what the page shows
 
 /** Draw a picture with its faces. The camera's is mirrored, as one knows one's own face. */
-function draw(image, { width, height }, answers, isMirrored) {
+function draw(image, size, answers, isMirrored) {
+  if (drawn && drawn.image !== image) drawn.image.close();
+  drawn = { image, size, answers, isMirrored };
+  const { width, height } = size;
   const factor = Math.min(1, MAX_SHOWN_SIDE / Math.max(width, height));
   canvas.width = Math.round(width * factor);
   canvas.height = Math.round(height * factor);
@@ -201,7 +205,7 @@ function draw(image, { width, height }, answers, isMirrored) {
     const left = isMirrored ? canvas.width - box.right * factor : box.left * factor;
     drawFace(context, {
       left, top: box.top * factor, width: boxWidth, height: (box.bottom - box.top) * factor, line,
-      text: `${answers.length > 1 ? `${i + 1} ` : ""}${label} ${Math.max(...probs).toFixed(0)} %`,
+      text: `${answers.length > 1 ? `${i + 1} ` : ""}${shortName(label, language)} ${Math.max(...probs).toFixed(0)} %`,
     });
   });
   canvas.hidden = false;
@@ -223,8 +227,8 @@ function drawFace(context, { left, top, width, height, line, text }) {
   context.fillText(text, x + size / 2, y + tag.height / 2);
 }
 
-function show(answers, isLive) {
-  shown = { answers, isLive };
+function show(answers) {
+  shown = answers;
   render();
 }
 
@@ -248,7 +252,7 @@ function render() {
   element("status").classList.toggle("error", status.isError);
   element("status").dataset.state = status.key; // for tests
   showButton();
-  if (shown) showAnswers(shown.answers, texts);
+  if (shown) showAnswers(shown, texts);
 }
 
 function showAnswers(answers, texts) {
@@ -315,6 +319,7 @@ function startLanguage() {
 element("language").addEventListener("click", () => {
   language = language === "ko" ? "en" : "ko";
   render();
+  if (drawn) draw(drawn.image, drawn.size, drawn.answers, drawn.isMirrored);
   models.then(({ description }) => showModel(description), () => {});
 });
 element("file").addEventListener("change", ({ target }) => {

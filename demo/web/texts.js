@@ -69,8 +69,13 @@ const ENGLISH = {
   중립: "neutral", 혐오: "disgust", 공포: "fear", 놀람: "surprise", 경멸: "contempt",
 };
 
-/** Return a class's name in a language: `ko` as the model has it, `en` with its English name. */
+/** Return a class's name for a narrow place. */
+export function shortName(name, language) {
+  return (language === "en" && ENGLISH[name.normalize("NFC")]) || name;
+}
+
+/** Return a class's name, with the model's own name beside its translation. */
 export function className(name, language) {
-  const english = ENGLISH[name.normalize("NFC")];
-  return language === "en" && english ? `${english} (${name})` : name;
+  const short = shortName(name, language);
+  return short === name ? name : `${short} (${name})`;
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import PIL
 import pytest
 from PIL import Image
 
@@ -39,6 +40,9 @@ CHROMIUM = next(
 )
 MODULES = serve.PAGE / "node_modules"
 HOW = "npm install --prefix demo/web, and a Chromium, for the test of the page"
+
+# It resizes some pictures in another order, by which a value may differ by 1.
+IS_OLD_PILLOW = int(PIL.__version__.split(".")[0]) < 13
 
 needs_node = pytest.mark.skipif(not NODE, reason="Node.js is not installed")
 
@@ -82,6 +86,16 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def resize_as_pillow_13(picture: Image.Image, size: tuple[int, int], method: Image.Resampling):
+    """Resize in two steps: older versions of Pillow begin always with the width."""
+    width, height = picture.size
+    lost = height - size[1]
+    between = (width, size[1]) if lost > max(0, 2 * (width - size[0])) else (size[0], height)
+    resized = picture.resize(between, method).resize(size, method)
+    assert resized == picture.resize(size, method) or IS_OLD_PILLOW
+    return resized
+
+
 @needs_node
 def test_pictures_become_the_pixels_of_pillow():
     expected, calls = [], []
@@ -93,9 +107,7 @@ def test_pictures_become_the_pixels_of_pillow():
     for picture in (noise(37, 61), noise(90, 50).convert("L")):
         for size in ((48, 48), (7, 11), (90, 90), (37, 20)):
             for name in ("BOX", "BILINEAR", "BICUBIC"):
-                # In two steps, as newer versions of Pillow resize some pictures first in height.
-                wide = picture.resize((size[0], picture.height), Image.Resampling[name])
-                resized = wide.resize(size, Image.Resampling[name])
+                resized = resize_as_pillow_13(picture, size, Image.Resampling[name])
                 compare("resize", [to_js(picture), *size, name.lower()], resized)
         for factors in ((2, 2), (3, 4), (8, 1)):
             compare("reduce", [to_js(picture), *factors], picture.reduce(factors))
@@ -124,18 +136,18 @@ def test_faces_are_searched_in_the_same_copy(size, monkeypatch):
     picture = Image.fromarray(ASTRONAUT).resize(size)
     face_detection.FaceFinder(face_detection.DetectionOptions())(picture)
     [result] = call(["detector.js", "searchCopy", [to_js(picture)]])
-    assert largest_difference(result, to_js(copies[0])) <= 1  # see above
+    assert largest_difference(result, to_js(copies[0])) <= IS_OLD_PILLOW
 
 
 @needs_node
 def test_detected_faces_are_those_of_the_toolkit():
-    # Outputs of the network, as if it had seen three faces; two of them are one.
+    # Outputs of the network, as if it had seen three faces. Anchors 1 and 3 are about the same one.
     width, height = 64, 40
     anchors = sum(2 * -(-width // step) * -(-height // step) for step, _ in retinaface.LEVELS)
     rng = np.random.default_rng(0)
     scores = np.full((1, anchors, 2), 0.01, np.float32)
-    scores[0, [3, 5, 40, 41], 1] = 0.9, 0.6, 0.7, 0.95
-    offsets, points = (rng.normal(0, 1, (1, anchors, n)).astype(np.float32) for n in (4, 10))
+    scores[0, [1, 3, 40, 41, 70], 1] = 0.9, 0.6, 0.7, 0.95, 0.4
+    offsets, points = (rng.normal(0, 0.3, (1, anchors, n)).astype(np.float32) for n in (4, 10))
 
     class Session:
         def run(self, *args: object) -> list[np.ndarray]:
@@ -146,7 +158,7 @@ def test_detected_faces_are_those_of_the_toolkit():
     expected = detector(Image.new("RGB", (width, height)), 0, face_detection.MIN_SCORE)
     arguments = [*(values.ravel().tolist() for values in (offsets, scores, points)), width, height]
     [faces] = call(["detector.js", "decode", arguments])
-    assert len(faces) == len(expected) > 1
+    assert len(faces) == len(expected) == 3
     for face, wanted in zip(faces, expected, strict=True):
         assert face["score"] == pytest.approx(wanted.score)
         assert face["box"] == pytest.approx(corners(wanted.box), abs=1e-3)
@@ -216,6 +228,14 @@ def test_page_has_all_words_in_both_languages():
     )
     words = re.findall(r'data-text="(\w+)"|say\("(\w+)"|texts\.(?!js)(\w+)', used)
     assert {name for names in words for name in names if name} <= {*korean}
+
+
+@pytest.mark.parametrize("page", ["docs/web.md", "docs/ko/web.md"])
+def test_docs_name_every_flag(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    parser = serve.make_parser()
+    flags = {name for action in parser._actions for name in action.option_strings if "--" in name}
+    assert {*re.findall(r"^\| `(--\w+)", text, re.M)} == flags - {"--help"}
 
 
 @pytest.fixture

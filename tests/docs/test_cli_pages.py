@@ -57,7 +57,7 @@ def test_both_languages_name_the_same_flags_and_commands(page):
     assert commands_in(page) == commands_in(korean)
 
 
-# Other spellings, and flags of torchrun and of the modules beside the scripts.
+# Other spellings, and flags of torchrun, npm and the modules beside the scripts.
 OTHER_FLAGS = {
     "--help",
     "--no_flip",
@@ -65,6 +65,9 @@ OTHER_FLAGS = {
     "--nproc_per_node",
     "--classes",
     "--only_print",
+    "--port",
+    "--prefix",
+    "--omit",
 }
 # These pages are mostly about other programs: benchmarks, Ray, SLURM.
 OTHER_PAGES = ("benchmarks.md", "distributed.md")
