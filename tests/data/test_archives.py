@@ -7,6 +7,7 @@ import os
 import struct
 import tracemalloc
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,23 @@ def test_zip64(tmp_path, monkeypatch):
     assert contents(path) == CONTENT and listed(path)[1] == []
     path.write_bytes(b"before" * 10 + data)
     assert contents(path) == CONTENT
+
+
+@pytest.mark.parametrize("cut", [0, 30])
+def test_zip64_with_numbers_beyond_any_file(tmp_path, monkeypatch, cut):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    path = write_zip(tmp_path / "x.zip", CONTENT.items())
+    data = path.read_bytes()[: -cut or None]
+    places = [i for i in range(len(data) - 12) if data[i : i + 2] == b"\1\0"]  # ZIP64 extra fields
+    places += [data.find(b"PK\6\7") + 4]
+    for place in places:
+        for start in range(4, 28, 8):
+            broken = bytearray(data)
+            broken[place + start : place + start + 8] = b"\xff" * 8
+            path.write_bytes(broken)
+            for file in listed(path)[0].values():
+                with suppress(ArchiveError):
+                    file.read(1 << 20)
 
 
 def test_parts_are_read_as_one_archive(tmp_path):

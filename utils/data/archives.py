@@ -173,7 +173,8 @@ def list_entries(file: BinaryIO, refuse: Refuse) -> Iterator[Entry]:
         start, end, shift = found
         try:
             for entry in _read_directory(file, start, end, shift, refuse):
-                reached = max(reached, entry.header + entry.compressed)
+                if entry.header + entry.compressed <= start:
+                    reached = max(reached, entry.header + entry.compressed)
                 yield entry
             return
         except ArchiveError as error:
@@ -246,7 +247,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int] | None:
     if at >= _LOCATOR.size and tail.startswith(_LOCATOR_SIGNATURE, at - _LOCATOR.size):
         _, _, position, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
         for end64 in (end - _LOCATOR.size - _END64.size, position):
-            file.seek(max(0, end64))
+            file.seek(min(max(0, end64), total))
             record = file.read(_END64.size)
             if len(record) == _END64.size and record.startswith(_END64_SIGNATURE):
                 *_, size, offset = _END64.unpack(record)
@@ -290,7 +291,8 @@ def _read_directory(
             extra = rest[lengths[0] : lengths[0] + lengths[1]]
             size, compressed, header = _zip64(extra, (size, compressed, header))
         is_link = system == _UNIX and attributes >> 28 == _LINK
-        entry = Entry(name, header + shift, compressed, size, method, crc)
+        header = min(header + shift, end)  # it may be any number of 64 bits
+        entry = Entry(name, header, compressed, size, method, crc)
         if _is_wanted(entry, flags, is_link, refuse):
             yield entry
 
@@ -373,6 +375,7 @@ def _scan(file: BinaryIO, position: int, refuse: Refuse) -> Iterator[Entry]:
         data = position + _LOCAL.size + sum(lengths)
         if flags & _HAS_DESCRIPTOR and not compressed:
             compressed, size, crc = _measure(file, data, method, total)
+        compressed = min(compressed, total)  # it may be any number of 64 bits
         is_cut = data + compressed > total
         if is_cut:
             refuse(decode_name(raw), "the archive is cut short within it")
