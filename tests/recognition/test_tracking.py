@@ -205,6 +205,13 @@ def test_a_lost_number_never_goes_to_another_person():
     assert shown[2] == {1: 100} and shown[-1] == {2: 100}
 
 
+def test_a_face_that_covers_another_does_not_take_its_number(monkeypatch):
+    monkeypatch.setattr(tracking, "MIN_CORRELATION", -1)  # the covered one is not lost at once
+    known, covered = [(1, 100, 0.9)], [(1, 100, None), (3, 140, 0.9)]
+    shown, _ = play(*[known] * 3, *[covered] * 3)
+    assert shown[2] == {1: 100} and shown[-1] == {2: 140}
+
+
 def test_a_lost_number_is_not_guessed_between_two_that_look_alike():
     # 1 and 4 are twins. Both leave; the one who comes back may be either.
     known = [[(1, 100, 0.9), (1, 700, 0.9)]] * 3
