@@ -228,6 +228,11 @@ def keep_official_parts(faces: Faces, crops: Path) -> list[str]:
             f"AI-Hub's files in {manifest_path(crops)}; leave --split out to divide by --ratio"
         )
     lines = [f"{crops}: Training is train, the halves of Validation are validation and test"]
+    if not any(photo.part == TRAINING for photo in faces.photos):
+        lines.append(
+            f"train is empty, because {crops} holds no photo of Training; leave --split out to "
+            f"divide by --ratio"
+        )
     if missing := len(photos) - len(faces.photos):
         lines.append(
             f"{missing} of {len(photos)} photos have no official part and are left out: their "

@@ -522,6 +522,9 @@ def test_split_official_keeps_training_apart_and_halves_validation_by_subject(tm
     counts = Counter(splits.values())
     assert counts["train"] == 120 and abs(counts["validation"] - counts["test"]) <= 10
     assert "196 photos" in done.stdout
+    write_parts(tmp_path / "crop", dict.fromkeys(parts, "Validation").items())
+    empty = run("dataPreparation.py", "--split", "official", cwd=tmp_path)
+    assert "note: train is empty, because crop holds no photo of Training" in empty.stderr
     default = run("dataPreparation.py", cwd=tmp_path)
     assert default.returncode == 0 and "all\t160\t20\t20" in default.stdout
 
