@@ -29,9 +29,9 @@ WEAK_SCORE = 0.2  # of a face: enough if a track expects it there
 MAX_MISSES = 3  # detections in a row that miss a face before it is lost
 MEMORY = 300  # frames that a lost face is remembered
 
-# Likeness of two looks, from -1 to 1. Between two detections, the same face has 0.85 in the median
-# and less than 0.5 in one of ten, when it turns; different people have 0.15, and one pair in 50
-# more than 0.55 (python -m benchmarks.tracking).
+# Likeness of two looks, from -1 to 1. In the films of benchmarks/tracking.py one face has about 0.85
+# between two detections in the median, and less than 0.6 in one of ten; different faces have less
+# than 0.3 in the median, and more than 0.6 in one pair of 50.
 NEAR_LIKENESS = 0.6  # of a lost face with one found where it is expected
 FAR_LIKENESS = 0.7  # of a lost face with one found elsewhere
 LIKENESS_LEAD = 0.1  # of it over any other track
