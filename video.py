@@ -61,7 +61,7 @@ def make_parser() -> cli.Parser:
     smooth = "weight of the past in the smoothed probabilities (0: no smoothing)"
     flag("--smooth", smooth, 0.7, cli.fraction, metavar="X")
     parser.section("device")
-    parser.device_flags()
+    parser.device_flags("the bundled model")
     parser.closing(describe_order)
     return parser
 
@@ -71,8 +71,11 @@ def main() -> int:
     args = make_parser().parse_args()
     display = has_screen() and not args.no_display
     check_outputs(args, display)
-    path = args.model_path or default_model_path(fast_start=True)
-    model = load_model(path, args.gpu, args.cuda_idx, args.image_size)
+    # Who names a GPU wants it; the bundled model runs without torch otherwise.
+    wants_gpu = bool(args.gpu or (args.gpu is None and args.cuda_idx))
+    path = args.model_path or default_model_path(fast_start=not wants_gpu)
+    gpu = args.gpu is None or args.gpu
+    model = load_model(path, gpu, args.cuda_idx, args.image_size)
     detection = DetectionOptions(args.detector, args.min_face, args.min_score, args.detector_model)
     inputs = InputMaker.of(model.info, FaceFinder(detection, cores()), args.margin)
     try:
