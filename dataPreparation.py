@@ -55,7 +55,7 @@ from utils.data.official import TRAINING, VALIDATION, manifest_path, read_parts
 from utils.data.placement import PlacedFiles, write_manifest
 from utils.data.raf_db import LISTS
 from utils.data.split import SplitItem, assign_parts, group_by_subject, name_people
-from utils.emotions import UNKNOWN
+from utils.emotions import UNKNOWN, emotion_called
 from utils.errors import StageError
 from utils.filenames import nfc
 from utils.files import file_lock, ignores_case, make_folder, write_tsv
@@ -338,23 +338,28 @@ def print_copies(photos: Sequence[SplitItem], copies: Copies, output: Path) -> N
         return
     groups = [[photos[i] for i in group] for group in copies.groups]
     parted = sum(len({photo.split for photo in group}) > 1 for group in groups)
-    where = f"{output / COPIES}" if parted else f"and in the same set: {output / COPIES}"
+    where = f"{'' if parted else ' and in the same set'}: {output / COPIES}"
     for count, kind in ((copies.same, "duplicates"), (copies.near, "near duplicates")):
         if count:
-            print(f"{count} photos are {kind} of others {where}")
+            print(f"{count} photos are {kind} of others{where}")
     if parted:
         print(
             f"{parted} groups of copies are in more than one set, because the sets of the data are "
             f"kept: the network knows these photos from training"
         )
-    conflicts = [group for group in groups if len({photo.label for photo in group}) > 1]
+    conflicts = [group for group in groups if len({meaning(photo) for photo in group}) > 1]
     if conflicts:
         first = conflicts[0][0]
-        other = next(photo for photo in conflicts[0] if photo.label != first.label)
+        other = next(photo for photo in conflicts[0] if meaning(photo) != meaning(first))
         print(
             f"{len(conflicts)} groups of duplicates have conflicting labels, for example "
             f"{first.label}/{first.name} and {other.label}/{other.name}: correct them"
         )
+
+
+def meaning(photo: SplitItem) -> str:
+    """Return what the class of a photo means: happy and 기쁨 are no conflict."""
+    return emotion_called(photo.label) or photo.label
 
 
 def print_subjects(subjects: Sequence[Sequence[SplitItem]]) -> None:

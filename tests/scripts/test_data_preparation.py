@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+import dataPreparation
 from tests.helpers import (
     command,
     decompose,
@@ -25,7 +26,9 @@ from tests.helpers import (
     steps_of,
     tree,
 )
+from utils.data.duplicates import Copies
 from utils.data.official import write_parts
+from utils.data.split import SplitItem
 
 pytestmark = pytest.mark.slow
 
@@ -449,6 +452,19 @@ def pictures(count: int, side: int = 96) -> list[Image.Image]:
         ]
         made.append(ImageChops.add(*layers))
     return made
+
+
+def test_copies_in_classes_of_one_meaning_are_no_conflict(capsys):
+    photos = [SplitItem("happy", "a.png", split="train"), SplitItem("기쁨", "b.png", split="test"),
+              SplitItem("sad", "c.png", split="test")]  # fmt: skip
+    for group, conflicts in (([0, 1], 0), ([0, 1, 2], 1)):
+        copies = Copies([group], dict.fromkeys(group, 0.0), 1, 0, [group], [])
+        dataPreparation.print_copies(photos, copies, Path("data"))
+        out = capsys.readouterr().out
+        assert f"1 photos are duplicates of others: data{os.sep}copies.tsv\n" in out
+        assert (
+            out.count("example happy/a.png and sad/c.png") == out.count("conflicting") == conflicts
+        )
 
 
 def test_split_keeps_near_duplicates_together(tmp_path):
