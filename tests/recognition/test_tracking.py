@@ -256,3 +256,15 @@ def test_probabilities_of_a_face_that_was_away_start_again():
         tracker._finder.found = [[DetectedFace(Box(100, 200, 200, 300))]]
         assert tracker.update(frame) == [track] and track.number == 1
         assert (track.probs is None) == (missed == tracking.MAX_MISSES)
+
+
+def test_a_face_behind_another_does_not_learn_the_other_ones_pixels():
+    apart, crossing = [(1, 300, 0.9), (2, 420, 0.9)], [(1, 300, 0.9), (2, 370, 0.9)]
+    _, before = play(*[apart] * 2)
+    _, after = play(*[apart] * 2, *[crossing] * 2)
+    [patch], [known] = (
+        [track.patch for track in tracker.tracks if track.number == 1]
+        for tracker in (before, after)
+    )
+    assert np.array_equal(patch, known)
+    assert [len(track.looks) for track in after.tracks] == [1, 1]

@@ -29,7 +29,7 @@ WEAK_SCORE = 0.2  # of a face: enough if a track expects it there
 MAX_MISSES = 3  # detections in a row that miss a face before it is lost
 MEMORY = 300  # frames that a lost face is remembered
 
-# Likeness of two looks, from -1 to 1. In the films of benchmarks/tracking.py one face has about 0.85
+# Likeness of two looks, from -1 to 1. In the films of benchmarks/tracking.py a face has about 0.85
 # between two detections in the median, and less than 0.6 in one of ten; different faces have less
 # than 0.3 in the median, and more than 0.6 in one pair of 50.
 NEAR_LIKENESS = 0.6  # of a lost face with one found where it is expected
