@@ -298,6 +298,9 @@ def _number(
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a {description}") from None
+        if value > maximum == MAX_NUMBER:
+            most = f"{MAX_NUMBER:,.0f}"
+            raise argparse.ArgumentTypeError(f"{text!r} is too large: the most is {most}")
         if not minimum <= value <= maximum or (value == minimum and exclude_minimum):
             raise argparse.ArgumentTypeError(f"{text!r} is not a {description}")
         return value
