@@ -88,10 +88,12 @@ def test_assign_splits_puts_nothing_into_a_split_of_ratio_0():
         assert Counter(assign_splits(photos, groups, ratio, 0)) == {"train": 20, "validation": 20}
 
 
-def test_assign_splits_puts_what_is_left_into_validation_if_train_has_no_part():
-    photos = [SplitItem(label, f"{i}") for label in "xyz" for i in range(7)]
+@pytest.mark.parametrize(("size", "validation", "test"), [(7, 11, 10), (1, 2, 1)])
+def test_assign_splits_shares_what_is_left_if_train_has_no_part(size, validation, test):
+    photos = [SplitItem(label, f"{i}") for label in "xyz" for i in range(size)]
     ratio = [Fraction(0), Fraction(1), Fraction(1)]
-    assert Counter(assign_splits(photos, [], ratio, 0)) == {"validation": 12, "test": 9}
+    splits = assign_splits(photos, [], ratio, 0)
+    assert Counter(splits) == {"validation": validation, "test": test}
 
 
 def test_assign_splits_fills_up_with_single_photos():

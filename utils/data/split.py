@@ -101,10 +101,10 @@ def assign_splits(
     """Return the split of each photo, one of SPLITS.
 
     Validation and test get their parts of the n photos of each class, rounded down, and train gets
-    the rest, or validation if train has no part. `groups` are positions of photos that go into the
-    same split; their splits come as close to these numbers as possible, and single photos fill up
-    what is missing. The result depends on the photos, the ratio and the seed, but not on the order
-    of photos or groups.
+    the rest; if train has no part, the others share it. `groups` are positions of photos that go
+    into the same split; their splits come as close to these numbers as possible, and single photos
+    fill up what is missing. The result depends on the photos, the ratio and the seed, but not on
+    the order of photos or groups.
     """
     groups = [group for group in merge_groups(groups) if len(group) > 1]
     splits = [""] * len(photos)
@@ -118,17 +118,26 @@ def assign_splits(
         if not splits[i]:
             singles[photos[i].label].append(i)
     sizes = Counter(photo.label for photo in photos)
-    rest = next(split for split, part in zip(SPLITS, ratio, strict=True) if part)
+    totals = Counter(splits)
     for label, members in singles.items():
         names: list[str] = []
         for split, part in zip(SPLITS[1:], ratio[1:], strict=True):
             wanted = int(sizes[label] * part / sum(ratio))
             names += [split] * max(0, wanted - placed[label, split])
-        names += [rest] * (len(members) - len(names))
+        totals.update(names)
+        for _ in range(len(members) - len(names)):
+            names.append(SPLITS[0] if ratio[0] else _neediest(totals, ratio))
+            totals[names[-1]] += 1
         order = random.Random(os.fsencode(f"{seed}/{label}")).sample(members, len(members))
         for i, split in zip(order, names, strict=False):
             splits[i] = split
     return splits
+
+
+def _neediest(totals: Mapping[str, int], ratio: Sequence[Fraction]) -> str:
+    """Return the split that has least of its part."""
+    parts = {split: part for split, part in zip(SPLITS, ratio, strict=True) if part}
+    return min(parts, key=lambda split: totals[split] / parts[split])
 
 
 def assign_splits_with_unknown(
