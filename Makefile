@@ -6,8 +6,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Test processes; more than four want more memory than most machines have.
-JOBS ?= $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")
+# Test processes: one more than cores, because many tests wait for a server or a signal; more than
+# four want more memory than most machines have.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 
 .PHONY: demo test test-gpu check lint types docs clean
 

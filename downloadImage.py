@@ -77,9 +77,10 @@ def main() -> int:
     check_settings()
     load_decoders()
     if is_aihub(args.input):
+        kind = "a directory" if args.input.is_dir() else "an archive or JSON"
         raise StageError(
-            f"{args.input} is no table with addresses: there is nothing to download; AI-Hub's own "
-            f"files are cropped as they are: python cropImages.py --input {args.input}"
+            f"{args.input} is {kind}, not a table of addresses: there is nothing to download; "
+            f"AI-Hub's files are cropped as they are: python cropImages.py --input {args.input}"
         )
     table = Table(args.input, required=("name", "url"))
     allow_open_files(1024 + 4 * args.workers)

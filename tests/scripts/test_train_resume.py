@@ -120,7 +120,7 @@ def test_train_refuses_to_resume_another_training(data, finished, copy, version)
     options = (copy / RUN / "options.json").read_bytes()
     for flags, name in (
         (("--data_path", "other"), "set of images"),
-        (("--optimizer", "adam"), "optimizer"),
+        (("--optimizer", "adam", "--no-nesterov"), "optimizer"),
         (("--ema", 0), "use of --ema"),
         (("--seed", 7), "order of images (--seed, --batch_size, --accumulate)"),
         (("--accumulate", 1), "order of images (--seed, --batch_size, --accumulate)"),
