@@ -53,8 +53,10 @@ import numpy as np, torch
 from pathlib import Path
 from utils.inference.face_classifier import load_model
 onnx, model = (load_model(Path(path)) for path in sys.argv[2:4])
-faces = np.random.default_rng(0).integers(0, 256, (64, *model.info.preprocessing().shape), np.uint8)
-ways = {"onnxruntime": lambda: onnx.log_probs(faces), "torch float32": lambda: model.log_probs(faces)}
+shape = 64, *model.info.preprocessing().shape
+faces = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+ways = {"onnxruntime": lambda: onnx.log_probs(faces)}
+ways["torch float32"] = lambda: model.log_probs(faces)
 def bf16():
     with torch.autocast("cpu", torch.bfloat16):
         model.log_probs(faces)
@@ -122,8 +124,8 @@ def print_results(seconds: dict[str, float], images: int, photos: int) -> None:
             name: photos / (seconds[f"{name}, all photos"] - starts[".onnx"])
             for name in ("retinaface", "haar")
         }
-        print(f"{photos} photos with detection, after the start: "
-              + ", ".join(f"{name} {rate:.0f} photos/s" for name, rate in found.items()))  # fmt: skip
+        text = ", ".join(f"{name} {rate:.0f} photos/s" for name, rate in found.items())
+        print(f"{photos} photos with detection, after the start: {text}")
 
 
 def emotion(model: Path, *words: object) -> None:
