@@ -159,7 +159,7 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.votes and not is_table(args.input):
         raise StageError("--votes gives FER2013's csv other classes: name that csv with --input")
     if args.votes and args.classes:
-        raise StageError("--votes has classes of its own: leave --classes out")
+        raise StageError("--votes gives the classes: leave --classes out")
     if is_table(args.input) and args.mode == "symlink":
         raise StageError("--mode symlink: the faces of a csv are no files: leave --mode out")
     if args.input.is_dir() and args.input.resolve().is_relative_to(args.output.resolve()):
@@ -193,7 +193,7 @@ def plan_split(faces: Faces, args: argparse.Namespace) -> Ratios:
     lines = faces.lines
     if args.split == "ratio" and any(photo.part for photo in faces.photos):
         faces.photos = pool(faces.photos)
-        lines.append(f"{args.input}: the photos of all sets are divided anew")
+        lines.append(f"{args.input}: the photos of all sets are split again")
     if args.split == "official" and not any(photo.part for photo in faces.photos):
         lines += keep_official_parts(faces, args.input)
         ratios: Ratios = OFFICIAL
@@ -204,7 +204,7 @@ def plan_split(faces: Faces, args: argparse.Namespace) -> Ratios:
     if is_kept and args.ratio is not RATIO:
         raise StageError(
             f"--ratio divides nothing, because the sets of {args.input} are kept; --split ratio "
-            f"divides all photos anew"
+            f"splits all photos again"
         )
     for line in lines:
         note(line)

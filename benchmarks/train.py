@@ -158,7 +158,7 @@ def time_ways(ways: dict[str, Way], args: Namespace) -> dict[str, list[Measured]
 
 
 class PlainProcess:
-    """The plain way in a process of its own, which returns freed memory to the system as usual."""
+    """Run the plain way in another process, which returns freed memory to the system as usual."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")

@@ -25,7 +25,7 @@ from utils.recognition.retinaface import read_weights
 
 PAGE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"  # this computer alone; browsers allow the camera there without HTTPS
-# The page's own files, with the type that a browser is told.
+# The page's own files, with their content types.
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

@@ -430,7 +430,7 @@ def test_split_keeps_the_sets_of_the_data(tmp_path):
     assert again.returncode == 0 and "x\t27\t2\t4\ny\t27\t2\t4\n" in again.stdout
     assert "note: faces: the sets train, validation and test are kept\n" in again.stderr
     ratio = run("dataPreparation.py", "--input", "faces", "--ratio", 1, 1, 1, cwd=tmp_path)
-    assert ratio.returncode == 2 and "--split ratio divides all photos anew" in ratio.stderr
+    assert ratio.returncode == 2 and "--split ratio splits all photos again" in ratio.stderr
     words = ("--ratio", 1, 1, 1, "--split", "ratio", "--input", "faces")
     anew = run("dataPreparation.py", *words, cwd=tmp_path)
     assert anew.returncode == 0 and "x\t11\t11\t11\ny\t11\t11\t11\n" in anew.stdout

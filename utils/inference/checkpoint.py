@@ -97,12 +97,7 @@ class Checkpoint:
             checkpoint, assumption = cls._from_weights(file, path, image_size)
         weights = {key: _to_float32(weight) for key, weight in checkpoint.weights.items()}
         checkpoint = replace(checkpoint, weights=dict(unwrap(weights)))
-        for flag, value in (("image_size", image_size), ("image_channel", image_channel)):
-            if value not in (None, trained := checkpoint.preprocess[flag]):
-                raise StageError(
-                    f"--{flag} {value} contradicts {path}, which was trained with {trained}: "
-                    f"give --{flag} {trained}"
-                )
+        checkpoint.info().check_input(path, image_size, image_channel)
         return checkpoint, assumption
 
     @classmethod

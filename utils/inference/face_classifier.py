@@ -10,10 +10,11 @@ import numpy as np
 from utils import interrupt
 from utils.inference.model_info import ModelInfo
 from utils.inference.model_path import is_onnx
+from utils.metrics import scale
 
 
 class Model(Protocol):
-    """A trained network, whatever runs it."""
+    """A trained network that torch or onnxruntime runs."""
 
     info: ModelInfo
 
@@ -95,6 +96,5 @@ class FaceClassifier:
 
     def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
         """Return float64 (N, classes) for faces, uint8 (C, S, S) each."""
-        scaled = self._model.log_probs(np.stack(faces), self._tta) / self._temperature
-        probs = np.exp(scaled - scaled.max(1, keepdims=True))
-        return probs / probs.sum(1, keepdims=True)
+        log_probs = self._model.log_probs(np.stack(faces), self._tta)
+        return np.exp(scale(log_probs, self._temperature))

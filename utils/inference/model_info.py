@@ -1,13 +1,15 @@
-"""What a model file tells about its model besides the weights, whatever its format."""
+"""The description of a model that a file holds besides the weights, in both formats."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from utils import __version__
+from utils.errors import StageError
 from utils.filenames import is_printable
 from utils.imaging.geometry import FaceGeometry
 from utils.imaging.preprocess import TTA, Preprocess
@@ -69,6 +71,15 @@ class ModelInfo:
     def geometry(self) -> FaceGeometry:
         """Return which part of a picture the network sees of a detected face."""
         return FaceGeometry(**self.face)
+
+    def check_input(self, path: Path, image_size: int | None, image_channel: int | None) -> None:
+        """Raise StageError if the model of the file was trained with another size or channels."""
+        for flag, value in (("image_size", image_size), ("image_channel", image_channel)):
+            if value not in (None, trained := self.preprocess[flag]):
+                raise StageError(
+                    f"--{flag} {value} contradicts {path}, which was trained with {trained}: "
+                    f"give --{flag} {trained}"
+                )
 
     def describe(self) -> str:
         """Return the model in a few words: its network, epoch and validation accuracy."""

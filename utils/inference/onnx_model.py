@@ -11,6 +11,7 @@ from utils.console import ProgressBar
 from utils.errors import StageError, describe_os_error
 from utils.inference.cpu import cpu_name
 from utils.inference.model_info import ModelInfo
+from utils.metrics import scale
 
 METADATA_KEY = "facial_expression_model"  # of the description, as JSON
 BATCH = 32  # images at a time: more are not faster, and take more memory
@@ -64,12 +65,7 @@ class OnnxModel:
                 f"{path} does not describe its model as export.py does: export it again"
             ) from None
         self._check(path)
-        for flag, value in (("image_size", image_size), ("image_channel", image_channel)):
-            if value not in (None, trained := self.info.preprocess[flag]):
-                raise StageError(
-                    f"--{flag} {value} contradicts {path}, which was trained with {trained}: "
-                    f"give --{flag} {trained}"
-                )
+        self.info.check_input(path, image_size, image_channel)
 
     def log_probs(
         self,
@@ -132,5 +128,4 @@ class OnnxModel:
 
 def log_softmax(outputs: np.ndarray) -> np.ndarray:
     """Return the logarithms of the probabilities, float64 (N, classes), for a network's outputs."""
-    shifted = outputs.astype(np.float64) - outputs.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return scale(outputs.astype(np.float64), temperature=1.0)

@@ -15,7 +15,7 @@ from utils.imaging.preprocess import Preprocess
 
 # Images that a CPU predicts at a time. On one core of an AMD EPYC, EmotionNet in float32 does 721
 # images/s in batches of 8, 848 in 32, and 490 in 128: their activations are so large that the
-# system maps and clears them anew for each batch (see utils/memory.py, with which 128 does 900).
+# system maps and clears them again for each batch (see utils/memory.py, with which 128 does 900).
 CPU_BATCH = 32
 # Pixels that fill a GPU: 1,024 images of 48 × 48, and fewer of larger ones.
 GPU_PIXELS = 1024 * 48 * 48
