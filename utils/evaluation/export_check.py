@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.console import ProgressBar, note
+from utils.console import note
+from utils.data.decode import decode_to_memory
 from utils.data.image_folder import make_samples, scan_class_folders
 from utils.data.sets import find_set
 from utils.errors import StageError
-from utils.imaging.image_io import ImageError, open_image
+from utils.imaging.image_io import open_image
 from utils.imaging.preprocess import Preprocess
 
 MAX_IMAGES = 2000  # evenly from all classes
@@ -58,18 +59,11 @@ def _labelled(root: Path, classes: list[str], preprocess: Preprocess) -> CheckIm
         del folders[name]
     samples = make_samples(folders, classes)
     samples = samples[:: max(1, -(-len(samples) // MAX_IMAGES))]
-    images, labels = [], []
-    with ProgressBar(len(samples), "read images", "image") as bar:
-        for sample in samples:
-            try:
-                images.append(preprocess.read(sample.path))
-                labels.append(sample.label)
-            except (ImageError, OSError) as error:
-                bar.fail(sample.path, error)
-            bar.update()
-    if not images:
+    images, failures = decode_to_memory(samples, preprocess, "read images")
+    if not len(images):
         raise StageError(f"{root} has no image of the model's classes{folders.seen()}")
-    return CheckImages(np.stack(images), np.array(labels), f"{len(images)} images of {root}")
+    labels = [sample.label for i, sample in enumerate(samples) if i not in failures]
+    return CheckImages(images, np.array(labels), f"{len(images)} images of {root}")
 
 
 def _portrait(preprocess: Preprocess) -> CheckImages:
