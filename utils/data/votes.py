@@ -12,19 +12,17 @@ In an annotation table and in AI-Hub's label files, three annotators voted.
 
 from __future__ import annotations
 
-import codecs
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from utils.class_names import describe_other_names, match_classes
 from utils.data.aihub import LabelFiles
 from utils.data.annotations import ANNOTATORS, COLUMNS, Annotations, Row, RowError
 from utils.data.downloads import is_aihub, open_annotations
+from utils.data.text_table import FILE_COLUMNS, TextTable
 from utils.emotions import (
     EMOTIONS,
     NO_VOTE,
@@ -34,16 +32,10 @@ from utils.emotions import (
     is_no_emotion,
     majority_vote,
 )
-from utils.errors import StageError, describe_os_error
+from utils.errors import StageError
 
 FER_PLUS_MINIMUM = 2  # FER+'s paper drops single votes
-# Names of the column of file names, without case and marks, in order of preference.
-_FILE_COLUMNS = (
-    "file", "filename", "imagename", "imagefile", "filepath", "imagepath", "path", "image", "img",
-    "photo", "name", "파일", "파일명", "파일이름", "이미지", "이미지명", "사진", "이름",
-)  # fmt: skip
 _IGNORED = {"usage", "index", "id", ""}  # columns that need no word
-_DELIMITERS = ",\t;|"
 _COUNT = re.compile(r"([0-9]{1,9})(\.0*)?")
 _CHUNK = 1 << 20  # bytes
 
@@ -66,13 +58,6 @@ def fer_plus_class(counts: Mapping[str, int]) -> str:
     """
     winner = majority(counts, FER_PLUS_MINIMUM)
     return UNKNOWN if winner is None or is_no_emotion(winner) else winner
-
-
-class Text(NamedTuple):
-    """How the bytes of a table become rows of cells."""
-
-    encoding: str
-    delimiter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +88,9 @@ class VotesTable:
         Raise StageError if the file is no such table, or if two of its columns are one class.
         """
         self.path = path
-        try:
-            self._text, header = _sniff(path)
-        except OSError as error:
-            raise StageError(describe_os_error(error)) from None
-        folded = [fold_name(column) for column in header]
-        file_column = next((name for name in _FILE_COLUMNS if name in folded), None)
-        if file_column is None:
-            raise StageError(
-                f"{path} has no column of file names (file, image, Image name or the like); its "
-                f"header is: {' '.join(header)}"
-            )
-        self._file = folded.index(file_column)
+        self._table = TextTable(path, "table of votes", "columns of counts", minimum=3)
+        header, folded = self._table.header, self._table.folded
+        self._file = self._table.file_column()
         columns = {i: c for i, c in enumerate(header) if i != self._file and folded[i]}
         self.other_names = match_classes(columns.values(), classes, path)  # column → class
         known = {
@@ -139,21 +115,14 @@ class VotesTable:
         ]
 
     def __iter__(self) -> Iterator[VoteRow]:
-        rows = _rows(self.path, self._text)
-        next(rows)
-        for line, cells in rows:
-            cells += [""] * (1 + max(self._file, *self._columns) - len(cells))
-            if any("\n" in cells[i] or "\r" in cells[i] for i in (self._file, *self._columns)):
-                raise StageError(
-                    f"{self.path} line {line}: a cell has several lines; a quote is not closed"
-                )
+        for line, cells in self._table:
+            self._table.check_lines(line, [cells[i] for i in (self._file, *self._columns)])
             votes = {name: cells[i] for i, name in self._columns.items()}
             yield VoteRow(f"{self.path.name} line {line}", cells[self._file].strip(), votes)
 
     def count(self) -> int:
         """Return about how many rows there are: for a progress bar, quickly."""
-        with self.path.open("rb") as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+        return self._table.count()
 
     @property
     def problems(self) -> list[tuple[str, str]]:
@@ -260,7 +229,7 @@ def _is_annotation_table(path: Path) -> bool:
         return False
     names = {f"{who}_{what}" for who in ANNOTATORS for what in ("emotion", "result")}
     # FER+'s columns with a tab between them are as many as those of the annotation table.
-    has_files = any(fold_name(cell) in _FILE_COLUMNS for cell in cells)
+    has_files = any(fold_name(cell) in FILE_COLUMNS for cell in cells)
     return bool(names.intersection(cells)) or (len(cells) == len(COLUMNS) and not has_files)
 
 
@@ -275,54 +244,3 @@ def _with_other_classes(known: set[int], columns: Mapping[int, str]) -> set[int]
     has_numbers = any(columns[i].isdecimal() for i in known)
     between = {i for i in columns if min(known) < i < max(known)}
     return known | between | {i for i, c in columns.items() if has_numbers and c.isdecimal()}
-
-
-def _sniff(path: Path) -> tuple[Text, list[str]]:
-    """Return how a table is read, and its header. Raise StageError if it is no text."""
-    if not path.exists():
-        raise StageError(f"{path}: no such file")
-    if not path.is_file():
-        raise StageError(f"{path} is not a regular file, and is read several times: save it as one")
-    encoding = _find_encoding(path)
-    headers = {}
-    for delimiter in _DELIMITERS:
-        _, header = next(_rows(path, Text(encoding, delimiter)), (0, [""]))
-        headers[delimiter] = [cell.strip() for cell in header]
-    delimiter = max(headers, key=lambda delimiter: len(headers[delimiter]))
-    if len(headers[delimiter]) > 2:
-        return Text(encoding, delimiter), headers[delimiter]
-    raise StageError(
-        f"{path} is no table of votes: its first line has no file column and columns of counts, "
-        f"separated by commas or tabs"
-    )
-
-
-def _find_encoding(path: Path) -> str:
-    """Return the encoding of a text file: UTF-8, UTF-16 if it begins so, or else CP949."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        head = file.read(_CHUNK)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16"
-        if b"\0" in head:
-            raise StageError(f"{path} is a binary file, not a csv or tsv of votes")
-        try:
-            while head:
-                decoder.decode(head)
-                head = file.read(_CHUNK)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp949"
-    return "utf-8-sig"
-
-
-def _rows(path: Path, text: Text) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and cells of each row that is not empty."""
-    with path.open(encoding=text.encoding, errors="replace", newline="") as file:
-        reader = csv.reader(file, delimiter=text.delimiter)
-        try:
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num, cells
-        except csv.Error as error:
-            raise StageError(f"{path} line {reader.line_num}: {error}") from None

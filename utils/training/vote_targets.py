@@ -13,10 +13,10 @@ from utils.console import ProgressBar
 from utils.data.agreement import FleissKappa
 from utils.data.annotations import RowError
 from utils.data.image_folder import Sample
+from utils.data.name_index import NameIndex
 from utils.data.votes import AnnotatorVotes, Votes, VotesTable
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
-from utils.filenames import has_image_suffix, nfc
 from utils.training.targets import one_hot
 
 NO_LABEL = -1  # of an image that is in no class
@@ -151,38 +151,6 @@ class _Rule:
         return [count / total for count in votes] if total else []
 
 
-class _NameIndex:
-    """Finds the images that a table means by a file's name or path."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._by_name: dict[str, list[int]] = {}
-        for i, path in enumerate(paths):
-            self._by_name.setdefault(nfc(path.name), []).append(i)
-        self._by_stem: dict[str, list[int]] = {}  # made when it is needed
-
-    def find(self, name: str) -> list[tuple[int, int]]:
-        """Return position and certainty of each image: 2 if the folder before the name agrees.
-
-        A name without the suffix of an image is that of a file without its suffix.
-        """
-        *folders, name = nfc(name.replace("\\", "/")).split("/")
-        positions = self._by_name.get(name, [])
-        if not positions and name and not has_image_suffix(name):
-            positions = self._stems().get(name, [])
-        if not folders:
-            return [(i, 1) for i in positions]
-        same = [i for i in positions if nfc(self._paths[i].parent.name) == folders[-1]]
-        # Of several images of this name, none may be the one in the table's folder.
-        return [(i, 2) for i in same] or [(i, 1) for i in positions if len(positions) == 1]
-
-    def _stems(self) -> dict[str, list[int]]:
-        if not self._by_stem:
-            for i, path in enumerate(self._paths):
-                self._by_stem.setdefault(nfc(path.stem), []).append(i)
-        return self._by_stem
-
-
 class _Found(NamedTuple):
     """The rows of a table that are about the images."""
 
@@ -193,7 +161,7 @@ class _Found(NamedTuple):
     @classmethod
     def of(cls, votes: Votes, paths: Sequence[Path]) -> _Found:
         """Read the table. The first valid row of a name counts, as in cropImages.py."""
-        index, found = _NameIndex(paths), cls({}, [], [])
+        index, found = NameIndex(paths), cls({}, [], [])
         certainties: dict[int, int] = {}
         with ProgressBar(votes.count(), "annotations", "row") as bar:
             for row in votes:
