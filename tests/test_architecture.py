@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "ground": set(),
     "models": set(),
     "imaging": {"ground"},
-    "data": {"imaging", "ground"},
+    "pages": {"imaging", "ground"},
+    "data": {"pages", "imaging", "ground"},
     "inference": {"imaging", "ground", "models"},
-    "training": {"data", "inference", "imaging", "models", "ground"},
-    "evaluation": {"data", "inference", "imaging", "ground"},
+    "training": {"data", "inference", "pages", "imaging", "models", "ground"},
+    "evaluation": {"data", "inference", "pages", "imaging", "ground"},
     "recognition": {"inference", "imaging", "ground"},
 }
 SCRIPTS = sorted(ROOT.glob("*.py"))
@@ -32,7 +33,7 @@ MODULES = sorted([*ROOT.glob("utils/**/*.py"), *ROOT.glob("models/**/*.py")])
 KEPT_VARIABLES = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP")
 HEAVY = (
     "torch", "torchvision", "onnx", "onnxruntime", "cv2", "matplotlib", "scipy", "pandas",
-    "requests",
+    "requests", "jinja2",
 )  # fmt: skip
 
 

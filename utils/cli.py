@@ -192,6 +192,11 @@ class Parser(argparse.ArgumentParser):
         text = "image size of a model of the reference implementation; other model files hold it"
         self.flag("--image_size", text, None, int_between(1, max_side), metavar="PIXELS")
 
+    def lang_flag(self) -> None:
+        """Add --lang. `utils.pages.page` knows what "auto" is."""
+        text = "language in which a page opens; a button switches it (auto: that of the system)"
+        self.flag("--lang", text, "auto", str, choices=("auto", "en", "ko"))
+
     def log_dir_flag(self) -> None:
         """Add --log_dir."""
         self.flag("--log_dir", "folder for the error logs", Path(), path, metavar="DIR")

@@ -175,12 +175,13 @@ def test_parser_help_shows_sections_and_defaults(monkeypatch):
     parser.flag("--name", "no default", None, str)
     parser.reference_size_flag(64)
     parser.log_dir_flag()
+    parser.lang_flag()
     text = parser.format_help()
     assert text.index("What it does.") < text.index("the section:") < text.index("  --ratio A B")
     assert "parts in % (80 10)" in text and "no default\n" in text
     assert "10 % or 100%, 5%s, %(x)d (1%)" in text and "50 % of them (False)" in text
-    args = parser.parse_args(["--image_size", "64"])
-    assert args.image_size == 64 and args.ratio == [80, 10]
+    args = parser.parse_args(["--image_size", "64", "--lang", "KO"])
+    assert args.image_size == 64 and args.ratio == [80, 10] and args.lang == "ko"
     with pytest.raises(SystemExit):
         parser.parse_args(["--image_size", "65"])
 
