@@ -52,7 +52,7 @@ from utils.data.image_folder import SPLITS
 from utils.data.layouts import pool, ratios_of
 from utils.data.near_duplicates import find_near_duplicates
 from utils.data.official import TRAINING, VALIDATION, manifest_path, read_parts
-from utils.data.placement import PlacedFiles, write_manifest
+from utils.data.placement import COPIES, PlacedFiles, write_manifest
 from utils.data.raf_db import LISTS
 from utils.data.split import SplitItem, assign_parts, group_by_subject, name_people
 from utils.emotions import UNKNOWN, emotion_called
@@ -60,7 +60,6 @@ from utils.errors import StageError
 from utils.filenames import nfc
 from utils.files import file_lock, ignores_case, make_folder, write_tsv
 
-COPIES = "copies.tsv"
 RATIO = [Fraction(80), Fraction(10), Fraction(10)]
 # How AI-Hub's parts are divided.
 OFFICIAL = {TRAINING: [Fraction(1), Fraction(0), Fraction(0)],

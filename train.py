@@ -11,6 +11,7 @@ state, from which it can be resumed after any interruption.
   python train.py --config runs/001-emotionnet/options.json --lr 0.05
   python train.py --init model.pt --data_path my_faces --epochs 10
   torchrun --nproc_per_node=4 train.py --model vgg19 --image_channel 3
+  python train.py --folds 5                         # predict each training image as if it were new
 
 Next: python test.py
 """
@@ -29,15 +30,29 @@ from typing import TYPE_CHECKING
 
 import models
 from utils import cli
+from utils.data.folds import MAX_FOLDS, Fold
+from utils.errors import StageError
 from utils.imaging.geometry import MAX_MARGIN, SHAPES
 from utils.imaging.preprocess import MAX_SIDE
 from utils.memory import keep_freed_memory
-from utils.training.options import NEWEST, check_flags, resolve_argv, run_name, run_options
+from utils.training.options import (
+    AUTO,
+    NEWEST,
+    check_flags,
+    resolve_argv,
+    run_name,
+    run_options,
+)
 
 if TYPE_CHECKING:
     from utils.data.dataset import Dataset
+    from utils.data.subset import Subset
+    from utils.inference.checkpoint import Checkpoint
     from utils.training.checkpointing import CheckpointSaver
+    from utils.training.distributed import Distributed
+    from utils.training.folds import FoldPlan
     from utils.training.run_folder import Run
+    from utils.training.setup import Data
     from utils.training.trainer import Trainer
 
 
@@ -67,6 +82,16 @@ def make_parser() -> cli.Parser:
     flag("--votes_min", text, 1, cli.positive_int, metavar="N")
     text = "images in train/UNKNOWN, on which no majority agreed; soft: learn their votes"
     flag("--unknown", text, "drop", str, choices=("drop", "soft"))
+
+    parser.section("folds, to find wrong labels")
+    text = (
+        "train K models, each without one K-th of train, which it predicts: <model>-folds/"
+        "predictions.csv, for test.py --split train --suspects; takes K - 1 times as long as a "
+        "training"
+    )
+    flag("--folds", text, None, cli.int_between(2, MAX_FOLDS), metavar="K")
+    text = "train only this fold, such as 2/5, for example on another machine"
+    flag("--fold", text, None, fold_name, metavar="I/K")
 
     parser.section("run")
     flag("--runs_path", "folder for the run folders", Path("runs"), cli.path, metavar="DIR")
@@ -179,7 +204,7 @@ def make_parser() -> cli.Parser:
 
 
 def main() -> int:
-    """Train from the flags to the last epoch. Return the exit status."""
+    """Train from the flags to the last epoch, or several folds. Return the exit status."""
     argv, initial = resolve_argv(sys.argv[1:])
     args = make_parser().parse_args(argv)
     check_flags(args)
@@ -187,29 +212,53 @@ def main() -> int:
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
     with interrupt.importing():
-        from utils.inference.environment import describe_environment
         from utils.training import setup
-        from utils.training.checkpointing import CheckpointSaver, SaveOptions
         from utils.training.distributed import init_distributed
-        from utils.training.trainer import Trainer
 
     distributed = init_distributed(args.gpu, args.cuda_idx)
     if flags := setup.restart_flags(distributed):
         argv, initial = resolve_argv([*sys.argv[1:], *flags])
         args = make_parser().parse_args(argv)
     setup.set_determinism(args.deterministic)
-    takes_unknown = args.unknown == "soft"
-    found = setup.find_samples(args.data_path, takes_unknown)
-    classes, train_samples, validation_samples = found
-    votes = setup.find_votes(args, classes, train_samples)
-    if votes:
-        train_samples = votes.samples
-    run, resumed = setup.run_to_resume(args, distributed, make_parser().parse_args([]))
+    data = setup.find_data(args)
+    if args.folds:
+        failures = train_folds(args, data, initial, distributed)
+    else:
+        _, failures = train(args, data, initial, distributed)
+    distributed.close()
+    return cli.SOME_FAILED if failures else cli.OK
+
+
+def train(
+    args: argparse.Namespace,
+    data: Data,
+    initial: Checkpoint | None,
+    distributed: Distributed,
+    later: int = 0,
+) -> tuple[Run, int]:
+    """Train to the last epoch. Return the run, and the number of images that cannot be read.
+
+    `later`: trainings of other folds that follow.
+    """
+    from utils.inference.environment import describe_environment
+    from utils.training import setup
+    from utils.training.checkpointing import CheckpointSaver, SaveOptions
+    from utils.training.folds import plan_fold, tell_rest
+    from utils.training.trainer import Trainer
+
+    classes, votes = data.classes, data.votes
+    plan = plan_fold(args, data.labelled, data.train_samples, data.validation_samples)
+    defaults = make_parser().parse_args([])
+    run, resumed = setup.run_to_resume(args, distributed, defaults, plan)
+    if plan and run and is_predicted(args, run):
+        return run, 0
     model = setup.make_model(args, classes, initial, resumed)
     teacher = setup.load_teacher(args, classes)
-    datasets = setup.load_datasets(args, train_samples, validation_samples, resumed)
+    datasets = setup.load_datasets(args, data.train_samples, data.validation_samples, resumed)
     train_set, validation_set = datasets
     failures = train_set.failures + validation_set.failures
+    if plan:
+        train_set, held_out = plan.split(train_set)
     run = run or setup.new_run(args, distributed)
     if distributed.is_primary:
         setup.prepare_outputs(args, run, failures)
@@ -219,8 +268,9 @@ def main() -> int:
         training_set = setup.make_training_set(args, distributed, train_set, classes, votes)
         recipe = setup.make_recipe(args, distributed, resumed)
         trainer = Trainer(model, training_set, recipe, distributed, teacher)
-        template = setup.checkpoint_template(args, trainer, classes, validation_set)
-        options = SaveOptions(args.model_path, args.patience, args.save_every)
+        template = setup.checkpoint_template(args, trainer, classes, validation_set, plan)
+        model_path = None if plan else args.model_path
+        options = SaveOptions(model_path, args.patience, args.save_every)
         saver = CheckpointSaver(run, trainer, template, options)
         if resumed:
             saver.resume(resumed)
@@ -230,13 +280,70 @@ def main() -> int:
             print_header(args, trainer, classes, len(validation_set), run)
             draw_first_batch(trainer, classes, run)
         saver.save_last()  # so that the run can be resumed from now on
+        first = len(saver.history) + 1
         while saver.should_continue():
             train_and_validate(trainer, saver, validation_set)
+            if plan and len(saver.history) == first:
+                tell_rest(trainer, saver.history, later)
         saver.finish()
-    if distributed.is_primary:
+        if plan and distributed.is_primary:
+            saver.release_signals()
+            finish_fold(saver, held_out, plan, classes)
+    if distributed.is_primary and not plan:
         print_summary(args, saver, len(failures))
-    distributed.close()
-    return cli.SOME_FAILED if failures else cli.OK
+    return run, len(failures)
+
+
+def train_folds(
+    args: argparse.Namespace, data: Data, initial: Checkpoint | None, distributed: Distributed
+) -> int:
+    """Train all folds that are left, and join their predictions.
+
+    Return the number of images that cannot be read.
+    """
+    from utils.training.folds import announce_cost, join_folds
+
+    if distributed.world_size > 1:
+        raise StageError(
+            f"--folds needs a single process: start it without torchrun, or torchrun … train.py "
+            f"--fold 1/{args.folds} and so on, and then --folds {args.folds} to join them"
+        )
+    announce_cost(args, len(data.train_samples))
+    runs, failures = [], 0
+    for number in range(1, args.folds + 1):
+        flags = vars(args) | {"folds": None, "fold": str(Fold(number, args.folds))}
+        later = args.folds - number
+        try:
+            run, failed = train(argparse.Namespace(**flags), data, initial, distributed, later)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command does what is left") from None
+        runs.append(run)
+        failures = max(failures, failed)
+    join_folds(args, runs)
+    return failures
+
+
+def is_predicted(args: argparse.Namespace, run: Run) -> bool:
+    """Return whether a fold has been trained and predicted before. Say so."""
+    if not run.held_out.exists() or args.resume not in (None, AUTO):
+        return False
+    print(f"fold {args.fold} is done: {run.folder}", flush=True)
+    return True
+
+
+def finish_fold(
+    saver: CheckpointSaver, held_out: Subset, plan: FoldPlan, classes: list[str]
+) -> None:
+    """Predict the images that a fold has left out, and print how well that went."""
+    from utils.training.folds import predict_held_out
+
+    run = saver.run
+    accuracy = predict_held_out(saver.trainer, run, held_out, plan, classes)
+    print(
+        f"fold {plan.fold}: best epoch {saver.best['epoch']}, {accuracy:.2%} of the "
+        f"{len(held_out)} images left out are predicted as labelled -> {run.held_out}",
+        flush=True,
+    )
 
 
 def network_name(name: str) -> str:
@@ -246,6 +353,15 @@ def network_name(name: str) -> str:
     except models.NetworkError as error:
         suggestion = cli.did_you_mean(name, [*models.NETWORKS, *models.ALIASES])
         raise argparse.ArgumentTypeError(f"{error}{suggestion}") from None
+
+
+def fold_name(text: str) -> str:
+    """Return the name of a fold, for argparse."""
+    try:
+        return str(Fold.parse(text))
+    except ValueError:
+        problem = f"{text!r} is not a fold such as 2/5: the second of five"
+        raise argparse.ArgumentTypeError(problem) from None
 
 
 def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set: Dataset) -> None:

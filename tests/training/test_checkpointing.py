@@ -67,6 +67,7 @@ def make_saver(
     fixed: dict | None = None,
     patience: int = 0,
     save_every: float = 10,
+    model_path: str | None = "model.pt",
     **changes: object,
 ) -> CheckpointSaver:
     """Return a saver that writes into a run below `folder`, and its model to model.pt there."""
@@ -76,7 +77,7 @@ def make_saver(
         "resemotionnet", CLASSES, Preprocess(8, 1).to_dict(), 0, 0.0, {},
         training={"amp": "off", "fixed": FIXED if fixed is None else fixed},
     )  # fmt: skip
-    options = SaveOptions(folder / "model.pt", patience, save_every)
+    options = SaveOptions(model_path and folder / model_path, patience, save_every)
     trainer = trainer or small_trainer()
     return CheckpointSaver(run, trainer, replace(template, **changes), options)
 
@@ -497,3 +498,14 @@ def test_finish_replaces_another_model_and_keeps_a_calibrated_one(tmp_path):
     model.write_bytes(b"another run's")
     saver.finish()
     assert model.read_bytes() == saver.run.best.read_bytes()
+
+
+def test_a_fold_keeps_its_model_to_itself_and_gives_signals_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    saver = make_saver(tmp_path, model_path=None)
+    finish_epoch(saver, 0.5)
+    saver.finish()
+    assert saver.run.best.exists() and not (tmp_path / "model.pt").exists()
+    assert signal.getsignal(signal.SIGTERM) != before
+    saver.release_signals()
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -236,3 +236,29 @@ def test_flags_that_do_not_fit_together_are_refused(words, message):
 )
 def test_flags_that_fit_are_not_refused(words):
     check_flags(train.make_parser().parse_args(words.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--folds", "5", "--fold", "2/5"], "--fold 2/5 is one of --folds: give one"),
+        (["--folds", "5", "--resume"], "--folds resumes by itself"),
+        (["--folds", "5", "--resume=runs/001-a"], "--folds resumes by itself"),
+    ],
+)
+def test_check_flags_refuses_folds_with_other_flags(words, problem):
+    with pytest.raises(StageError, match=problem):
+        check_flags(train.make_parser().parse_args(words))
+
+
+@pytest.mark.parametrize("words", [["--folds", "5", "--resume", "auto"], ["--fold", "02/5"]])
+def test_check_flags_takes_folds(words):
+    args = train.make_parser().parse_args(words)
+    check_flags(args)
+    assert args.fold in (None, "2/5")  # one spelling: it is compared with that of earlier runs
+
+
+def test_a_fold_that_is_none_is_one_line(capsys):
+    with pytest.raises(SystemExit):
+        train.make_parser().parse_args(["--fold", "6/5"])
+    assert "'6/5' is not a fold such as 2/5" in capsys.readouterr().err

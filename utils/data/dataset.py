@@ -62,6 +62,11 @@ class Dataset:
         return torch.tensor([sample.label for sample in self.samples], dtype=torch.int64)
 
     @property
+    def is_enlarged(self) -> bool:
+        """Whether images are kept smaller than `preprocess` has them, see `EnlargedDataset`."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where the images are, and where the indices of a batch should be."""
         return torch.device("cpu") if self.images is None else self.images.device

@@ -43,6 +43,11 @@ class EnlargedDataset(Dataset):
         source = self.source.to_device(device)
         return replace(self, source=source, images=source.images)
 
+    @property
+    def is_enlarged(self) -> bool:
+        """True: `images` are smaller than `preprocess` has them."""
+        return True
+
     def _enlarge(self, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
         for images in batches:
             yield enlarge(images, self.preprocess.image_size)

@@ -19,7 +19,7 @@ from utils.errors import StageError, describe_os_error, is_fatal_os_error
 from utils.filenames import is_stored
 from utils.files import atomic_file, make_folder, remove_stale_temp_files, write_tsv
 
-MANIFEST = "split.tsv"
+MANIFEST, COPIES = "split.tsv", "copies.tsv"  # in the output folder
 
 Failures = list[tuple[Path, str]]  # files with reasons
 

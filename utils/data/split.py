@@ -108,9 +108,12 @@ def assign_splits(
     """
     groups = [group for group in merge_groups(groups) if len(group) > 1]
     splits = [""] * len(photos)
-    for group, split in zip(groups, _assign_groups(groups, photos, ratio, seed), strict=True):
+    names = [split for split, part in zip(SPLITS, ratio, strict=True) if part]
+    shares = [float(part / sum(ratio)) for part in ratio if part]
+    places = spread_groups(groups, photos, shares, seed)
+    for group, place in zip(groups, places, strict=True):
         for i in group:
-            splits[i] = split
+            splits[i] = names[place]
 
     placed = Counter((photo.label, split) for photo, split in zip(photos, splits, strict=True))
     singles: dict[str, list[int]] = defaultdict(list)
@@ -120,18 +123,22 @@ def assign_splits(
     sizes = Counter(photo.label for photo in photos)
     totals = Counter(splits)
     for label, members in singles.items():
-        names: list[str] = []
+        chosen: list[str] = []
         for split, part in zip(SPLITS[1:], ratio[1:], strict=True):
             wanted = int(sizes[label] * part / sum(ratio))
-            names += [split] * max(0, wanted - placed[label, split])
-        totals.update(names)
-        for _ in range(len(members) - len(names)):
-            names.append(SPLITS[0] if ratio[0] else _neediest(totals, ratio))
-            totals[names[-1]] += 1
-        order = random.Random(os.fsencode(f"{seed}/{label}")).sample(members, len(members))
-        for i, split in zip(order, names, strict=False):
+            chosen += [split] * max(0, wanted - placed[label, split])
+        totals.update(chosen)
+        for _ in range(len(members) - len(chosen)):
+            chosen.append(SPLITS[0] if ratio[0] else _neediest(totals, ratio))
+            totals[chosen[-1]] += 1
+        for i, split in zip(shuffled(members, label, seed), chosen, strict=False):
             splits[i] = split
     return splits
+
+
+def shuffled(members: Sequence[int], label: str, seed: int) -> list[int]:
+    """Return the photos of a class in random order."""
+    return random.Random(os.fsencode(f"{seed}/{label}")).sample(members, len(members))
 
 
 def _neediest(totals: Mapping[str, int], ratio: Sequence[Fraction]) -> str:
@@ -235,23 +242,22 @@ def merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:
     return list(merged.values())
 
 
-def _assign_groups(
+def spread_groups(
     groups: Sequence[Sequence[int]],
     photos: Sequence[SplitItem],
-    ratio: Sequence[Fraction],
+    shares: Sequence[float],
     seed: int,
-) -> list[str]:
-    """Return a split for each group, so that each split has about its part of each class.
+) -> list[int]:
+    """Return for each group the position of the set it goes to, so that each has its share.
 
-    In random order, each group goes where it is missed most. Then, in several passes, each group is
-    moved to where it fits better.
+    `shares`: of each set in the photos of every class, with the sum 1. In random order, each group
+    goes where it is missed most. Then, in several passes, each group is moved to where it fits
+    better.
     """
     if not groups:
         return []
     counts = _count_labels(groups, photos)
-    names = [name for name, part in zip(SPLITS, ratio, strict=True) if part]
-    parts = np.array([float(part / sum(ratio)) for part in ratio if part])
-    balance = _Balance(np.outer(parts, counts.sum(axis=0)))
+    balance = _Balance(np.outer(shares, counts.sum(axis=0)))
 
     order = sorted(range(len(groups)), key=lambda g: min(photos[i] for i in groups[g]))
     random.Random(seed).shuffle(order)
@@ -270,7 +276,7 @@ def _assign_groups(
             balance.counts[chosen[g]] += counts[g]
         if not moved:
             break
-    return [names[i] for i in chosen]
+    return chosen.tolist()
 
 
 class _Balance:

@@ -45,7 +45,7 @@ OLD_FIXED_KEYS = {
 class SaveOptions:
     """When and where a training is saved, and when it stops early."""
 
-    model_path: Path
+    model_path: Path | None  # None: the best model stays in the run's folder alone
     patience: int  # epochs without improvement before the training stops; 0: off
     save_every: float  # minutes between saves within an epoch
 
@@ -69,8 +69,9 @@ class CheckpointSaver:
         # Several processes can save only where they poll.
         trainer.poll.seconds = min(trainer.poll.seconds, 60 * options.save_every)
         self._signals: dict[int, float] = {}  # when each came first
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._request_stop)
+        self._handlers = {
+            number: signal.signal(number, self._request_stop) for number in STOP_SIGNALS
+        }
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a run's last.pt. Raise StageError if it belongs to another training."""
@@ -175,6 +176,11 @@ class CheckpointSaver:
             self._draw()
             self._publish()
 
+    def release_signals(self) -> None:
+        """Let SIGINT and SIGTERM do what they did before: this training has ended."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
     def save_last(self, changes: dict[str, Any] | None = None) -> None:
         """Save the state from which the training resumes, with changes."""
         self._saved = time.monotonic()
@@ -207,7 +213,7 @@ class CheckpointSaver:
     def _publish(self) -> None:
         """Copy the best model to --model_path, unless the same model is there, maybe calibrated."""
         path = self._options.model_path
-        if not (path.exists() and same_model(path, self.run.best)):
+        if path and not (path.exists() and same_model(path, self.run.best)):
             with atomic_file(path) as file:
                 file.write(self.run.best.read_bytes())
 

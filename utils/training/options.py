@@ -51,6 +51,10 @@ def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
 
 def check_flags(args: argparse.Namespace) -> None:
     """Raise StageError for flags of train.py that do not fit together."""
+    if args.folds and args.fold:
+        raise StageError(f"--fold {args.fold} is one of --folds: give one of the two flags")
+    if args.folds and args.resume not in (None, AUTO):
+        raise StageError("--folds resumes by itself what it has begun: leave --resume out")
     if args.nesterov and not (args.optimizer == "sgd" and args.momentum):
         raise StageError("--nesterov needs --optimizer sgd and a --momentum above 0")
     if args.sam and args.accumulate > 1:

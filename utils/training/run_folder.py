@@ -6,6 +6,7 @@ runs/003-vgg19/options.json     every flag, and the environment; train.py --conf
                best.pt          the model of the epoch with the best validation accuracy
                last.pt          the newest state, from which train.py --resume continues
                replaced.pt      the model that was at --model_path before, if no run has it
+               held_out.csv     of a fold: the best model's predictions for the images left out
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from utils.files import atomic_file, remove_stale_temp_files, try_lock, write_cs
 OPTIONS, RESULTS = "options.json", "results.csv"
 ENVIRONMENT = "environment"  # the key in OPTIONS that holds no flag
 BEST, LAST, REPLACED = "best.pt", "last.pt", "replaced.pt"
+HELD_OUT = "held_out.csv"
 
 
 class Run:
@@ -32,6 +34,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.best, self.last, self.replaced = folder / BEST, folder / LAST, folder / REPLACED
+        self.held_out = folder / HELD_OUT
 
     @classmethod
     def new(cls, runs: Path, name: str) -> Run:

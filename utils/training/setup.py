@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,8 +17,9 @@ from models.dropout import set_dropout
 from utils.class_names import find_synonyms
 from utils.console import note
 from utils.data.dataset import Dataset, load_dataset
-from utils.data.enlarged import EnlargedDataset, common_side, load_enlarged
+from utils.data.enlarged import common_side, load_enlarged
 from utils.data.error_log import write_file_errors
+from utils.data.folds import Fold
 from utils.data.image_folder import Sample, make_samples, scan_class_folders
 from utils.data.sets import find_set, find_train_and_validation
 from utils.data.votes import open_votes
@@ -32,6 +34,7 @@ from utils.training.amp import resolve_amp
 from utils.training.augment import Augment
 from utils.training.distillation import Teacher
 from utils.training.distributed import Distributed, explain_lost_process, is_lost_process
+from utils.training.folds import FoldPlan
 from utils.training.loss import class_priors
 from utils.training.mixing import Mixing
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
@@ -46,6 +49,28 @@ CACHE = ".store"  # folder for the decoded images, in the data folder
 MIN_ROWS = 2  # images of a batch in each process: batch norm has no variance of one
 # How errors of torch and CUDA name a lack of memory.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+
+
+class Data(NamedTuple):
+    """The images of train and of validation, and what is learnt of them."""
+
+    classes: list[str]  # train's folders
+    labelled: list[Sample]  # of train, in class folders
+    train_samples: list[Sample]  # to learn from: with --annotations some fewer, and UNKNOWN's
+    validation_samples: list[Sample]
+    votes: VoteTargets | None
+
+
+def find_data(args: argparse.Namespace) -> Data:
+    """Return the images that the flags name, before any is decoded.
+
+    Raise StageError if the folders or the votes do not make a classification task.
+    """
+    takes_unknown = args.unknown == "soft"
+    classes, labelled, validation_samples = find_samples(args.data_path, takes_unknown)
+    votes = find_votes(args, classes, labelled)
+    train_samples = votes.samples if votes else labelled
+    return Data(classes, labelled, train_samples, validation_samples, votes)
 
 
 def find_samples(
@@ -118,20 +143,29 @@ def find_votes(
 
 
 def run_to_resume(
-    args: argparse.Namespace, distributed: Distributed, defaults: argparse.Namespace | None = None
+    args: argparse.Namespace,
+    distributed: Distributed,
+    defaults: argparse.Namespace | None = None,
+    plan: FoldPlan | None = None,
 ) -> tuple[Run | None, Checkpoint | None]:
     """Return the stopped run to resume and its last state, or None and None for a new run.
 
-    `defaults`: the flags of an empty command line. Raise StageError if the run cannot be resumed.
+    `defaults`: the flags of an empty command line. A fold, which has a `plan`, always resumes a run
+    with the same flags, if its images are still the same. Raise StageError if the run cannot be
+    resumed.
     """
     run = None
     if distributed.is_primary and args.resume and args.resume != AUTO:
         run = find_run(args.resume, args.runs_path)
-    elif distributed.is_primary and (args.resume or _is_restart_without_memory(distributed)):
+    elif distributed.is_primary and (
+        args.resume or plan or _is_restart_without_memory(distributed)
+    ):
         default_options = run_options(defaults) if defaults else {}
         run = Run.find_matching(args.runs_path, run_options(args), default_options)
-        if not args.resume and run and _is_finished(run, args.epochs):
+        if not (args.resume or plan) and run and _is_finished(run, args.epochs):
             run = None  # an earlier training with the same flags
+        if plan and run and not plan.fits(Checkpoint.load(run.last)):
+            run = None  # the images have changed
     run = distributed.broadcast(run)
     if run is None:
         return None, None
@@ -161,7 +195,8 @@ def new_run(args: argparse.Namespace, distributed: Distributed) -> Run:
     """Make the folder of a new run, or take that of `restarted_run`, and lock it."""
     run = restarted_run(distributed)
     if distributed.is_primary:
-        run = run or Run.new(args.runs_path, args.model)
+        fold = f"-{Fold.parse(args.fold).name}" if args.fold else ""
+        run = run or Run.new(args.runs_path, args.model + fold)
         run.lock()
         distributed.remember(RUN_KEY, str(run.folder))
     run = distributed.broadcast(run)
@@ -288,9 +323,11 @@ def prepare_outputs(args: argparse.Namespace, run: Run, failures: list[tuple[Pat
     """Make the folders that the run writes to, and log the images that cannot be read."""
     if args.model_path.is_dir():
         raise StageError(f"--model_path {args.model_path} is a folder; name a file in it")
+    if args.fold:
+        run.held_out.unlink(missing_ok=True)  # it would be of fewer epochs
     for folder in (args.model_path.parent, args.log_dir):
         make_folder(folder)
-    if args.model_path.exists() and not run.best.exists():
+    if not args.fold and args.model_path.exists() and not run.best.exists():
         run.backup_replaced(args.model_path)
         kept = f"; the old model is kept as {run.replaced}" * run.replaced.exists()
         note(f"{args.model_path} exists; the first epoch's model will replace it{kept}")
@@ -376,7 +413,11 @@ def _choose_amp(
 
 
 def checkpoint_template(
-    args: argparse.Namespace, trainer: Trainer, classes: list[str], validation_set: Dataset
+    args: argparse.Namespace,
+    trainer: Trainer,
+    classes: list[str],
+    validation_set: Dataset,
+    plan: FoldPlan | None = None,
 ) -> Checkpoint:
     """Return the checkpoint that the training fills: it lacks the weights and the results.
 
@@ -389,9 +430,11 @@ def checkpoint_template(
         "ema": bool(args.ema),
         "order": [args.seed, args.batch_size, args.accumulate],
     }
-    if isinstance(train_set, EnlargedDataset):
+    if train_set.is_enlarged:
         fixed["enlarged"] = True
     training = {"amp": trainer.recipe.amp, "fixed": fixed}
+    if plan:
+        training["fold"] = plan.key
     preprocess = train_set.preprocess.to_dict()
     geometry = FaceGeometry(args.face_shape, args.face_margin, args.face_level)
     face = None if geometry == FaceGeometry() else geometry.to_dict()
