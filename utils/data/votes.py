@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,13 +93,10 @@ class VotesTable:
         self._file = self._table.file_column()
         columns = {i: c for i, c in enumerate(header) if i != self._file and folded[i]}
         self.other_names = match_classes(columns.values(), classes, path)  # column → class
-        known = {
-            i
-            for i, column in columns.items()
-            if column in self.other_names or emotion_called(column) or is_no_emotion(column)
+        self._columns = {
+            i: self.other_names.get(name, name)
+            for i, name in find_vote_columns(columns, self.other_names).items()
         }
-        known = _with_other_classes(known, columns)
-        self._columns = {i: self.other_names.get(columns[i], columns[i]) for i in sorted(known)}
         if not self._columns:
             raise StageError(
                 f"{path} has no column of votes for a class; its header is: {' '.join(header)}"
@@ -214,8 +211,12 @@ def open_votes(path: Path, classes: Sequence[str]) -> Votes:
 
     `classes`: those of the training. Raise StageError if the path holds no votes.
     """
-    has_annotators = is_aihub(path) or _is_annotation_table(path)
-    return AnnotatorVotes(path, classes) if has_annotators else VotesTable(path, classes)
+    return AnnotatorVotes(path, classes) if has_annotators(path) else VotesTable(path, classes)
+
+
+def has_annotators(path: Path) -> bool:
+    """Return whether a path holds the answers of three annotators, rather than a plain table."""
+    return is_aihub(path) or _is_annotation_table(path)
 
 
 def _is_annotation_table(path: Path) -> bool:
@@ -231,6 +232,15 @@ def _is_annotation_table(path: Path) -> bool:
     # FER+'s columns with a tab between them are as many as those of the annotation table.
     has_files = any(fold_name(cell) in FILE_COLUMNS for cell in cells)
     return bool(names.intersection(cells)) or (len(cells) == len(COLUMNS) and not has_files)
+
+
+def find_vote_columns(columns: Mapping[int, str], known: Container[str] = ()) -> dict[int, str]:
+    """Return those columns, by position, that hold the votes for a class, or none.
+
+    They are called like an emotion, or like one of the classes in `known`, or lie between such.
+    """
+    found = {i for i, c in columns.items() if c in known or emotion_called(c) or is_no_emotion(c)}
+    return {i: columns[i] for i in sorted(_with_other_classes(found, columns))}
 
 
 def _with_other_classes(known: set[int], columns: Mapping[int, str]) -> set[int]:

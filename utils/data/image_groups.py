@@ -1,0 +1,163 @@
+"""Groups of images by what is known about them: sex, age, place, agreement of the annotators.
+
+They come from AI-Hub's file names, if most images have such, and from tables. No group is guessed
+from a picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.data.group_tables import PLACE, GroupRows, open_groups
+from utils.data.photo_names import decade, parse_photo_name
+from utils.data.split import SplitItem, group_by_subject, name_people
+from utils.emotions import fold_name
+from utils.filenames import nfc
+
+SEX, AGE = "sex", "age"
+FILE_NAMES = "file names"  # the source of attributes that are in the names of the images
+MAX_GROUPS = 50  # of an attribute; a column with more values is rather a name or a measurement
+
+# Folded names of columns that tell who is on an image, or how old he is.
+_PEOPLE = {
+    "subject", "subjectid", "person", "personid", "people", "participant", "participantid",
+    "identity", "identityid", "uploader", "피험자", "인물", "사람",
+}  # fmt: skip
+_AGES = {"age", "ages", "나이", "연령"}
+_YEARS = re.compile(r"([0-9]{1,3})(\.0*)?")
+
+
+class Attribute(NamedTuple):
+    """Something by which images differ."""
+
+    name: str
+    source: str  # FILE_NAMES, or the name of a table
+    groups: dict[Path, str]  # of the images of which it is known
+
+
+@dataclass
+class ImageGroups:
+    """The attributes of a set of images, and who is on them."""
+
+    attributes: list[Attribute] = field(default_factory=list)
+    people: dict[Path, str] = field(default_factory=dict)  # image → person, if it is known
+    lines: list[str] = field(default_factory=list)  # to print: what is not used, and why
+
+
+def find_groups(images: Sequence[Path], tables: Sequence[Path] = ()) -> ImageGroups:
+    """Return the groups of images by their names, and by tables or folders of label files.
+
+    An attribute in a table replaces one of that name in the file names. Raise StageError for a
+    table that cannot be read, or has no row for any of the images.
+    """
+    named, lines = _read_names(images)
+    found, table_lines = _read_tables(images, tables, PLACE in named)
+    lines += table_lines
+    people = _people_in(images)
+    for key in _PEOPLE & found.keys():
+        people |= found.pop(key).groups
+    for name in named.keys() & found.keys():
+        lines.append(f"{name}: as in {found[name].source}, not as in the file names")
+        del named[name]
+    attributes = [_by_decade(attribute, lines) for attribute in (named | found).values()]
+    used, unused = _select(attributes)
+    return ImageGroups(used, people, lines + unused)
+
+
+def _read_names(images: Sequence[Path]) -> tuple[dict[str, Attribute], list[str]]:
+    """Return name → attribute in AI-Hub's file names, and a line about images with other names.
+
+    Unless most images have such names, there are no attributes.
+    """
+    parsed = {path: name for path in images if (name := parse_photo_name(path.name))}
+    others = len(images) - len(parsed)
+    if others >= len(parsed):
+        return {}, []
+    groups = {
+        SEX: {path: name.sex for path, name in parsed.items()},
+        AGE: {path: name.age for path, name in parsed.items()},
+        PLACE: {path: name.place for path, name in parsed.items()},
+    }
+    attributes = {name: Attribute(name, FILE_NAMES, of) for name, of in groups.items()}
+    if not others:
+        return attributes, []
+    first = next(path for path in images if path not in parsed)
+    return attributes, [
+        f"{others} of {len(images)} images have other names than AI-Hub's, such as {first.name}: "
+        f"they are in no group by {', '.join(groups)}"
+    ]
+
+
+def _read_tables(
+    images: Sequence[Path], tables: Sequence[Path], has_place: bool
+) -> tuple[dict[str, Attribute], list[str]]:
+    """Return folded name → attribute in the tables, and lines about them.
+
+    The first table that knows an image's group counts. `has_place`: whether the names of photos
+    hold a place, which then counts, and not what the annotators saw.
+    """
+    found: dict[str, Attribute] = {}
+    lines: list[str] = []
+    for path in tables if images else ():
+        table = open_groups(path)
+        rows = GroupRows(table, images)
+        lines += rows.lines() + table.problems()
+        conflicts: dict[str, int] = {}
+        for image, values in rows.groups.items():
+            for name, group in values.items():
+                if not group or (table.is_of_photos and has_place and name == PLACE):
+                    continue
+                key = fold_name(name)
+                attribute = found.setdefault(key, Attribute(name, path.name, {}))
+                if attribute.groups.setdefault(image, group) != group:
+                    conflicts[attribute.name] = conflicts.get(attribute.name, 0) + 1
+        for name, count in conflicts.items():
+            lines.append(
+                f"{path}: {count} images have another {name} there than in an earlier table, "
+                f"which counts"
+            )
+    return found, lines
+
+
+def _people_in(images: Sequence[Path]) -> dict[Path, str]:
+    """Return image → person, if the names begin with people, by the rule of the split."""
+    items = []
+    for path in images:
+        name = nfc(path.name)
+        if parsed := parse_photo_name(name):  # without the folders before a nested photo's name
+            name = name[name.index(parsed.subject) :]
+        items.append(SplitItem("", name, path))
+    subjects = group_by_subject(items)
+    if not name_people(subjects, items):
+        return {}
+    return {images[i]: subject for subject, members in subjects.items() for i in members}
+
+
+def _by_decade(attribute: Attribute, lines: list[str]) -> Attribute:
+    """Return ages in years as decades, with a line; any other attribute as it is."""
+    if fold_name(attribute.name) not in _AGES:
+        return attribute
+    found = {image: _YEARS.fullmatch(group) for image, group in attribute.groups.items()}
+    ages = {image: int(match[1]) for image, match in found.items() if match}
+    if len(ages) < len(found) or all(age % 10 == 0 for age in ages.values()):
+        return attribute
+    lines.append(f"{attribute.source}: {attribute.name} is counted by decades")
+    return attribute._replace(groups={image: decade(age) for image, age in ages.items()})
+
+
+def _select(attributes: Sequence[Attribute]) -> tuple[list[Attribute], list[str]]:
+    """Return the attributes of 2 to MAX_GROUPS groups, and a line for each source of others."""
+    used: list[Attribute] = []
+    unused: dict[str, list[str]] = {}
+    for attribute in attributes:
+        groups = set(attribute.groups.values())
+        if 2 <= len(groups) <= MAX_GROUPS:
+            used.append(attribute)
+        else:
+            reason = f"only {groups.pop()}" if len(groups) == 1 else f"{len(groups):,} values"
+            unused.setdefault(attribute.source, []).append(f"{attribute.name} ({reason})")
+    return used, [f"{source}: no groups by {', '.join(names)}" for source, names in unused.items()]
