@@ -16,6 +16,7 @@ whom the network has never seen. Otherwise it is too high for them.
   python dataPreparation.py --split official       # AI-Hub's Training and Validation are kept apart
   python dataPreparation.py --group subject        # each person in one set only
   python dataPreparation.py --ratio 70 15 15 --seed 1
+  python dataPreparation.py --relabel relabel.tsv  # apply decisions about labels
   python dataPreparation.py --input my_faces --output my_data --mode copy
   python dataPreparation.py --input fer2013.csv --votes fer2013new.csv
   python dataPreparation.py --input affectnet --classes 중립 기쁨 슬픔 놀람 공포 혐오 분노 경멸
@@ -43,7 +44,7 @@ from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.console import note
+from utils.console import SHOWN_FAILURES, info, note
 from utils.data.duplicates import Copies, merge_copies
 from utils.data.error_log import write_file_errors
 from utils.data.fer2013 import FerFaces
@@ -52,8 +53,9 @@ from utils.data.image_folder import SPLITS
 from utils.data.layouts import pool, ratios_of
 from utils.data.near_duplicates import find_near_duplicates
 from utils.data.official import TRAINING, VALIDATION, manifest_path, read_parts
-from utils.data.placement import COPIES, PlacedFiles, write_manifest
+from utils.data.placement import COPIES, PlacedFiles, is_relabelled, write_manifest
 from utils.data.raf_db import LISTS
+from utils.data.relabel import Decision, read_decisions, relabel
 from utils.data.split import SplitItem, assign_parts, group_by_subject, name_people
 from utils.emotions import UNKNOWN, emotion_called
 from utils.errors import StageError
@@ -85,6 +87,9 @@ def make_parser() -> cli.Parser:
     flag("--classes", text, None, str, nargs="+", metavar="NAME")
     text = "FER+'s fer2013new.csv: the classes of FER2013's csv by the majority of its votes"
     flag("--votes", text, None, cli.path, metavar="CSV")
+    text = "decisions about labels, as suspects.html of test.py --suspects saves them; several: in "
+    text += "this order"
+    flag("--relabel", text, None, cli.path, nargs="+", metavar="TSV")
     parser.section("split")
     text = "keep the sets of the data, or divide all by --ratio (default: keep those of folders, "
     text += "csv and list; divide crops)"
@@ -119,6 +124,7 @@ def main() -> int:
     """Split the photos. Return the exit status."""
     args = make_parser().parse_args()
     check_flags(args)
+    decisions = read_decisions(args.relabel) if args.relabel else []
     faces = read_faces(args)
     ratios = plan_split(faces, args)
     subjects = find_subjects(faces.photos, args)
@@ -132,8 +138,13 @@ def main() -> int:
         together = [*copies.groups, *(subjects.values() if by_subject else ())]
         splits = assign_parts(faces.photos, together, ratios, args.seed)
         copies = copies.among(keep_assigned(faces, splits))
+        # The sets are assigned by the labels of the input: decisions move no photo to another set.
+        if args.relabel:
+            copies = copies.among(apply_decisions(faces, decisions))
+        elif is_relabelled(args.output):
+            note(f"{args.output}: every photo has the class of the input again, without --relabel")
         removed = placed.remove_stale(faces.photos)
-        write_manifest(faces.photos, args.output, with_subjects=bool(subjects))
+        write_manifest(faces.photos, args.output, bool(subjects), bool(args.relabel))
         write_copies(faces.photos, copies, args.output)
         failures = faces.place(args.output)
 
@@ -264,6 +275,20 @@ def keep_assigned(faces: Faces, splits: Sequence[str]) -> list[int]:
             f"test"
         )
     return kept
+
+
+def apply_decisions(faces: Faces, decisions: Sequence[Sequence[Decision]]) -> list[int]:
+    """Give photos the classes that were decided, and leave some out. Return the others.
+
+    Rows that cannot be applied become failures.
+    """
+    relabelling = relabel(faces.photos, decisions)
+    faces.photos = relabelling.photos
+    faces.failures = [*faces.failures, *relabelling.failures]
+    for path, reason in relabelling.failures[:SHOWN_FAILURES]:
+        info(f"failed: {path}: {reason}")
+    info(relabelling.describe())
+    return relabelling.positions
 
 
 def find_subjects(photos: Sequence[SplitItem], args: argparse.Namespace) -> dict[str, list[int]]:

@@ -631,3 +631,66 @@ def test_split_of_raf_db_and_of_numbered_folders(tmp_path):
     done = run("dataPreparation.py", *words, "--classes", "중립", "기쁨", "슬픔", cwd=tmp_path)
     assert done.returncode == 0 and "numbers" not in done.stderr
     assert "기쁨\t9\t3\t0\n슬픔\t9\t3\t0\n중립\t9\t3\t0\n" in done.stdout
+
+
+def test_relabel_moves_photos_within_their_sets_and_is_undone(tmp_path):
+    make_faces(tmp_path / "crop", ["기쁨", "슬픔", "UNKNOWN"], 21)
+    shutil.copy(tmp_path / "crop/슬픔/0003.png", tmp_path / "crop/기쁨/copy.png")
+    before = run("dataPreparation.py", cwd=tmp_path)
+    assert "1 groups of duplicates have conflicting labels" in before.stdout
+    found = split_of(tmp_path / "data")
+    crops, manifest = tree(tmp_path / "crop"), (tmp_path / "data/split.tsv").read_bytes()
+    rows = [
+        f"{found['기쁨/0001.png']}\t기쁨\t0001.png\tmove\t슬픔",
+        "\t기쁨\tcopy.png\tmove\tsad",
+        "\t슬픔\t0002.png\tdrop\t",
+        "\t슬픔\t0005.png\tkeep\t",
+        "\t기쁨\t0007.png\tmove\t놀람",
+        "\tUNKNOWN\t0001.png\tmove\t기쁨",
+    ]
+    text = "\n".join(["set\tclass\tfile\tdecision\tnew class", *rows, ""])
+    (tmp_path / "relabel.tsv").write_text(text, "utf-8")
+    done = run("dataPreparation.py", "--relabel", "relabel.tsv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "2 photos are moved to another class, 1 are left out, 1 keep theirs" in done.stderr
+    assert "failed: relabel.tsv: line 6: 기쁨/0007.png: '놀람' is no class" in done.stderr
+    assert "2 failed, with their reasons: preparation.error.log" in done.stdout
+    log = (tmp_path / "preparation.error.log").read_text("utf-8")
+    assert "line 6: 기쁨/0007.png" in log and "line 7: UNKNOWN/0001.png: no such photo" in log
+    assert "conflicting" not in done.stdout  # the copy has the label of the other one now
+
+    # Every other photo is where it was; moved ones are in their sets.
+    expected = {photo: split for photo, split in found.items() if photo != "슬픔/0002.png"}
+    expected["슬픔/0001-2.png"] = expected.pop("기쁨/0001.png")
+    expected["슬픔/copy.png"] = expected.pop("기쁨/copy.png")
+    assert split_of(tmp_path / "data") == expected and tree(tmp_path / "crop") == crops
+    lines = (tmp_path / "data/split.tsv").read_text("utf-8").splitlines()
+    assert lines[0] == "file\tclass\tsubject\tset\twas"
+    assert f"0001-2.png\t슬픔\t\t{found['기쁨/0001.png']}\t기쁨" in lines
+    assert sum(line.endswith("\t기쁨") for line in lines) == 2
+
+    again = run("dataPreparation.py", cwd=tmp_path)
+    assert again.returncode == 0 and not (tmp_path / "preparation.error.log").exists()
+    assert "note: data: every photo has the class of the input again" in again.stderr
+    assert split_of(tmp_path / "data") == found
+    assert (tmp_path / "data/split.tsv").read_bytes() == manifest
+    assert "again, without" not in run("dataPreparation.py", cwd=tmp_path).stderr
+    one_line_error(run("dataPreparation.py", "--relabel", "crop", cwd=tmp_path), "crop is not a")
+
+
+def test_relabel_of_a_csv_of_faces(tmp_path):
+    rows = [f"{n % 2},{' '.join([str(40 * n)] * 48 * 48)},Training" for n in range(6)]
+    (tmp_path / "fer.csv").write_text("\n".join(["emotion,pixels,Usage", *rows, ""]))
+    list_ = (
+        "class,file,decision,new class\n분노,fer0000002.png,move,혐오\n분노,fer0000004.png,drop,\n"
+    )
+    (tmp_path / "r.csv").write_text(list_, "utf-8")
+    words = ("--input", "fer.csv", "--relabel", "r.csv")
+    done = run("dataPreparation.py", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(split_of(tmp_path / "data")) == [
+        "분노/fer0000000.png", "혐오/fer0000001.png", "혐오/fer0000002.png", "혐오/fer0000003.png",
+        "혐오/fer0000005.png",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "data/train/혐오/fer0000002.png") as image:
+        assert image.getpixel((0, 0)) == 80

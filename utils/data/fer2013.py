@@ -191,7 +191,8 @@ class FerFaces:
         """
         make_class_folders(self.photos, output)
         targets = {
-            self._rows[photo.name]: output.joinpath(*target_of(photo)) for photo in self.photos
+            self._rows[photo.own_name or photo.name]: output.joinpath(*target_of(photo))
+            for photo in self.photos
         }
         failures: Failures = []
         with ProgressBar(len(targets), "write", "face") as bar:

@@ -20,6 +20,7 @@ from utils.filenames import is_stored
 from utils.files import atomic_file, make_folder, remove_stale_temp_files, write_tsv
 
 MANIFEST, COPIES = "split.tsv", "copies.tsv"  # in the output folder
+WAS = "was"  # the column of MANIFEST with the class in the input, for photos that were relabelled
 
 Failures = list[tuple[Path, str]]  # files with reasons
 
@@ -187,10 +188,26 @@ def is_safe(target: Target) -> bool:
     )
 
 
-def write_manifest(photos: Sequence[SplitItem], output: Path, with_subjects: bool) -> None:
-    """List the split of every photo. `with_subjects`: the names begin with a person."""
+def write_manifest(
+    photos: Sequence[SplitItem], output: Path, with_subjects: bool, is_relabelled: bool = False
+) -> None:
+    """List the split of every photo. `with_subjects`: the names begin with a person.
+
+    `is_relabelled`: decisions were applied; a last column has the class that a photo had before.
+    """
     rows = sorted(
         (photo.name, photo.label, (with_subjects and photo.subject) or "", photo.split)
+        + (photo.was,) * is_relabelled
         for photo in photos
     )
-    write_tsv(output / MANIFEST, [("file", "class", "subject", "set"), *rows])
+    header = ("file", "class", "subject", "set") + (WAS,) * is_relabelled
+    write_tsv(output / MANIFEST, [header, *rows])
+
+
+def is_relabelled(output: Path) -> bool:
+    """Return whether decisions about labels were applied when the manifest was written."""
+    path = output / MANIFEST
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        return WAS in file.readline().rstrip("\n").split("\t")

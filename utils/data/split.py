@@ -32,6 +32,7 @@ class SplitItem(NamedTuple):
     split: str = ""  # one of SPLITS; empty before the photos are assigned
     own_name: str = ""  # its file's name in NFC, if `name` is another one
     part: str = ""  # of the data as published, such as its own test set; empty if it has none
+    was: str = ""  # its class in the input, if relabel.tsv gives it another one
 
     @property
     def subject(self) -> str | None:
