@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from utils.evaluation.evaluator import Evaluation, Evaluator
     from utils.inference.face_classifier import Model
 
+    from argparse import Namespace
+
+    from utils.evaluation.balance import Balance
 
 def make_parser() -> cli.Parser:
     """Return the parser of this script's flags."""
@@ -62,12 +65,20 @@ def make_parser() -> cli.Parser:
     )
     flag("--tta", text, None, str, choices=TTA)
     text = (
-        "choose --tta none or flip on validation and fit a temperature there, and save both in the "
-        "model file"
+        "choose --tta none or flip on validation and fit a temperature there, and save both, and "
+        "--balance, in the model file"
     )
     switch("--calibrate", text, False)
-    text = "logit adjustment: divide by (class frequency in the training)^TAU (without a number: 1)"
-    flag("--balance", text, None, cli.positive_float, nargs="?", const=1.0, metavar="TAU")
+    text = (
+        "logit adjustment: divide by (class frequency in the training)^TAU (without a number: 1; "
+        "default: that of the model file)"
+    )
+    flag("--balance", text, None, cli.non_negative_float, nargs="?", const=1.0, metavar="TAU")
+    text = (
+        "tables that say which groups images are in: csv of files and columns, votes, annotation "
+        "table, or AI-Hub's labels (default: AI-Hub's file names alone)"
+    )
+    flag("--groups", text, None, cli.path, nargs="+", metavar="FILE")
     text = "folder for the report (default: <model>-report/<set> beside each model)"
     flag("--output", text, None, cli.path, metavar="DIR")
     switch("--json", "print the figures as JSON, and nothing else, to stdout", False)
@@ -86,7 +97,7 @@ def main() -> int:
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
     with interrupt.importing():
-        from utils.evaluation.balance import find_priors, rebalance
+        from utils.evaluation.balance import make_balance
         from utils.evaluation.evaluator import Evaluator
         from utils.evaluation.report import write_report
         from utils.evaluation.report_folder import prepared_folders, report_folders, report_options
@@ -103,21 +114,23 @@ def main() -> int:
         refuse_bundled(args.model_path)
         for path, model in models:
             model.check_calibration(path)
-    priors = [
-        find_priors(model.info, path, args.data_path, args.classes or ()) if args.balance else None
+    balances = [
+        make_balance(args.balance, model.info, path, args.data_path, args.classes or ())
         for path, model in models
     ]
-    options = [report_options(args.tta or model.info.tta, args.balance) for _, model in models]
+    options = [
+        report_options(args.tta or model.info.tta, balance.tau)
+        for (_, model), balance in zip(models, balances, strict=True)
+    ]
+    groups = read_groups(root, args.groups or [])
     evaluations: list[Evaluation] = []
     problems: list[str] = []
     with prepared_folders(folders, args.model_path, root, options) as unwritable:
-        for (path, model), folder, prior in zip(models, folders, priors, strict=True):
+        for (path, model), folder, balance in zip(models, folders, balances, strict=True):
             if args.calibrate:
                 validation = class_root(args.data_path, "validation")
-                calibrate(evaluator, path, model, validation, args.tta, problems)
-            evaluation = evaluator.evaluate(path, model, root, args.tta)
-            if prior is not None:
-                evaluation = rebalance(evaluation, prior, args.balance)
+                calibrate(evaluator, path, model, validation, args.tta, balance, problems)
+            evaluation = evaluator.evaluate(path, model, root, args.tta, balance).by_groups(groups)
             evaluations.append(evaluation)
             try:
                 if folder not in unwritable:
@@ -157,7 +170,7 @@ def calibrate(
 ) -> None:
     """Calibrate the model. If it cannot be saved, leave it as it was, and add a problem."""
     try:
-        accuracies = evaluator.calibrate(path, model, root, tta)
+        accuracies = evaluator.calibrate(path, model, root, tta, balance)
     except OSError as error:
         problems.append(f"{path} is not calibrated: {describe_os_error(error)}")
         return
@@ -185,6 +198,7 @@ def log_failures(failures: list[tuple[Path, str]], log_dir: Path, problems: list
 
 def class_root(data_path: Path, split: str) -> Path:
     """Return the folder with a set's class folders: its own, or for test `data_path` itself.
+    balance: Balance,
 
     Raise StageError if there is no validation set.
     """
@@ -197,6 +211,8 @@ def class_root(data_path: Path, split: str) -> Path:
         raise StageError(explain(data_path))
     return data_path
 
+        + f", --balance {model.info.balance:g}"
+        * bool(model.info.balance)
 
 def print_results(evaluations: list[Evaluation], as_json: bool) -> None:
     """Print the figures: of one model, of several as a table, or all as JSON."""
@@ -248,7 +264,8 @@ def choices_of(evaluation: Evaluation) -> list[str]:
         lines.append(f"test-time augmentation: {evaluation.tta}{place}")
     if before := evaluation.unbalanced:
         lines.append(
-            f"balanced with tau {evaluation.balance:g}; without: accuracy {before.accuracy:.3%}, "
+            f"balanced with tau {evaluation.balance:g}{place}; "
+            f"without: accuracy {before.accuracy:.3%}, "
             f"balanced accuracy {before.balanced_accuracy:.3%}"
         )
     return lines
@@ -280,3 +297,4 @@ def print_comparison(evaluations: list[Evaluation]) -> None:
 
 if __name__ == "__main__":
     cli.run(main)
+        place = " (kept in the model file)" * (evaluation.balance == evaluation.model.balance)

@@ -9,6 +9,7 @@ import numpy as np
 
 BINS = 15  # of confidence, as in Guo et al. 2017 (arXiv 1706.04599)
 Z95 = 1.959964  # standard deviations that hold 95 % of a normal distribution
+MIN_PROBABILITY = 1e-300  # a probability of 0 has no logarithm
 MAX_TEMPERATURE = 20  # fit_temperature searches from 1/20 to 20
 
 

@@ -54,6 +54,8 @@ export class ExpressionModel {
     this.preprocess = description.preprocess;
     this.face = { shape: "box", margin: 0, level: false, ...description.face };
     this.temperature = description.temperature ?? 1;
+    const priors = description.class_priors ?? [];
+    this.offsets = this.classes.map((_, k) => (priors[k] > 0 ? (description.balance ?? 0) * Math.log(priors[k]) : 0));
     this.views = VIEWS[description.tta ?? "none"];
     if (!this.views) throw new Error(`the page cannot average over --tta ${description.tta}`);
   }
@@ -80,7 +82,8 @@ export class ExpressionModel {
     return inputs.map((_, i) => {
       const ofViews = this.views.map((_, view) => rows[view * inputs.length + i]);
       const means = ofViews[0].map((_, k) => ofViews.reduce((sum, row) => sum + row[k], 0) / ofViews.length);
-      return softmax(means.map((mean) => Math.log(mean) / this.temperature));
+      const calibrated = softmax(means.map((mean) => Math.log(mean) / this.temperature));
+      return softmax(calibrated.map((value, k) => Math.log(value) - this.offsets[k]));
     });
   }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
 from utils.imaging.geometry import FaceGeometry
@@ -13,7 +14,7 @@ from utils.inference.model_info import ModelInfo
 
 INFO = ModelInfo(
     "emotionnet", ["기쁨", "분노"], Preprocess(48, 3).to_dict(), 7, 0.75, 1.25, "flip",
-    FaceGeometry("square", 0.1).to_dict(), [0.25, 0.75],
+    FaceGeometry("square", 0.1).to_dict(), [0.25, 0.75], 0.5,
 )  # fmt: skip
 
 
@@ -23,6 +24,27 @@ def test_model_info_survives_json():
     assert ModelInfo.from_json(bare.to_json()) == bare
     assert bare.geometry() == FaceGeometry() and INFO.geometry() == FaceGeometry("square", 0.1)
     assert INFO.preprocessing() == Preprocess(48, 3)
+
+
+PROBS = np.array([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("temperature", [None, 2.0])
+def test_probabilities_are_calibrated_then_divided_by_the_priors(temperature, balance):
+    info = replace(INFO, temperature=temperature, balance=balance)
+    with np.errstate(divide="ignore"):
+        probs = info.probabilities(np.log(PROBS))
+    expected = PROBS ** (1 / (temperature or 1))
+    expected /= expected.sum(1, keepdims=True)
+    expected /= np.array(INFO.class_priors) ** balance
+    expected /= expected.sum(1, keepdims=True)
+    assert probs == pytest.approx(expected)
+
+
+def test_probabilities_keep_the_share_of_a_class_that_was_never_trained():
+    info = replace(INFO, temperature=None, balance=1.0, class_priors=[0.0, 0.5])
+    assert info.probabilities(np.log(PROBS[:1])) == pytest.approx(np.array([[0.9, 0.2]]) / 1.1)
 
 
 def test_describe_names_network_epoch_accuracy_and_input():
@@ -57,6 +79,10 @@ def test_describe_names_network_epoch_accuracy_and_input():
         {"face": None},
         {"class_priors": [0.5]},
         {"class_priors": [0.5, -0.5]},
+        {"class_priors": None},  # a balance needs them
+        {"balance": -0.5},
+        {"balance": float("nan")},
+        {"balance": "1"},
     ],
     ids=str,
 )

@@ -53,7 +53,7 @@ def test_model_names_what_ran_it_and_cannot_be_calibrated(model):
     environment = model.environment()
     assert environment.keys() == {"onnxruntime", "toolkit", "device"} and all(environment.values())
     assert model.parameters is None
-    for method in (model.check_calibration, lambda path: model.save_calibration(path, 2.0, "flip")):
+    for method in (model.check_calibration, lambda path: model.save_calibration(path, model.info)):
         with pytest.raises(StageError, match=r"calibrate the \.pt file, and export it again"):
             method(BUNDLED_ONNX)
 

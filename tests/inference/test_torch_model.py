@@ -37,9 +37,12 @@ def test_log_probs_are_those_of_the_network(checkpoint, batch_size):
 def test_save_calibration_changes_file_and_model(checkpoint, tmp_path):
     model = TorchModel(checkpoint, CPU)
     model.check_calibration(tmp_path / "m.pt")
-    model.save_calibration(tmp_path / "m.pt", 1.5, "none")
+    priors = [1.0, *[0.0] * (len(model.info.classes) - 1)]
+    calibrated = replace(model.info, temperature=1.5, tta="none", balance=0.5, class_priors=priors)
+    model.save_calibration(tmp_path / "m.pt", calibrated)
     saved = Checkpoint.load(tmp_path / "m.pt")
-    assert (saved.temperature, saved.tta) == (1.5, "none") and saved.info() == model.info
+    assert (saved.temperature, saved.tta, saved.balance) == (1.5, "none", 0.5)
+    assert saved.info() == model.info
 
 
 def test_weights_alone_cannot_be_calibrated(checkpoint, tmp_path):

@@ -141,6 +141,17 @@ def test_test_balances_by_the_frequencies_of_the_training(trained, here):
     assert report["balance"]["tau"] == 3 and report["accuracy"] < plain["accuracy"]
     assert report["balance"]["accuracy_without"] == plain["accuracy"]
     assert report["classes"]["기쁨"]["recall"] == 0
+    # Kept in the model file, it is used by default, and by recognition.
+    face = str(trained / "data/validation/기쁨/0000.png")
+    before = json.loads(run("emotion.py", "--img", face, cwd=here).stdout)[0]["label"]
+    kept = run("test.py", *data[:2], "--calibrate", "--balance", 3, cwd=here)
+    assert ", --balance 3\n" in kept.stderr
+    assert "\nbalanced with tau 3 (kept in the model file); without: " in kept.stdout
+    assert json.loads(run("test.py", *data[:3], cwd=here).stdout)["balance"]["tau"] == 3
+    after = json.loads(run("emotion.py", "--img", face, cwd=here).stdout)[0]["label"]
+    assert before == "기쁨" != after
+    off = json.loads(run("test.py", *data, 0, cwd=here).stdout)
+    assert "balance" not in off
 
 
 def test_test_reports_what_contradicts_the_model(trained, tmp_path):

@@ -16,19 +16,33 @@ from utils.inference.model_info import ModelInfo
 from utils.metrics import scale
 
 
-def rebalance(evaluation: Evaluation, priors: np.ndarray, tau: float) -> Evaluation:
-    """Return the evaluation with `tau` · log prior subtracted from the log-probabilities.
+class Balance(NamedTuple):
+    """The strength of a logit adjustment, and what it needs. See `ModelInfo.probabilities`."""
 
-    `priors`: the frequency of each class in the training, float64 (classes,). With `tau` 1 the
-    predictions are the best for the mean recall of the classes, if the model is calibrated (Menon
-    et al. 2021, arXiv 2007.07314, section 4.1, "post-hoc logit adjustment"). Those of frequent
-    classes become fewer, and accuracy usually falls. A class that was never trained keeps its
-    probability.
+    tau: float
+    priors: list[float] | None  # the frequency of each class in the training; None: tau is 0
+
+    def of(self, model: ModelInfo) -> ModelInfo:
+        """Return the description of a model with this balance instead of the one that it has."""
+        priors = self.priors or model.class_priors
+        return replace(model, balance=float(self.tau), class_priors=priors)
+
+
+def make_balance(
+    tau: float | None,
+    model: ModelInfo,
+    model_path: Path,
+    data_path: Path,
+    numbered_classes: Sequence[str] = (),
+) -> Balance:
+    """Return a balance of the strength `tau` for the model of a file; None: the model's own.
+
+    See `find_priors` for the others.
     """
-    offsets = tau * np.log(np.where(priors > 0, priors, 1.0))
-    adjusted = np.log(np.maximum(evaluation.probs, MIN_PROBABILITY)) - offsets
-    probs = np.exp(scale(adjusted, 1.0))
-    return replace(evaluation, probs=probs, balance=tau, unbalanced=evaluation.scores)
+    if tau is None:
+        return Balance(model.balance, model.class_priors)
+    priors = find_priors(model, model_path, data_path, numbered_classes) if tau else None
+    return Balance(tau, priors)
 
 
 def find_priors(
@@ -36,14 +50,14 @@ def find_priors(
     model_path: Path,
     data_path: Path,
     numbered_classes: Sequence[str] = (),
-) -> np.ndarray:
-    """Return the frequency of each class in the training, float64 (classes,).
+) -> list[float]:
+    """Return the frequency of each class in the training, in the model's order, sum 1.
 
     It is in the model file, or else counted in the folder train of `data_path`, with a note.
     `numbered_classes`: see `Evaluator`. Raise StageError if it is in neither.
     """
     if model.class_priors:
-        return np.array(model.class_priors)
+        return model.class_priors
     root = data_path / "train"
     problem = f"{model_path} does not hold how frequent each class was in its training"
     if not root.is_dir():
@@ -57,5 +71,5 @@ def find_priors(
             f"{' '.join(sorted(strangers))}"
         )
     note(f"{problem}: counted in {root}, for a training without --class_weights")
-    counts = np.array([len(images[name]) for name in model.classes], float)
-    return counts / counts.sum()
+    counts = [len(images[name]) for name in model.classes]
+    return [count / sum(counts) for count in counts]

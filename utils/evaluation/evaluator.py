@@ -16,6 +16,8 @@ from utils.data.image_folder import ClassFolders, make_samples, scan_class_folde
 from utils.data.layouts import NUMBERED
 from utils.errors import StageError
 from utils.inference.face_classifier import Model
+from utils.evaluation.balance import Balance
+from utils.evaluation.groups import GroupedEvaluation, Predictions, evaluate_groups
 from utils.inference.model_info import ModelInfo
 from utils.metrics import Reliability, Scores, fit_temperature, scale
 
@@ -37,8 +39,16 @@ class Evaluation:
     parameters: int | None  # None: the file does not tell
     tta: str = "none"  # the views of each image, see `tta_views`
     environment: dict[str, str | int] = field(default_factory=dict)  # see `describe_environment`
-    balance: float | None = None  # strength of the logit adjustment, see `rebalance`
-    unbalanced: Scores | None = None  # the scores before it
+    balance: float = 0.0  # strength of the logit adjustment, see `ModelInfo.probabilities`
+    unbalanced: Scores | None = None  # the scores without it, if it is not 0
+    groups: GroupedEvaluation | None = None  # see `by_groups`
+
+    def by_groups(self, groups: ImageGroups) -> Evaluation:
+        """Return the evaluation with the scores of each group, if there are groups."""
+        if not groups.attributes:
+            return self
+        predictions = Predictions(self.paths, self.truth, self.predictions, len(self.model.classes))
+        return replace(self, groups=evaluate_groups(predictions, groups))
 
     @property
     def predictions(self) -> np.ndarray:
@@ -85,15 +95,23 @@ class Evaluator:
         return list(dict(failure for data in sets for failure in data.failures).items())
 
     def evaluate(
-        self, model_path: Path, model: Model, root: Path, tta: str | None = None
+        self,
+        model_path: Path,
+        model: Model,
+        root: Path,
+        tta: str | None = None,
+        balance: Balance | None = None,
     ) -> Evaluation:
         """Predict the class of every image in the class folders of `root`.
 
         `tta`: the views of each image, see `tta_views`; None: those that the model file names.
+        `balance`: instead of that in the model file.
+
         Raise StageError if the folders hold no readable image, or a class that the model does not
         know.
         """
         info = model.info
+        used = info if balance is None else balance.of(info)
         tta = tta or info.tta
         data = self._load(root, info)
         started = time.perf_counter()
@@ -110,17 +128,27 @@ class Evaluator:
             model.parameters,
             tta,
             model.environment(),
+            used.balance,
         )
+        if not used.balance:
+            return evaluation
+        plain = replace(used, balance=0.0).probabilities(log_probs)
+        return replace(evaluation, unbalanced=replace(evaluation, probs=plain).scores)
 
     def calibrate(
-        self, model_path: Path, model: Model, root: Path, tta: str | None = None
+        self,
+        model_path: Path,
+        model: Model,
+        root: Path,
+        tta: str | None = None,
+        balance: Balance | None = None,
     ) -> dict[str, float]:
         """Choose views and temperature on the images in `root`, and save both in the model file.
 
         The views are `tta`, or else those of CALIBRATED_TTA with the best accuracy, the first of
-        equals; the temperature is fitted to their predictions. Return the accuracy for each choice
-        of views. Raise StageError for a file that has no place for them, OSError if they cannot be
-        saved.
+        equals; the temperature is fitted to their predictions. Save `balance`, too. Return
+        the accuracy for each choice of views. Raise StageError for a file that has no place for
+        them, OSError if they cannot be saved.
         """
         model.check_calibration(model_path)
         data = self._load(root, model.info)
@@ -134,7 +162,9 @@ class Evaluator:
         }
         best = max(right, key=lambda views: right[views])
         log_probs = np.maximum(predictions[best], math.log(MIN_PROBABILITY))
-        model.save_calibration(model_path, fit_temperature(log_probs, data.labels), best)
+        info = model.info if balance is None else balance.of(model.info)
+        temperature = fit_temperature(log_probs, data.labels)
+        model.save_calibration(model_path, replace(info, temperature=temperature, tta=best))
         return {views: count / len(data.labels) for views, count in right.items()}
 
     def _load(self, root: Path, info: ModelInfo) -> LabelledImages:

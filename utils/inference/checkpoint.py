@@ -27,6 +27,8 @@ from utils.inference.model_file import ModelFile, read_model_file
 from utils.inference.model_info import ModelInfo
 from utils.inference.state_dicts import FoundWeights, StateDictError, find_weights
 
+# Fields that are not in the file if they have the value that they get without.
+OPTIONAL = ("temperature", "training", "tta", "class_priors", "balance", "same_padding", "face")
 REFERENCE_PLACE = "model"  # of the weights in a checkpoint of the reference implementation
 
 
@@ -49,6 +51,7 @@ class Checkpoint:
     tta: str = "none"  # of TTA: the views of each image on which to predict
     # Of the training images, in the order of the classes, sum 1; None: not known.
     class_priors: list[float] | None = None
+    balance: float = 0.0  # strength of the logit adjustment, see `ModelInfo.probabilities`
     # Whether an EfficientNet pads for its image size, else for its library's (see `models.create`).
     same_padding: bool = False
     # Arguments of FaceGeometry: what the network sees of a detected face; None: the defaults.
@@ -58,8 +61,8 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the file whole or not at all. Raise OSError if the disk is full, for instance."""
         content = {field: getattr(self, field) for field in self.__annotations__}
-        for field in ("temperature", "training", "tta", "class_priors", "same_padding", "face"):
-            if content[field] in (None, "none", False):
+        for field in OPTIONAL:
+            if content[field] in (None, "none", False, 0.0):
                 del content[field]
         with atomic_file(path) as file:
             try:
@@ -167,7 +170,7 @@ class Checkpoint:
         return ModelInfo(
             self.network, self.classes, self.preprocess, self.epoch, self.val_accuracy,
             self.temperature, self.tta, {} if self.face is None else self.face, self.class_priors,
-            self.version,
+            self.balance, self.version,
         )  # fmt: skip
 
     def preprocessing(self) -> Preprocess:
@@ -240,8 +243,8 @@ class Checkpoint:
 def same_model(one: Path, other: Path) -> bool:
     """Return whether two files hold the same network, weights and classes.
 
-    What test.py --calibrate keeps in a file may differ: temperature and tta. A file that cannot be
-    read is not the same.
+    What test.py --calibrate keeps in a file may differ: temperature, tta and balance. A file that
+    cannot be read is not the same.
     """
     try:
         a, b = Checkpoint._load(one)[0], Checkpoint._load(other)[0]

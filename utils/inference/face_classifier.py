@@ -10,7 +10,6 @@ import numpy as np
 from utils import interrupt
 from utils.inference.model_info import ModelInfo
 from utils.inference.model_path import is_onnx
-from utils.metrics import scale
 
 
 class Model(Protocol):
@@ -37,8 +36,11 @@ class Model(Protocol):
     def check_calibration(self, path: Path) -> None:
         """Raise StageError if the model's file has no place for views and a temperature."""
 
-    def save_calibration(self, path: Path, temperature: float, tta: str) -> None:
-        """Save both in the file, and use them from now on. Raise OSError if that fails."""
+    def save_calibration(self, path: Path, info: ModelInfo) -> None:
+        """Save what calibration sets in the file, and use it from now on.
+
+        These are temperature, tta, class_priors and balance. Raise OSError if they cannot be saved.
+        """
 
 
 def load_model(
@@ -79,7 +81,6 @@ class FaceClassifier:
         self.classes = model.info.classes
         self._model = model
         self._tta = tta or model.info.tta
-        self._temperature = model.info.temperature or 1.0
 
     def __call__(self, faces: list[np.ndarray]) -> list[dict[str, Any]]:
         """Return an answer for each face: `label`, and `probs` in per cent, in class order.
@@ -96,5 +97,4 @@ class FaceClassifier:
 
     def probabilities(self, faces: list[np.ndarray]) -> np.ndarray:
         """Return float64 (N, classes) for faces, uint8 (C, S, S) each."""
-        log_probs = self._model.log_probs(np.stack(faces), self._tta)
-        return np.exp(scale(log_probs, self._temperature))
+        return self.info.probabilities(self._model.log_probs(np.stack(faces), self._tta))

@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from utils import __version__
 from utils.errors import StageError
 from utils.filenames import is_printable
 from utils.imaging.geometry import FaceGeometry
 from utils.imaging.preprocess import TTA, Preprocess
+from utils.metrics import MIN_PROBABILITY, scale
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class ModelInfo:
     face: dict[str, Any] = field(default_factory=dict)  # arguments of FaceGeometry
     # Of the training images, in the order of the classes, sum 1; None: not known.
     class_priors: list[float] | None = None
+    balance: float = 0.0  # strength of the logit adjustment in `probabilities`
     version: str = __version__  # of the toolkit that wrote the file
 
     def __post_init__(self) -> None:
@@ -44,6 +48,7 @@ class ModelInfo:
             and self.tta in TTA
             and isinstance(self.face, dict)
             and (self.class_priors is None or are_priors(self.class_priors, len(self.classes)))
+            and is_balance(self.balance, self.class_priors)
         )
         try:
             if not valid or self.preprocessing().to_dict() != self.preprocess:
@@ -71,6 +76,22 @@ class ModelInfo:
     def geometry(self) -> FaceGeometry:
         """Return which part of a picture the network sees of a detected face."""
         return FaceGeometry(**self.face)
+
+    def probabilities(self, log_probs: np.ndarray) -> np.ndarray:
+        """Return what a network's log-probabilities mean, float64 (N, classes) both.
+
+        They are calibrated by the temperature. Then `balance` · log prior is subtracted, and the
+        sum is 1 again: with a balance of 1 the most probable classes are the best for the mean
+        recall of the classes (Menon et al. 2021, arXiv 2007.07314, section 4.1, "post-hoc logit
+        adjustment"). A class that was never trained keeps its share.
+        """
+        calibrated = scale(log_probs, self.temperature or 1.0)
+        if not self.balance:
+            return np.exp(calibrated)
+        priors = np.array(self.class_priors)
+        offsets = self.balance * np.log(np.where(priors > 0, priors, 1.0))
+        lowest = np.log(MIN_PROBABILITY)
+        return np.exp(scale(np.maximum(calibrated, lowest) - offsets, 1.0))
 
     def check_input(self, path: Path, image_size: int | None, image_channel: int | None) -> None:
         """Raise StageError if the model of the file was trained with another size or channels."""
@@ -112,6 +133,12 @@ def are_priors(values: object, classes: int) -> bool:
         and all(isinstance(value, float) and 0 <= value <= 1 for value in values)
         and sum(values) > 0
     )
+
+
+def is_balance(value: object, priors: list[float] | None) -> bool:
+    """Return whether a value is the strength of a logit adjustment, which needs the priors."""
+    is_strength = isinstance(value, float) and 0 <= value < math.inf
+    return is_strength and (not value or priors is not None)
 
 
 def is_temperature(value: object) -> bool:

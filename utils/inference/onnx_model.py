@@ -99,7 +99,7 @@ class OnnxModel:
         """Raise StageError: the file is written once."""
         raise StageError(f"--calibrate {path}: calibrate the .pt file, and export it again")
 
-    def save_calibration(self, path: Path, temperature: float, tta: str) -> None:  # noqa: ARG002
+    def save_calibration(self, path: Path, info: ModelInfo) -> None:  # noqa: ARG002
         """Raise StageError as `check_calibration` does."""
         self.check_calibration(path)
 

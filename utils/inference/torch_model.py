@@ -11,6 +11,7 @@ import torch
 from utils.errors import StageError
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.environment import describe_environment
+from utils.inference.model_info import ModelInfo
 from utils.inference.predict import predict_log_probs
 
 
@@ -48,8 +49,14 @@ class TorchModel:
                 f"leave --calibrate out"
             )
 
-    def save_calibration(self, path: Path, temperature: float, tta: str) -> None:
-        """Save both in the file, and use them from now on. Raise OSError if that fails."""
-        calibrated = replace(self._checkpoint, temperature=temperature, tta=tta)
+    def save_calibration(self, path: Path, info: ModelInfo) -> None:
+        """See `face_classifier.Model`."""
+        calibrated = replace(
+            self._checkpoint,
+            temperature=info.temperature,
+            tta=info.tta,
+            class_priors=info.class_priors,
+            balance=info.balance,
+        )
         calibrated.save(path)
         self._checkpoint, self.info = calibrated, calibrated.info()
