@@ -1,15 +1,21 @@
 // A gallery of images with filters, for thousands of them.
 //
-//   const gallery = pages.gallery("mistakes", { controls: (item, card) => element or null });
-//   gallery.filter({ truth: 2, prediction: 0 });
+//   const gallery = pages.gallery("mistakes", {
+//     controls: (item, card) => element or null,       // what stands at the end of a card
+//     extraFilters: [{ name, key, options: [[value, key of its text]], test: (item, value) => bool }],
+//     orders: ["first", "highest", "lowest", "name"],  // the first is chosen; "first": as in the data
+//   });
+//   gallery.filter({ truth: 2, prediction: 0 });       // and clear all other filters
+//   gallery.refresh();                                 // after items have changed
 //
 // The data is what utils/pages/gallery.py makes. Filters run over the array; cards are made only
-// for what is near the window.
+// for what is near the window. The element gets an event "found" when the filters have run.
 "use strict";
 
-pages.gallery = (id, { controls = () => null, extraFilters = [] } = {}) => {
+pages.gallery = (id, options = {}) => {
   const CHUNK = 48; // cards that are added at a time
-  const MANY_CLASSES = 12; // from here on, a card's bars can be scrolled
+  const MANY_CLASSES = 12; // with more, a card's bars can be scrolled
+  const { controls = () => null, extraFilters = [], orders = ["highest", "lowest", "name"] } = options;
   const { make, text, attribute, option } = pages;
   const { classes, groups, items } = pages.data(`${id}-data`);
   const root = document.getElementById(id);
@@ -23,7 +29,11 @@ pages.gallery = (id, { controls = () => null, extraFilters = [] } = {}) => {
   const comparable = (words) => words.normalize("NFC").toLowerCase();
   for (const item of items) item.key = comparable(item.file);
 
-  const percent = (fraction) => `${(100 * fraction).toFixed(fraction > 0 && fraction < 0.1 ? 1 : 0)} %`;
+  /** Return 37 %, and with a decimal near the ends: 2.4 %, 99.7 %. A rounded 100 % would mislead. */
+  function percent(fraction) {
+    const isExact = (fraction >= 0.0005 && fraction < 0.0995) || (fraction >= 0.985 && fraction < 1);
+    return `${isExact ? (Math.floor(fraction * 1000 + 0.5 * (fraction < 0.5)) / 10).toFixed(1) : Math.round(100 * fraction)} %`;
+  }
   const thousands = (number) => number.toLocaleString("en");
 
   // The filters
@@ -75,8 +85,8 @@ pages.gallery = (id, { controls = () => null, extraFilters = [] } = {}) => {
       field(name, key, make("select", {}, option("", "script.gallery.all", { n: thousands(items.length) }), ...choices));
     }
     field("name", "script.gallery.name", make("input", { type: "search", autocomplete: "off", spellcheck: "false" }), true);
-    const orders = ["first", "highest", "lowest", "name"].map((order) => option(order, `script.gallery.by.${order}`));
-    field("order", "script.gallery.order", make("select", {}, ...orders));
+    const choices = orders.map((order) => option(order, `script.gallery.by.${order}`));
+    field("order", "script.gallery.order", make("select", {}, ...choices));
   }
 
   function isFound() {
@@ -165,7 +175,7 @@ pages.gallery = (id, { controls = () => null, extraFilters = [] } = {}) => {
     addCards();
     const counts = { found: thousands(found.length), all: thousands(items.length) };
     output.replaceChildren(text("script.gallery.found", counts));
-    root.dispatchEvent(new CustomEvent("found", { detail: { truth: fields.truth.value, prediction: fields.prediction.value } }));
+    root.dispatchEvent(new Event("found"));
   }
 
   /** Set some of the filters, by name, and all others to everything. */
@@ -173,6 +183,11 @@ pages.gallery = (id, { controls = () => null, extraFilters = [] } = {}) => {
     form.reset();
     for (const [name, value] of Object.entries(values)) fields[name].value = value;
     refresh();
+  }
+
+  /** Return what is chosen in each filter, as text. */
+  function values() {
+    return Object.fromEntries(Object.entries(fields).map(([name, control]) => [name, control.value]));
   }
 
   buildFilters();
@@ -185,9 +200,13 @@ pages.gallery = (id, { controls = () => null, extraFilters = [] } = {}) => {
     const link = cards.children[index]?.querySelector("a, button"); // else the focus would be lost
     if (more.hidden) link?.focus();
   });
-  new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) addCards();
-  }, { rootMargin: "1200px" }).observe(more);
+  const observer = new IntersectionObserver((entries) => {
+    if (!entries.at(-1).isIntersecting) return;
+    addCards();
+    observer.unobserve(more); // otherwise it would be silent while the button stays near the window
+    observer.observe(more);
+  }, { rootMargin: "1200px" });
+  observer.observe(more);
   refresh();
-  return { items, classes, filter, refresh, get found() { return found; } };
+  return { items, classes, filter, refresh, values, get found() { return found; } };
 };
