@@ -148,6 +148,11 @@ def make_parser() -> cli.Parser:
     schemes = ("none", "inverse", "effective")
     text = "weight of a class in the loss: equal, or higher for rare classes"
     flag("--class_weights", text, "none", str, choices=schemes)
+    text = (
+        "how often an epoch shows the images of a class: each image once, or rare classes more "
+        "often, up to all classes equally"
+    )
+    flag("--sampling", text, "uniform", str, choices=("uniform", "sqrt", "balanced"))
     text = "mixup: draw the weight of the mix from Beta(X, X), such as 0.2 (0: off)"
     flag("--mixup", text, 0.0, cli.non_negative_float, metavar="X")
     text = (

@@ -122,8 +122,12 @@ def test_train_refuses_to_resume_another_training(data, finished, copy, version)
         (("--data_path", "other"), "set of images"),
         (("--optimizer", "adam", "--no-nesterov"), "optimizer"),
         (("--ema", 0), "use of --ema"),
-        (("--seed", 7), "order of images (--seed, --batch_size, --accumulate)"),
-        (("--accumulate", 1), "order of images (--seed, --batch_size, --accumulate)"),
+        (("--seed", 7), "order of images (--seed, --batch_size, --accumulate, --sampling)"),
+        (("--accumulate", 1), "order of images (--seed, --batch_size, --accumulate, --sampling)"),
+        (
+            ("--sampling", "sqrt"),
+            "order of images (--seed, --batch_size, --accumulate, --sampling)",
+        ),
         (("--image_channel", 3), "image size or channel"),
     ):
         done = run("train.py", "--resume", *flags, cwd=copy)

@@ -65,6 +65,24 @@ def test_generator_for_gives_equal_numbers_for_equal_positions():
     assert torch.equal(one, other) and not torch.equal(one, third)
 
 
+def test_sample_weights_say_how_often_an_epoch_shows_an_image(planner):
+    weights = torch.arange(23, dtype=torch.float64)  # the first image is never shown
+    weighted = replace(planner, sample_weights=weights)
+    expected = 23 * weights / weights.sum()
+    orders = [order_of(weighted, epoch) for epoch in range(1, 301)]
+    counts = torch.stack([torch.bincount(torch.tensor(order), minlength=23) for order in orders])
+    assert (counts.sum(1) == 23).all() and (counts - expected).abs().max() < 1
+    assert counts.double().mean(0).tolist() == pytest.approx(expected.tolist(), abs=0.12)
+    assert order_of(weighted, 3) == orders[2] != orders[3]
+    places = torch.tensor([order.index(22) for order in orders], dtype=torch.float64)
+    assert 5 < places.mean() < 11  # at the first of two of 23 places, anywhere
+
+
+def test_equal_sample_weights_show_every_image_once(planner):
+    weighted = replace(planner, sample_weights=torch.full((23,), 0.3, dtype=torch.float64))
+    assert sorted(order_of(weighted, 2)) == list(range(23))
+
+
 def test_batches_hold_every_image_once_in_an_order_by_seed_and_epoch(planner):
     orders = [
         order_of(p, epoch)

@@ -180,7 +180,7 @@ def test_resume_continues_a_plateau(tmp_path):
         ({"data": ["a", "c"]}, "set of images"),
         ({"optimizer": "adam"}, "optimizer"),
         ({"ema": False}, "use of --ema"),
-        ({"order": [1, 4, 2]}, "order of images (--seed, --batch_size, --accumulate)"),
+        ({"order": [1, 4, 2]}, "order of images (--seed, --batch_size, --accumulate, --sampling)"),
     ],
 )
 def test_resume_refuses_another_training_in_one_line(tmp_path, version, change, name):

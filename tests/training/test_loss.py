@@ -87,3 +87,11 @@ def test_class_priors_are_the_frequencies_in_the_loss(scheme):
     assert sum(priors) == pytest.approx(1)
     if scheme == "inverse":
         assert priors[0] == pytest.approx(priors[1], abs=0.02)
+
+
+def test_class_priors_count_an_image_as_often_as_it_is_shown():
+    answers = torch.eye(3)[[0] * 6 + [1] * 2]
+    shown = targets.sample_weights(answers, "balanced")
+    assert class_priors(answers, None, shown) == pytest.approx([0.5, 0.5, 0])
+    weights = torch.tensor([1.0, 3.0, 1.0])
+    assert class_priors(answers, weights, shown) == pytest.approx([0.25, 0.75, 0])

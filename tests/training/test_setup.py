@@ -367,6 +367,9 @@ def test_make_training_set_has_one_hot_targets_and_weights():
     weighted = setup.make_training_set(flags("--class_weights", "inverse"), CPU, data, CLASSES)
     expected = targets.class_weights(plain.targets, "inverse")
     assert torch.equal(weighted.class_weights, expected) and expected.std() > 0
+    assert plain.sample_weights is None
+    drawn = setup.make_training_set(flags("--sampling", "sqrt"), CPU, data, CLASSES)
+    assert torch.equal(drawn.sample_weights, targets.sample_weights(plain.targets, "sqrt"))
 
 
 def test_find_votes_is_none_without_annotations(data):
@@ -533,6 +536,9 @@ def test_checkpoint_template_holds_what_a_resumed_run_cannot_change():
     assert template.preprocess == Preprocess(8, 1).to_dict() and template.weights == {}
     assert template.class_priors == pytest.approx([5 / 13, 4 / 13, 4 / 13])
     assert not template.same_padding
+    args.sampling = "sqrt"
+    drawn = setup.checkpoint_template(args, trainer, CLASSES, small_dataset(5, "validation"))
+    assert drawn.training["fixed"]["order"] == [3, 4, 2, "sqrt"]
     trainer.model.same_padding = True  # as an EfficientNet's
     assert setup.checkpoint_template(args, trainer, CLASSES, small_dataset(5)).same_padding
 

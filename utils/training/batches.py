@@ -54,6 +54,8 @@ class BatchPlanner:
     augment: Augment
     seed: int
     distributed: Distributed
+    # How often an epoch shows an image, beside others: float64 (N,), on the CPU; None: each once.
+    sample_weights: torch.Tensor | None = None
 
     @property
     def images(self) -> int:
@@ -78,7 +80,7 @@ class BatchPlanner:
     def plan(self, epoch: int) -> list[BatchPlan]:
         """Plan all batches of an epoch."""
         device = self.distributed.device
-        order = torch.randperm(self.images, generator=generator_for(self.seed, epoch))
+        order = self._order(epoch)
         draws, partners = self._draw(epoch)
         needed, counts, mix_rows = self._rows(partners)
         indices = order[needed]
@@ -94,6 +96,24 @@ class BatchPlanner:
             strict=True,
         )
         return [self._plan_batch(epoch, number, *views) for number, views in enumerate(tables)]
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        """Draw the images of an epoch, in their order: int64 (N,).
+
+        With `sample_weights`, an image with the share w of their sum comes N · w times on average,
+        rounded up or down by systematic sampling: from the shuffled images, placed along a line by
+        their weights, every point at equal distances picks one.
+        """
+        generator = generator_for(self.seed, epoch)
+        order = torch.randperm(self.images, generator=generator)
+        if self.sample_weights is None:
+            return order
+        ends = self.sample_weights[order].cumsum(0)
+        points = torch.arange(self.images, dtype=torch.float64)
+        points += torch.rand((), dtype=torch.float64, generator=generator)
+        picked = torch.searchsorted(ends, points * (ends[-1] / self.images), right=True)
+        order = order[picked.clamp(max=self.images - 1)]
+        return order[torch.randperm(self.images, generator=generator)]
 
     def _plan_batch(
         self,

@@ -31,7 +31,7 @@ FIXED_SETTINGS = {
     "data": "set of images",
     "optimizer": "optimizer",
     "ema": "use of --ema",
-    "order": "order of images (--seed, --batch_size, --accumulate)",
+    "order": "order of images (--seed, --batch_size, --accumulate, --sampling)",
 }
 # The keys in files of version 0.1.0, where they differ.
 OLD_FIXED_KEYS = {

@@ -28,13 +28,17 @@ def cross_entropy_sum(
     return (rows * (targets @ class_weights)).sum()
 
 
-def class_priors(targets: torch.Tensor, weights: torch.Tensor | None) -> list[float]:
-    """Return how frequent each class is in the loss, with its class weights; the sum is 1.
+def class_priors(
+    targets: torch.Tensor, weights: torch.Tensor | None, sample_weights: torch.Tensor | None = None
+) -> list[float]:
+    """Return how frequent each class is in the loss, with class and sample weights; the sum is 1.
 
     A model learns these frequencies beside the faces; test.py --balance divides by them.
     """
     rows = targets.double()
     if weights is not None:
         rows = rows * (rows @ weights.double().to(rows.device))[:, None]
+    if sample_weights is not None:
+        rows = rows * sample_weights.to(rows.device)[:, None]
     total = rows.sum(0)
     return (total / total.sum()).tolist()

@@ -40,7 +40,7 @@ from utils.training.mixing import Mixing
 from utils.training.optim import LEARNING_RATES, WEIGHT_DECAYS
 from utils.training.options import AUTO, find_run, model_flags, run_options
 from utils.training.run_folder import Run
-from utils.training.targets import class_weights, one_hot
+from utils.training.targets import class_weights, one_hot, sample_weights
 from utils.training.trainer import Recipe, Trainer, TrainingSet
 from utils.training.vote_targets import VoteTargets, vote_targets
 
@@ -356,8 +356,12 @@ def make_training_set(
         targets = votes.targets(data.samples, classes)
         if distributed.is_primary:
             print("\n".join(votes.lines), flush=True)
-    weights = class_weights(targets, args.class_weights)
-    return TrainingSet(data.to_device(distributed.device), targets, weights)
+    return TrainingSet(
+        data.to_device(distributed.device),
+        targets,
+        class_weights(targets, args.class_weights),
+        sample_weights(targets, args.sampling),
+    )
 
 
 def make_recipe(
@@ -430,6 +434,8 @@ def checkpoint_template(
         "ema": bool(args.ema),
         "order": [args.seed, args.batch_size, args.accumulate],
     }
+    if args.sampling != "uniform":
+        fixed["order"].append(args.sampling)
     if train_set.is_enlarged:
         fixed["enlarged"] = True
     training = {"amp": trainer.recipe.amp, "fixed": fixed}
@@ -438,7 +444,8 @@ def checkpoint_template(
     preprocess = train_set.preprocess.to_dict()
     geometry = FaceGeometry(args.face_shape, args.face_margin, args.face_level)
     face = None if geometry == FaceGeometry() else geometry.to_dict()
-    priors = class_priors(trainer.data.targets, trainer.data.class_weights)
+    data = trainer.data
+    priors = class_priors(data.targets, data.class_weights, data.sample_weights)
     return Checkpoint(
         args.model, classes, preprocess, 0, 0.0, {}, training=training, class_priors=priors,
         same_padding=getattr(trainer.model, "same_padding", False), face=face,

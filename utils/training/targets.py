@@ -1,4 +1,4 @@
-"""The targets of training images from their labels, and the class weights."""
+"""The targets of training images from their labels, and how much or often each class counts."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ def class_weights(targets: torch.Tensor, scheme: str) -> torch.Tensor | None:
     weights = 1 / n if scheme == "inverse" else (1 - BETA) / (1 - BETA**n)
     weights = torch.where(n > 0, weights, 0.0)
     return (weights * n.sum() / (weights * n).sum()).float()
+
+
+def sample_weights(targets: torch.Tensor, scheme: str) -> torch.Tensor | None:
+    """Return how often each image is shown, beside the others, float64 (N,).
+
+    With n the sum of a class's targets, an image of the class has the weight
+    `balanced`: 1 / n. All classes are shown equally often.
+    `sqrt`: 1 / √n, between that and the images as they are (Kang et al. 2020, arXiv 1910.09217).
+    `uniform`: all the same, return None.
+    An image of several classes has the mean of their weights.
+    """
+    if scheme == "uniform":
+        return None
+    rows = targets.double().cpu()
+    n = rows.sum(0)
+    power = 0.5 if scheme == "sqrt" else 1.0
+    return rows @ torch.where(n > 0, n, 1.0) ** -power

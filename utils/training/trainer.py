@@ -79,6 +79,8 @@ class TrainingSet:
     images: Dataset
     targets: torch.Tensor  # probabilities float32 (N, classes)
     class_weights: torch.Tensor | None = None  # float32 (classes,); None: all count the same
+    # How often an epoch shows each image, see `BatchPlanner`: float64 (N,); None: once.
+    sample_weights: torch.Tensor | None = None
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Trainer:
         self.planner = BatchPlanner(
             data.targets.to(device), data.images.device, data.images.preprocess.image_size,
             recipe.batch_size, recipe.accumulate, recipe.mixing, recipe.augment, recipe.seed,
-            distributed,
+            distributed, data.sample_weights,
         )  # fmt: skip
         self.progress = Progress()
         self.accuracies: list[float] = []  # of the validation after each epoch, for the schedule
