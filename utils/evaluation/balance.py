@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from utils.console import note
 from utils.data.image_folder import scan_class_folders
 from utils.errors import StageError
-from utils.evaluation.evaluator import MIN_PROBABILITY, Evaluation
 from utils.inference.model_info import ModelInfo
-from utils.metrics import scale
 
 
 class Balance(NamedTuple):
