@@ -2,15 +2,16 @@
 
 Prints the accuracy with its 95 % interval, precision, recall and F1 of each class, and the
 confusion matrix, over <data_path>/test, or over <data_path> itself if it holds the class folders.
-The same figures, every prediction and some pictures go into <model>-report/<set> beside the model,
-or here for a model that comes with the project. Network, image size, channels and classes are read
-from the model file.
+The same figures, every prediction, some pictures and a page to look at, report.html, go into
+<model>-report/<set> beside the model, or here for a model that comes with the project. Network,
+image size, channels and classes are read from the model file.
 
   python test.py                                           # model.pt on data/test
   python test.py --split validation --tta flip
   python test.py --calibrate                               # fit the confidence to the accuracy
   python test.py --balance                                 # as if all classes were as frequent
   python test.py --model_path a.pt b.pt c.pt               # side by side
+  python test.py --groups meta.csv                         # by sex, age and the like, too
   python test.py --json --data_path my_faces --no-gpu
 
 Next: python emotion.py --img photo.jpg
@@ -30,6 +31,8 @@ from typing import TYPE_CHECKING
 from utils import cli
 from utils.console import info
 from utils.data.error_log import write_file_errors
+from utils.data.image_folder import scan_class_folders
+from utils.data.image_groups import ImageGroups, find_groups
 from utils.data.sets import announce, explain, find_set
 from utils.errors import StageError, describe_os_error
 from utils.files import make_folder
@@ -38,12 +41,12 @@ from utils.memory import keep_freed_memory
 from utils.metrics import wilson
 
 if TYPE_CHECKING:
-    from utils.evaluation.evaluator import Evaluation, Evaluator
-    from utils.inference.face_classifier import Model
-
     from argparse import Namespace
 
     from utils.evaluation.balance import Balance
+    from utils.evaluation.evaluator import Evaluation, Evaluator
+    from utils.inference.face_classifier import Model
+
 
 def make_parser() -> cli.Parser:
     """Return the parser of this script's flags."""
@@ -82,6 +85,7 @@ def make_parser() -> cli.Parser:
     text = "folder for the report (default: <model>-report/<set> beside each model)"
     flag("--output", text, None, cli.path, metavar="DIR")
     switch("--json", "print the figures as JSON, and nothing else, to stdout", False)
+    parser.lang_flag()
     parser.reference_size_flag(MAX_SIDE)
     text = "fail if the model takes another number of channels"
     flag("--image_channel", text, None, int, choices=(1, 3))
@@ -101,6 +105,7 @@ def main() -> int:
         from utils.evaluation.evaluator import Evaluator
         from utils.evaluation.report import write_report
         from utils.evaluation.report_folder import prepared_folders, report_folders, report_options
+        from utils.evaluation.report_page import write_report_page
         from utils.inference.face_classifier import load_model
 
     evaluator = Evaluator(args.batch_size, args.classes or ())
@@ -135,6 +140,11 @@ def main() -> int:
             try:
                 if folder not in unwritable:
                     write_report(evaluation, folder)
+                    columns = groups.columns(evaluation.paths)
+                    flags = flags_of(args)
+                    write_report_page(
+                        evaluation, folder, args.lang, flags, columns, evaluation.groups
+                    )
             except OSError as error:
                 unwritable[folder] = describe_os_error(error)
     problems += [f"no complete report in {folder}: {why}" for folder, why in unwritable.items()]
@@ -143,10 +153,32 @@ def main() -> int:
     # The figures are printed whatever has happened to the files.
     print_results(evaluations, args.json)
     if len(evaluations) == 1 and not args.json and folders[0] not in unwritable:
-        print(f"\nevery prediction, and pictures: {folders[0]}")
+        print(f"\nto look at: {folders[0] / 'report.html'}")
+        print(f"every prediction, and pictures: {folders[0]}")
     for problem in problems:
         info(problem)
     return cli.SOME_FAILED if problems else cli.OK
+
+
+def read_groups(root: Path, tables: list[Path]) -> ImageGroups:
+    """Return the groups of the images in `root` by their names and by tables.
+
+    Print what is not used. Raise StageError for a table that cannot be used.
+    """
+    images = [path for paths in scan_class_folders(root).values() for path in paths]
+    groups = find_groups(images, tables)
+    for line in groups.lines:
+        info(line)
+    return groups
+
+
+def flags_of(args: Namespace) -> dict[str, object]:
+    """Return the flags of this run, for the report."""
+    return {
+        f"--{name}": " ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in vars(args).items()
+        if value is not None
+    }
 
 
 def refuse_bundled(model_paths: list[Path]) -> None:
@@ -166,6 +198,7 @@ def calibrate(
     model: Model,
     root: Path,
     tta: str | None,
+    balance: Balance,
     problems: list[str],
 ) -> None:
     """Calibrate the model. If it cannot be saved, leave it as it was, and add a problem."""
@@ -178,6 +211,8 @@ def calibrate(
     info(
         f"{path} is calibrated on {root}: temperature {model.info.temperature:.3f}, "
         f"--tta {model.info.tta} (accuracy: {compared})"
+        + f", --balance {model.info.balance:g}"
+        * bool(model.info.balance)
     )
 
 
@@ -198,7 +233,6 @@ def log_failures(failures: list[tuple[Path, str]], log_dir: Path, problems: list
 
 def class_root(data_path: Path, split: str) -> Path:
     """Return the folder with a set's class folders: its own, or for test `data_path` itself.
-    balance: Balance,
 
     Raise StageError if there is no validation set.
     """
@@ -211,8 +245,6 @@ def class_root(data_path: Path, split: str) -> Path:
         raise StageError(explain(data_path))
     return data_path
 
-        + f", --balance {model.info.balance:g}"
-        * bool(model.info.balance)
 
 def print_results(evaluations: list[Evaluation], as_json: bool) -> None:
     """Print the figures: of one model, of several as a table, or all as JSON."""
@@ -228,7 +260,9 @@ def print_results(evaluations: list[Evaluation], as_json: bool) -> None:
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print one model's scores, its scores by class, and its confusion matrix."""
+    """Print one model's scores, its scores by class, its confusion matrix and its groups."""
+    from utils.evaluation.group_report import make_lines
+
     scores, classes = evaluation.scores, evaluation.model.classes
     low, high = wilson(scores.right, scores.total)
     print(
@@ -254,6 +288,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for i, row in enumerate(scores.confusion.tolist()):
         print(f"|{i}|" + "|".join(map(str, row)) + "|")
     print("\n" + "  ".join(f"{i} {name}" for i, name in enumerate(classes)))
+    if evaluation.groups:
+        print("", *make_lines(evaluation.groups), sep="\n")
 
 
 def choices_of(evaluation: Evaluation) -> list[str]:
@@ -263,6 +299,7 @@ def choices_of(evaluation: Evaluation) -> list[str]:
         place = " (kept in the model file)" * (evaluation.tta == evaluation.model.tta)
         lines.append(f"test-time augmentation: {evaluation.tta}{place}")
     if before := evaluation.unbalanced:
+        place = " (kept in the model file)" * (evaluation.balance == evaluation.model.balance)
         lines.append(
             f"balanced with tau {evaluation.balance:g}{place}; "
             f"without: accuracy {before.accuracy:.3%}, "
@@ -272,7 +309,9 @@ def choices_of(evaluation: Evaluation) -> list[str]:
 
 
 def print_comparison(evaluations: list[Evaluation]) -> None:
-    """Print the scores of several models, a row per model."""
+    """Print the scores of several models, a row per model, and their accuracy by groups."""
+    from utils.evaluation.group_report import make_comparison
+
     name = evaluations[0].root.name
     print(
         f"| Network | Validation (%) | {name} (%) | 95 % interval | macro F1 | Model File Size "
@@ -293,8 +332,11 @@ def print_comparison(evaluations: list[Evaluation]) -> None:
     for evaluation in evaluations:
         for line in choices_of(evaluation):
             print(f"{evaluation.model_path}: {line}")
+    groups = [evaluation.groups for evaluation in evaluations if evaluation.groups]
+    if len(groups) == len(evaluations):
+        names = [str(evaluation.model_path) for evaluation in evaluations]
+        print("", *make_comparison(groups, names), sep="\n")
 
 
 if __name__ == "__main__":
     cli.run(main)
-        place = " (kept in the model file)" * (evaluation.balance == evaluation.model.balance)

@@ -46,8 +46,7 @@ def test_lines_have_a_row_for_each_group_and_the_largest_gap():
         "| sex: a | 100 | 80.0% | 71.1–86.7 | 0.889 | 0.837–0.936 | 80.0% | 20.0% |",
         "| sex: b | 100 | 95.0% | 88.8–97.8 | 0.974 | 0.947–0.995 | 95.0% | 5.0% |",
         "",
-        "sex: the largest gap is 15.0 points, from a 80.0% to b 95.0% (p = 0.002): larger than "
-        "chance",
+        "sex: the largest gap is 15.0 points (a: 80.0%, b: 95.0%), larger than chance (p = 0.002)",
         "0 to 1: share of the images that were given this class, with intervals in groups.csv",
         "p: of so large a gap by chance, the largest of all pairs (answers dealt out at random)",
     ]
@@ -61,8 +60,7 @@ def test_lines_of_people_and_of_several_attributes():
         lines[2].startswith("| sex: a | 100 | 50 | 80.0% |") and "| age: x\\|y | 100 " in lines[4]
     )
     assert lines[7] == (
-        "sex: the largest gap is 1.0 points, from a 80.0% to b 81.0% (p = 1.000): no larger than "
-        "chance"
+        "sex: the largest gap is 1.0 points (a: 80.0%, b: 81.0%), no larger than chance (p = 1.000)"
     )
     assert lines[-1] == (
         "p: of so large a gap by chance, the largest of all pairs and of 2 attributes (signs drawn "
@@ -88,10 +86,12 @@ def test_a_gap_beyond_chance_is_named_beside_a_larger_one():
     names[3289:3321] = ["s"] * 32  # the last 11 wrong answers, and 21 right ones
     result = evaluated(200, 200, 300, 300, size=1000, kind=names)
     line = describe_gap(result.attributes[1])
-    assert line.startswith("kind: the largest gap is 14.4 points, from s 65.6% to x 80.0% (p = ")
+    assert line.startswith(
+        "kind: the largest gap is 14.4 points (s: 65.6%, x: 80.0%), no larger than chance (p = "
+    )
     assert line.endswith(
-        "): no larger than chance; that of 9.9 points, from y 70.1% to x 80.0% (p < 0.001) is "
-        "larger than chance"
+        "); the largest beyond chance is 9.9 points (y: 70.1%, x: 80.0%), larger than chance (p < "
+        "0.001)"
     )
 
 
@@ -111,7 +111,7 @@ def test_the_comparison_has_columns_for_each_model():
         "| --- | --- | --- | --- | --- | --- |",
         "| sex: a | 100 | 80.0% | 71.1–86.7 | 90.0% | 82.6–94.5 |",
     ]
-    assert [line.partition(",")[0] for line in lines[5:7]] == [
+    assert [line.partition(" (")[0] for line in lines[5:7]] == [
         "x.pt: sex: the largest gap is 15.0 points", "y.pt: sex: the largest gap is 0.0 points",
     ]  # fmt: skip
     assert lines[-1].endswith("(answers dealt out at random) for each model")

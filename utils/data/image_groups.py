@@ -47,6 +47,13 @@ class ImageGroups:
     people: dict[Path, str] = field(default_factory=dict)  # image → person, if it is known
     lines: list[str] = field(default_factory=list)  # to print: what is not used, and why
 
+    def columns(self, images: Sequence[Path]) -> dict[str, list[str]]:
+        """Return attribute → the group of each image, empty where it is not known."""
+        return {
+            attribute.name: [attribute.groups.get(image, "") for image in images]
+            for attribute in self.attributes
+        }
+
 
 def find_groups(images: Sequence[Path], tables: Sequence[Path] = ()) -> ImageGroups:
     """Return the groups of images by their names, and by tables or folders of label files.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,16 @@ import numpy as np
 from utils.console import note
 from utils.data.decode import decode_to_memory
 from utils.data.image_folder import ClassFolders, make_samples, scan_class_folders
+from utils.data.image_groups import ImageGroups
 from utils.data.layouts import NUMBERED
 from utils.errors import StageError
-from utils.inference.face_classifier import Model
 from utils.evaluation.balance import Balance
 from utils.evaluation.groups import GroupedEvaluation, Predictions, evaluate_groups
+from utils.inference.face_classifier import Model
 from utils.inference.model_info import ModelInfo
-from utils.metrics import Reliability, Scores, fit_temperature, scale
+from utils.metrics import MIN_PROBABILITY, Reliability, Scores, fit_temperature
 
 CALIBRATED_TTA = ("none", "flip")  # what `calibrate` chooses from; tencrop costs ten times as much
-MIN_PROBABILITY = 1e-300  # a probability of 0 has no logarithm
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Evaluation:
     root: Path  # holds the class folders
     paths: list[Path]  # of the N readable images
     truth: np.ndarray  # int64 (N,): true classes, as positions in the model's classes
-    probs: np.ndarray  # float64 (N, classes), at the model's temperature
+    probs: np.ndarray  # float64 (N, classes), see `ModelInfo.probabilities`
     images_per_second: float  # in the network, without decoding
     parameters: int | None  # None: the file does not tell
     tta: str = "none"  # the views of each image, see `tta_views`
@@ -117,13 +117,13 @@ class Evaluator:
         started = time.perf_counter()
         log_probs = model.log_probs(data.images, tta, self._batch_size, model_path.name)
         seconds = time.perf_counter() - started
-        return Evaluation(
+        evaluation = Evaluation(
             model_path,
             info,
             root,
             data.paths,
             data.labels,
-            np.exp(scale(log_probs, info.temperature or 1.0)),
+            used.probabilities(log_probs),
             len(data.paths) / seconds,
             model.parameters,
             tta,

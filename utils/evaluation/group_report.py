@@ -35,18 +35,18 @@ def describe_gap(attribute: GroupedAttribute) -> str:
     if not gap:
         return f"{attribute.name}: no two groups of {MIN_IMAGES} images or more to compare"
     line = f"{attribute.name}: the largest gap is {_describe(gap)}"
-    if gap.is_beyond_chance:
-        return f"{line}: larger than chance"
-    line += ": no larger than chance"
-    return f"{line}; that of {_describe(beyond)} is larger than chance" if beyond else line
+    if beyond and beyond is not gap:
+        line += f"; the largest beyond chance is {_describe(beyond)}"
+    return line
 
 
 def _describe(gap: Gap) -> str:
     lower, higher = (
-        f"{group.name} {group.scores.accuracy:.1%}" for group in (gap.lower, gap.higher)
+        f"{group.name}: {group.scores.accuracy:.1%}" for group in (gap.lower, gap.higher)
     )
     p = "p < 0.001" if gap.p_corrected < 0.001 else f"p = {gap.p_corrected:.3f}"
-    return f"{100 * gap.difference:.1f} points, from {lower} to {higher} ({p})"
+    verdict = "larger" if gap.is_beyond_chance else "no larger"
+    return f"{100 * gap.difference:.1f} points ({lower}, {higher}), {verdict} than chance ({p})"
 
 
 def make_lines(result: GroupedEvaluation) -> list[str]:

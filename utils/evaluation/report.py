@@ -3,6 +3,7 @@
 model-report/test/report.json        all figures
                   predictions.csv    true class, prediction and probabilities of every image
                   confusion.csv      the confusion matrix
+                  groups.csv         scores by sex, age and the like, if they are known
                   confusion.png, reliability.png, mistakes.png
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from utils.console import note
 from utils.evaluation.evaluator import Evaluation
+from utils.evaluation.group_report import GROUPS, make_json, make_rows
 from utils.files import atomic_file, write_csv
 from utils.imaging.grids import draw_mistakes
 from utils.imaging.image_io import ImageError
@@ -64,6 +66,8 @@ def make_report(evaluation: Evaluation) -> dict[str, Any]:
             "accuracy_without": before.accuracy,
             "balanced_accuracy_without": before.balanced_accuracy,
         }
+    if evaluation.groups:
+        report["groups"] = make_json(evaluation.groups, model.classes)
     return report
 
 
@@ -77,6 +81,10 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     write_csv(folder / "predictions.csv", _prediction_rows(evaluation))
     rows = [[name, *counts] for name, counts in zip(classes, scores.confusion, strict=True)]
     write_csv(folder / "confusion.csv", [["truth\\prediction", *classes], *rows])
+    if evaluation.groups:
+        write_csv(folder / GROUPS, make_rows(evaluation.groups, classes))
+    else:  # an earlier report may have had some
+        (folder / GROUPS).unlink(missing_ok=True)
     draw_confusion(scores, classes, folder / "confusion.png")
     draw_reliability(evaluation.reliability, folder / "reliability.png")
     try:
