@@ -78,7 +78,7 @@ pages.gallery = (id, options = {}) => {
     confidenceInputs();
     for (const [number, group] of groups.entries()) {
       const values = items.map((item) => item.groups[number]);
-      select(`group-${number}`, document.createTextNode(group.name), values, group.values);
+      select(`group-${number}`, pages.textOr(`script.group.${group.name}`, group.name), values, group.values);
     }
     for (const { name, key, options } of extraFilters) {
       const choices = options.map(([value, words]) => option(value, words));

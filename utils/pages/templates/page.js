@@ -29,6 +29,11 @@ const pages = (() => {
     return both;
   }
 
+  /** Return the text of a key, or `words` if there is no such text: a name that a user gave. */
+  function textOr(key, words) {
+    return key in TEXTS ? text(key) : document.createTextNode(words);
+  }
+
   /** Return attributes for `make` with a text that follows the language: attribute("title", key). */
   function attribute(name, key, values = {}) {
     return {
@@ -99,5 +104,5 @@ const pages = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
   }
 
-  return { data, text, plain, attribute, make, option, save };
+  return { data, text, textOr, plain, attribute, make, option, save };
 })();
