@@ -13,6 +13,7 @@ from utils.pages.page import FOLDER
 
 ROOM = FOLDER.parent
 HANGUL = re.compile("[가-힣]")
+SUFFIXES = ("html", "js", "css", "json", "csv", "tsv", "png")  # of file names, which look like keys
 MAX_LATIN = 2  # words of a text without Hangul, in both languages the same: F1, macro F1, IoU
 
 
@@ -43,7 +44,7 @@ def test_every_text_that_is_named_exists_and_is_used():
     known = texts.all_texts()
     rooms = "|".join(sorted({re.escape(key.split(".")[0]) for key in known}))
     named = {*re.findall(rf"[\"'`]((?:{rooms})(?:\.[a-z0-9_]+)+)[\"'`]", content)}
-    files = {name for name in named if name.rsplit(".")[-1] in ("html", "js", "css", "json")}
+    files = {name for name in named if name.rsplit(".")[-1] in SUFFIXES}
     assert named - files <= {*known}
     # The end of a key may be put in by the program: `script.gallery.by.${order}`, "split." ~ name.
     made = [*re.findall(rf"[\"'`]((?:{rooms})[a-z0-9_.]*\.)(?:\$\{{|\{{|[\"'])", content)]
