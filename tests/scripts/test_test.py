@@ -7,12 +7,16 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import test
+from tests.browser import CHROMIUM, open_browser
 from tests.helpers import make_faces, one_line_error, run, write_no_model
 from tests.trainings import CLASSES
 from utils import metrics
@@ -71,6 +75,23 @@ def test_test_writes_into_files_what_it_prints(trained, here):
         with Image.open(folder / f"{name}.png") as picture:
             assert min(picture.size) > 100
     assert {p.name for p in here.iterdir()} == {"model.pt", "model-report"}
+    wrong = [r["file"] for r in rows if r["truth"] != r["prediction"]]
+    check_page(folder / "report.html", wrong)
+
+
+def check_page(page: Path, wrong: list[str]) -> None:
+    """Check that a report's page has these mistakes and leads to their files, in a browser too."""
+    html = page.read_text("utf-8")
+    data = re.search(r'id="mistakes-data">(.*?)</script>', html)
+    mistakes = json.loads(data[1])["items"] if data else []
+    assert sorted(item["file"] for item in mistakes) == sorted(wrong)
+    assert all((page.parent / unquote(item["href"])).is_file() for item in mistakes)
+    assert "--data_path" in html and str(torch.__version__) in html
+    if CHROMIUM:
+        with open_browser() as browser:
+            browser.open(page)
+            assert browser.count(".card") == len(wrong)
+            assert browser.problems == [] and browser.loaded == []
 
 
 def test_test_prints_json_alone_of_another_split_into_another_folder(trained, here):
