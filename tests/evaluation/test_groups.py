@@ -97,6 +97,8 @@ def test_the_interval_of_macro_f1_is_the_percentiles_of_resamples(by_person):
         values.append(Scores.of(truth[rows], answers[rows], 3).macro_f1)
     expected = np.quantile(values, (0.025, 0.975))
     found = macro_f1_interval(truth, answers, 3, people if by_person else None)
+    of_images = macro_f1_interval(truth, answers, 3)
+    expected = [min(expected[0], of_images[0]), max(expected[1], of_images[1])]
     assert found == pytest.approx(expected, abs=0.015)
     assert found == macro_f1_interval(truth, answers, 3, people if by_person else None)
 
@@ -113,9 +115,25 @@ def test_the_interval_of_macro_f1_holds_it_as_often_as_it_says():
     assert 0.89 < inside / 200 <= 0.985
 
 
+def test_images_of_one_person_make_the_interval_wider_and_two_people_not_narrower():
+    rng = np.random.default_rng(6)
+    truth = rng.integers(0, 3, 300)
+    people = np.arange(300) // 10
+    is_easy = people % 3 > 0  # ten of thirty people are never recognized
+    answers = np.where(is_easy, truth, (truth + 1) % 3)
+    low, high = macro_f1_interval(truth, answers, 3)
+    wide = macro_f1_interval(truth, answers, 3, people)
+    assert wide[0] < low - 0.05 and wide[1] > high + 0.05
+    answers = np.where(np.arange(300) % 3 > 0, truth, (truth + 1) % 3)
+    two = macro_f1_interval(truth, answers, 3, np.arange(300) // 150)
+    low, high = macro_f1_interval(truth, answers, 3)
+    assert two[0] <= low and two[1] >= high
+
+
 def test_a_group_without_a_mistake_is_not_known_to_be_perfect():
     zeros = np.zeros(40, np.int64)
     assert macro_f1_interval(zeros, zeros, 3) == (wilson(40, 40)[0], 1.0)
+    assert macro_f1_interval(zeros, zeros + 1, 3) == (0.0, wilson(0, 40)[1])
 
 
 # --- tests of the differences

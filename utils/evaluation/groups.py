@@ -31,7 +31,8 @@ from utils.metrics import Scores, wilson
 
 MIN_IMAGES = 30  # of a group that is compared
 DRAWS = 9999  # random draws of a test: its smallest p is 1 / 10,000
-RESAMPLES = 1000  # of the bootstrap
+RESAMPLES = 1000  # of a bootstrap
+PERCENTILES = (0.025, 0.975)
 CHANCE = 0.05  # a difference whose p is not above this is larger than chance
 SEED = 0  # of every draw, so that figures repeat
 
@@ -194,36 +195,53 @@ def _score(
 def macro_f1_interval(
     truth: np.ndarray, answers: np.ndarray, classes: int, people: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """Return a 95 % interval of macro F1: percentiles of a bootstrap of images, or of people.
+    """Return a 95 % interval of macro F1: percentiles of a bootstrap of images.
 
-    Without a mistake, every resample has the macro F1 of 1. The lower end is then that of Wilson's
+    Where the people are known, it holds the interval of a bootstrap of people as well: with a few
+    people, that alone may be too narrow.
+
+    If all answers are right, or none, resamples do not vary. The other end is then that of Wilson's
     interval of the accuracy.
     """
     cells = truth * classes + answers
+    counts = np.bincount(cells, minlength=classes * classes)
     generator = np.random.default_rng(SEED)
-    values: list[np.ndarray] = []
-    if people is None:
-        counts = np.bincount(cells, minlength=classes * classes)
-        samples = generator.multinomial(len(cells), counts / len(cells), RESAMPLES)
-        values.append(_macro_f1(samples.reshape(-1, classes, classes)))
-    else:
-        _, rows = np.unique(people, return_inverse=True)
-        of_person = np.zeros((rows.max() + 1, classes * classes))
-        np.add.at(of_person, (rows, cells), 1)
-        for size in _chunks(RESAMPLES, len(of_person)):
-            weights = generator.multinomial(
-                len(of_person), np.full(len(of_person), 1 / len(of_person)), size
-            )
-            values.append(_macro_f1((weights @ of_person).reshape(-1, classes, classes)))
-    low, high = np.quantile(np.concatenate(values), (0.025, 0.975))
-    right = int((truth == answers).sum())
-    if right == len(truth):
-        low = min(low, wilson(right, right)[0])
+    drawn = generator.multinomial(len(cells), counts / len(cells), RESAMPLES)
+    low, high = np.quantile(_macro_f1(drawn, classes), PERCENTILES)
+    if people is not None:
+        values = _resample_people(cells, people, classes)
+        ends = np.quantile(values, PERCENTILES)
+        low, high = min(low, ends[0]), max(high, ends[1])
+    right, total = int((truth == answers).sum()), len(truth)
+    if right == total:
+        low = min(low, wilson(right, total)[0])
+    if not right:
+        high = max(high, wilson(right, total)[1])
     return float(low), float(high)
 
 
-def _macro_f1(confusions: np.ndarray) -> np.ndarray:
-    """Return the macro F1 of each of many confusion matrices (n, classes, classes)."""
+def _resample_people(cells: np.ndarray, people: np.ndarray, classes: int) -> np.ndarray:
+    """Return the macro F1 of RESAMPLES draws of people, each with all of his images.
+
+    `cells`: of the confusion matrix, for each image.
+    """
+    _, rows = np.unique(people, return_inverse=True)
+    count = rows.max() + 1
+    of_person = np.zeros((count, classes * classes))
+    np.add.at(of_person, (rows, cells), 1)
+    generator = np.random.default_rng(SEED)
+    equal = np.full(count, 1 / count)
+    return np.concatenate(
+        [
+            _macro_f1(generator.multinomial(count, equal, size) @ of_person, classes)
+            for size in _chunks(RESAMPLES, count)
+        ]
+    )
+
+
+def _macro_f1(counts: np.ndarray, classes: int) -> np.ndarray:
+    """Return the macro F1 of each of many confusion matrices (n, classes · classes)."""
+    confusions = counts.reshape(-1, classes, classes)
     support = confusions.sum(2)
     both = support + confusions.sum(1)
     right = np.diagonal(confusions, axis1=1, axis2=2)
