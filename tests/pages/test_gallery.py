@@ -19,3 +19,8 @@ def test_a_card_has_its_prediction_and_the_places_of_its_groups():
     assert (first["prediction"], first["confidence"], first["probs"]) == (1, 0.75, [0.25, 0.75])
     assert (first["groups"], second["groups"]) == ([1, 0], [0, -1])
     assert second["suggested"] == 1 and second["image"] == ""
+
+
+def test_a_probability_that_is_no_number_is_0():
+    [item] = gallery_data(["a", "b"], [Card("a.jpg", 0, [float("nan"), 0.5], "")])["items"]
+    assert item["probs"] == [0.0, 0.5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,10 +48,15 @@ def _item(card: Card, places: Mapping[str, Mapping[str, int]]) -> dict[str, Any]
         "file": card.file,
         "truth": card.truth,
         "prediction": prediction,
-        "confidence": round(float(card.probs[prediction]), DIGITS),
-        "probs": [round(float(p), DIGITS) for p in card.probs],
+        "confidence": _rounded(card.probs[prediction]),
+        "probs": [_rounded(probability) for probability in card.probs],
         "image": card.image,
         "href": card.href,
         "groups": [known.get(card.groups.get(name, ""), -1) for name, known in places.items()],
         **card.more,
     }
+
+
+def _rounded(probability: float) -> float:
+    """Return a probability as JSON can hold it: 0 for NaN, of a broken model."""
+    return round(float(probability), DIGITS) if math.isfinite(probability) else 0.0

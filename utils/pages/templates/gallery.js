@@ -29,11 +29,13 @@ pages.gallery = (id, options = {}) => {
   const comparable = (words) => words.normalize("NFC").toLowerCase();
   for (const item of items) item.key = comparable(item.file);
 
-  /** Return 37 %, and with a decimal near the ends: 2.4 %, 99.7 %. A rounded 100 % would mislead. */
+  /** Return 37 %, and with a decimal near the ends: 2.4 %, 99.7 %; but never a rounded 100 %. */
   function percent(fraction) {
-    const isExact = (fraction >= 0.0005 && fraction < 0.0995) || (fraction >= 0.985 && fraction < 1);
-    return `${isExact ? (Math.floor(fraction * 1000 + 0.5 * (fraction < 0.5)) / 10).toFixed(1) : Math.round(100 * fraction)} %`;
+    const value = 100 * fraction;
+    if (value >= 98.5 && value < 100) return `${(Math.floor(10 * value) / 10).toFixed(1)} %`;
+    return `${value.toFixed(value >= 0.05 && value < 9.95 ? 1 : 0)} %`;
   }
+
   const thousands = (number) => number.toLocaleString("en");
 
   // The filters
