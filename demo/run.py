@@ -143,6 +143,7 @@ def print_next_steps(out: Path) -> None:
     ):
         print(f"  {line}")
     print(f"pictures: {folder}/pipeline.png {folder}/results.png")
+    print(f"report of the test, for a browser: {folder}/model-report/test/report.html")
     print("your own photos: docs/dataset.md")
 
 
