@@ -2,6 +2,10 @@
 
 The face region is the consensus of the three annotators' boxes, and the class is their majority
 vote. The face goes to <output>/<majority>/<name>; if all three differ, <majority> is UNKNOWN.
+With --labels dawid_skene the class is the most probable one, given what each of the annotators
+tends to confuse. <output>/index.html shows faces, annotators and failures, and
+<output>/annotators.json has the annotators' confusion matrices.
+
 Existing crops are skipped. Invalid rows go to parse.error.log, and rows whose photo cannot be
 cropped to crop.error.log. Both logs are annotation tables too: give one as --input to retry only
 its rows.
@@ -13,6 +17,7 @@ unpacked to disk. Which crops are of Training and of Validation stands in <outpu
   python cropImages.py --input AI-Hub                 # AI-Hub's ZIPs in that folder -> crop/
   python cropImages.py --input crop.error.log         # retry the photos that failed
   python cropImages.py --original photos --output faces --workers 4
+  python cropImages.py --labels dawid_skene           # weigh the annotators by their reliability
   python cropImages.py --contact_sheet faces.jpg      # also draw some faces of each class
   python cropImages.py --shard 3/16                   # part 3 of 16, on one of 16 machines
   python cropImages.py --ray auto                     # on all machines of a Ray cluster
@@ -30,26 +35,41 @@ if __name__ == "__main__":
 import argparse
 import os
 import random
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from utils import cli
-from utils.console import SHOWN_FAILURES, ProgressBar, info
-from utils.data.agreement import Agreement
+from utils.console import SHOWN_FAILURES, ProgressBar, info, note
 from utils.data.aihub import LabelFiles
 from utils.data.annotations import ANNOTATORS, Annotations, Row, RowError, Table, find_file
+from utils.data.annotators import (
+    DAWID_SKENE,
+    FEW_ROWS,
+    FILE,
+    LABELINGS,
+    MAJORITY,
+    Annotators,
+    Labels,
+    SavedAnnotators,
+    count_answers,
+    describe_changes,
+    estimate,
+)
 from utils.data.archives import ArchiveError
 from utils.data.boxes import consensus
+from utils.data.crop_survey import CropSurvey, Face
 from utils.data.downloads import Downloads, is_aihub, label_files
 from utils.data.error_log import ErrorLog, write_file_errors
 from utils.data.official import PartsManifest
 from utils.data.photo_index import MAX_PHOTO_BYTES, Photo
 from utils.data.photo_source import PhotoSource, part_of
 from utils.data.stage import Job, TableStage, add_distribution_flags, start_workers
-from utils.emotions import EMOTIONS, UNKNOWN, majority_vote
+from utils.data.votes import VotesTable
+from utils.emotions import EMOTIONS, UNKNOWN
 from utils.errors import StageError, describe_os_error, is_fatal_os_error
 from utils.filenames import is_stored, nfc, unicode_variants
 from utils.files import make_folder
@@ -58,6 +78,7 @@ from utils.imaging.image_io import ImageError, open_region, save_image, to_srgb
 from utils.parallel import ProcessPool, WorkerKilledError, cores
 
 TABLE, ORIGINAL = Path("metadata/emotions.tsv"), Path("original")
+PAGE = "index.html"
 LABELS = (*EMOTIONS, UNKNOWN)
 AHEAD = 16  # photos planned per process, so that no process waits for its next one
 SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -70,6 +91,8 @@ class CropJob(Job):
 
     answers: tuple[str, ...] = ()
     boxes: tuple[list[Box], ...] = ()
+    region: Box | None = None
+    former: Path | None = None  # where the face lies by another labelling, and is moved from
     has_photo: bool = True  # whether the photo was found
     part: str = ""  # AI-Hub's, Training or Validation
 
@@ -87,7 +110,11 @@ def make_parser() -> cli.Parser:
     sheet = "also draw up to 12 faces of each class into this .jpg or .png"
     flag("--contact_sheet", sheet, None, cli.path, metavar="FILE")
     parser.log_dir_flag()
+    parser.lang_flag()
     parser.section("crop")
+    labels = "a face's class: that of two of three annotators, or the most probable by Dawid and "
+    labels += "Skene's model of them (default: majority; of an error log: as the faces beside)"
+    flag("--labels", labels, None, str, choices=LABELINGS)
     flag("--quality", "JPEG quality of the faces, 1 to 100", 95, cli.percent, metavar="Q")
     max_size = "longest side of the faces, for less time and space; existing crops are kept "
     max_size += "(default: full size)"
@@ -102,43 +129,142 @@ def main() -> int:
     """Crop the missing faces. Return the exit status."""
     args = make_parser().parse_args()
     table, photos = open_sources(args)
-    for label in LABELS:
-        make_folder(args.output / label)
+    for folder in (args.output, *(args.output / label for label in LABELS)):
+        make_folder(folder)
+    labels = choose_labels(args, table)
 
-    agreement, missing = Agreement(), Counter[str]()
+    survey = CropSurvey()
     row_log = ErrorLog(args.shard.log_path(args.log_dir, "parse", table), table)
     photo_log = ErrorLog(args.shard.log_path(args.log_dir, "crop", table), table)
     parts = PartsManifest(args.output, args.shard.suffix)
     with row_log, photo_log, parts, ProgressBar(None, "crop") as bar:
         stage = TableStage(table, args.shard, bar, row_log, photo_log)
-        jobs = stage.plan_jobs(partial(plan, args=args, photos=photos))
-        jobs = survey(jobs, agreement, missing, photos.are_optional, bar)
+        jobs = stage.plan_jobs(partial(plan, args=args, photos=photos, labels=labels))
+        jobs = survey_rows(jobs, survey, photos.are_optional, bar)
         workers = start_workers(args.ray, 1, ProcessPool, args.workers or cores())
         failures = (ImageError, BoxError, WorkerKilledError)
-        stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=partial(finish, parts=parts))
+        after = partial(finish, parts=parts, survey=survey)
+        stage.run_jobs(jobs, crop, workers, AHEAD, failures, after=after)
 
     failed = row_log.failures + photo_log.failures
     print(stage.summary("cropped", failed, args.output))
     counts = stage.created + stage.existing
     print("  ".join(f"{label} {counts[label]}" for label in LABELS))
-    print(agreement)
+    print(survey.agreement)
+    if survey.moved:
+        print(f"{survey.moved:,} faces were moved to the class of their new label")
+    write_results(args, table, photos, labels, survey, counts, (row_log, photo_log))
     if workers.killed:
         print(f"{workers.killed} workers were killed, perhaps for lack of memory, and replaced")
-    for log in (row_log, photo_log):
-        if log.failures:
-            print(f"{log.failures} rows failed, with their reasons: {log.path}")
-    if missing and photos.are_optional:
-        records = counts.total() + failed + missing.total() + stage.repeated_rows
-        print(f"{missing.total():,} of {records:,} records have no photo among the archives given")
-    elif missing:
-        print(f"{missing.total()} photos are not downloaded: {download_command(args)}")
-    if photos.without_row and args.shard.total == 1:  # one shard does not ask for all photos
-        print(f"{photos.without_row:,} photos have no record in the label files given")
+    print_failures((row_log, photo_log))
+    print_missing(args, photos, survey, counts.total() + failed + stage.repeated_rows)
     failed += log_problems(args, table, photos)
     if args.contact_sheet:
         draw_sheet(args.output, args.contact_sheet)
         print(f"faces of each class: {args.contact_sheet}")
     return cli.SOME_FAILED if failed else cli.OK
+
+
+def choose_labels(args: argparse.Namespace, table: Annotations) -> Labels:
+    """Return what gives each row its class. Raise StageError if the annotators are unknown.
+
+    The rows of an error log are labelled as those beside which their faces will lie: a few rows
+    tell nothing about the annotators.
+    """
+    saved = SavedAnnotators.load(args.output)
+    former = saved.annotators if saved and saved.method == DAWID_SKENE else None
+    method = args.labels or (DAWID_SKENE if former and table.is_error_log else MAJORITY)
+    if method == MAJORITY:
+        if former and not args.labels:
+            note(f"{args.output} was labelled by {DAWID_SKENE}, and is now by {MAJORITY}")
+        return Labels(None, former)
+    if not table.is_error_log:
+        return Labels(estimate_annotators(args, table, former), former)
+    if not former:
+        raise StageError(
+            f"{table.path} holds some of the rows, and --labels {DAWID_SKENE} needs all of them: "
+            f"crop the whole table so first"
+        )
+    note(f"labels by {DAWID_SKENE}, as {args.output / FILE} says")
+    return Labels(former)
+
+
+def estimate_annotators(
+    args: argparse.Namespace, table: Annotations, former: Annotators | None
+) -> Annotators:
+    """Estimate the annotators from the whole table, print what changes, and write their file."""
+    started = time.monotonic()
+    patterns = count_answers(table)
+    annotators = estimate(patterns)
+    seconds = time.monotonic() - started
+    print(f"labels by {DAWID_SKENE}: {describe_changes(patterns, annotators)} ({seconds:.1f} s)")
+    print(f"accuracy of the annotators by its estimate: {annotators.describe()}", flush=True)
+    if annotators.rows < FEW_ROWS:
+        note(f"{annotators.rows} rows are few to estimate the annotators from")
+    if former and former.rows > annotators.rows:
+        note(
+            f"the faces in {args.output} were labelled from {former.rows:,} rows, and these are "
+            f"{annotators.rows:,}: name all label files with --input"
+        )
+    for emotion, other in annotators.mistaken():
+        note(f"most answers to faces estimated as {emotion} are {other}: look at these faces")
+    SavedAnnotators(DAWID_SKENE, annotators).save(args.output)
+    return annotators
+
+
+def write_results(
+    args: argparse.Namespace,
+    table: Annotations,
+    photos: PhotoSource,
+    labels: Labels,
+    survey: CropSurvey,
+    counts: Counter[str],
+    logs: Sequence[ErrorLog],
+) -> None:
+    """Write the page and the annotators' file, of a run over the whole table."""
+    page = args.output / PAGE
+    if args.shard.total > 1 or table.is_error_log:
+        if args.shard.total > 1 or page.exists():
+            whole = "once all parts are done" if args.shard.total > 1 else "as it is of all rows"
+            print(f"{page} is written by a run over the whole table, {whole}")
+        return
+    with interrupt.importing():  # only now, because few things need it and it is slow to import
+        from utils.data.crop_page import CropResult, FailedRows, write_crop_page
+
+    annotators = labels.annotators
+    if not annotators:
+        annotators = estimate(survey.patterns)
+        SavedAnnotators(MAJORITY, annotators).save(args.output)
+    is_to_download = survey.missing and not photos.are_optional
+    result = CropResult(
+        args.output, args.input, counts, labels.method, annotators,
+        [FailedRows(log.path, log.kinds) for log in logs],
+        len(all_problems(table, photos)), args.shard.log_path(args.log_dir, "archive", table),
+        download_command(args) if is_to_download else "",
+    )  # fmt: skip
+    write_crop_page(page, args.lang, result, survey)
+    print(f"faces, annotators and failures: {page}")
+
+
+def print_failures(logs: Sequence[ErrorLog]) -> None:
+    """Print how many rows failed, and where their reasons are."""
+    for log in logs:
+        if log.failures:
+            print(f"{log.failures} rows failed, with their reasons: {log.path}")
+
+
+def print_missing(
+    args: argparse.Namespace, photos: PhotoSource, survey: CropSurvey, rows: int
+) -> None:
+    """Print how many rows have no photo, and photos no row. `rows`: those with a photo."""
+    missing = survey.missing.total()
+    if missing and photos.are_optional:
+        records = f"{missing:,} of {rows + missing:,} records"
+        print(f"{records} have no photo among the archives given")
+    elif missing:
+        print(f"{missing} photos are not downloaded: {download_command(args)}")
+    if photos.without_row and args.shard.total == 1:  # one shard does not ask for all photos
+        print(f"{photos.without_row:,} photos have no record in the label files given")
 
 
 def check_folders(args: argparse.Namespace) -> None:
@@ -173,8 +299,7 @@ def has_own_photos(labels: Path) -> bool:
 def open_sources(args: argparse.Namespace) -> tuple[Annotations, PhotoSource]:
     """Open the annotations, and what finds their photos. Raise StageError if they are not there."""
     if not is_aihub(args.input):
-        columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
-        table = Table(args.input, ("name", *columns))
+        table = open_table(args)
         check_folders(args)
         return table, PhotoSource(args.original, args.output)
     check_folders(args)
@@ -191,7 +316,29 @@ def open_sources(args: argparse.Namespace) -> tuple[Annotations, PhotoSource]:
     return labels, PhotoSource(args.original, args.output, found)
 
 
-def plan(row: Row, args: argparse.Namespace, photos: PhotoSource) -> CropJob:
+def open_table(args: argparse.Namespace) -> Table:
+    """Open the annotation table. Raise StageError if it is none."""
+    columns = [f"{who}_{what}" for what in ("emotion", "result") for who in ANNOTATORS]
+    try:
+        return Table(args.input, ("name", *columns))
+    except StageError:
+        if args.labels != DAWID_SKENE or not holds_votes(args.input):
+            raise
+    raise StageError(
+        f"{args.input} holds counts of votes, and not who gave which vote: --labels {DAWID_SKENE} "
+        f"needs an annotation table"
+    )
+
+
+def holds_votes(path: Path) -> bool:
+    """Return whether a file is a table of counts of votes."""
+    try:
+        return bool(VotesTable(path).classes)
+    except StageError:
+        return False
+
+
+def plan(row: Row, args: argparse.Namespace, photos: PhotoSource, labels: Labels) -> CropJob:
     """Return the crop of a row's face. Raise RowError if the row is invalid."""
     name = row.photo_name()
     try:
@@ -200,44 +347,43 @@ def plan(row: Row, args: argparse.Namespace, photos: PhotoSource) -> CropJob:
         if photos.are_optional and photos.find(row, name) is None:
             return CropJob(row, args.output / UNKNOWN / name, False, None, (), has_photo=False)
         raise
-    label, box = majority_vote(answers), consensus(boxes)
+    label, region = labels.of(answers), consensus(boxes)
     existing = find_file(args.output / label, name)
-    source = photos.find_used(name) if existing else photos.find(row, name)
+    former = None if existing else find_former(args.output, labels.others_of(answers), name)
+    is_made = bool(existing or former)
+    source = photos.find_used(name) if is_made else photos.find(row, name)
     target = existing or args.output / label / name
     photo = source or photos.expected_path(name)
-    arguments = (photo, target, box, args.quality, args.max_size)
+    arguments = (photo, target, region, args.quality, args.max_size)
     return CropJob(
-        row, target, existing is not None, (label, box), arguments,
-        answers=tuple(answers), boxes=tuple(boxes), has_photo=source is not None,
-        part=row.part() or part_of(source),
+        row, target, is_made, (label, region), arguments,
+        answers=tuple(answers), boxes=tuple(boxes), region=region, former=former,
+        has_photo=source is not None, part=row.part() or part_of(source),
     )  # fmt: skip
 
 
-def survey(
-    jobs: Iterable[CropJob],
-    agreement: Agreement,
-    missing: Counter[str],
-    are_optional: bool,
-    bar: ProgressBar,
-) -> Iterator[CropJob]:
-    """Yield the jobs. Count how well their annotators agree, and the photos that are missing.
+def find_former(crops: Path, classes: Iterable[str], name: str) -> Path | None:
+    """Return the face of this name in one of the classes, or None."""
+    return next(filter(None, (find_file(crops / label, name) for label in classes)), None)
 
-    If photos are optional, leave out the jobs without one.
-    """
+
+def survey_rows(
+    jobs: Iterable[CropJob], survey: CropSurvey, are_optional: bool, bar: ProgressBar
+) -> Iterator[CropJob]:
+    """Yield the jobs, and count their rows. If photos are optional, leave out jobs without one."""
     for job in jobs:
         if not (job.exists or job.has_photo):
-            missing[job.label] += 1
+            survey.missing[job.label] += 1
             if are_optional:
                 bar.update()
                 continue
-        agreement.add(job.answers, job.boxes)
+        survey.add_row(job.answers, job.boxes)
         yield job
 
 
 def log_problems(args: argparse.Namespace, table: Annotations, photos: PhotoSource) -> int:
     """Write and print the files that could not be read. Return how many there are."""
-    of_labels = table.problems if isinstance(table, LabelFiles) else []
-    problems = list(dict.fromkeys([*photos.problems, *of_labels]))
+    problems = all_problems(table, photos)
     path = args.shard.log_path(args.log_dir, "archive", table)
     write_file_errors(path, problems)
     for file, reason in problems[:SHOWN_FAILURES]:
@@ -247,6 +393,12 @@ def log_problems(args: argparse.Namespace, table: Annotations, photos: PhotoSour
     return len(problems)
 
 
+def all_problems(table: Annotations, photos: PhotoSource) -> list[tuple[str, str]]:
+    """Return the files that could not be read, with the reason."""
+    of_labels = table.problems if isinstance(table, LabelFiles) else []
+    return list(dict.fromkeys([*photos.problems, *of_labels]))
+
+
 def download_command(args: argparse.Namespace) -> str:
     """Return the command that downloads the photos of this table."""
     given = (("--input", args.input, TABLE), ("--output", args.original[0], ORIGINAL))
@@ -254,9 +406,17 @@ def download_command(args: argparse.Namespace) -> str:
     return " ".join(["python downloadImage.py", *flags])
 
 
-def finish(job: CropJob, parts: PartsManifest) -> None:
-    """Note the part of a face that is cropped, and remove crops that its row made earlier."""
+def finish(job: CropJob, parts: PartsManifest, survey: CropSurvey) -> None:
+    """Note a face that is cropped, and remove crops that its row made earlier.
+
+    Move a face that is there, but in the class of another labelling.
+    """
+    if job.former:
+        job.former.replace(job.target)
+        survey.moved += 1
     parts.add(nfc(job.target.name), job.part)
+    if job.region:
+        survey.add_face(job.label, Face(job.target, job.answers), job.region)
     remove_other_labels(job)
 
 

@@ -192,6 +192,12 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+def crops_in(folder: Path) -> dict[str, bytes]:
+    """Every file of cropImages.py's folder, see `tree`, but the page and the annotators' file."""
+    found = tree(folder)
+    return {path: found[path] for path in found if path not in ("index.html", "annotators.json")}
+
+
 def make_faces(root: Path, classes: list[str], count: int, size: int = 48, seed: int = 0) -> Path:
     """Write class folders of images with a bright band, at another height for each class."""
     generator = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import box_cell, row, write_table
 from utils.data.annotations import COLUMNS, Table
-from utils.data.error_log import ErrorLog, write_file_errors
+from utils.data.error_log import ErrorLog, kind_of, write_file_errors
 from utils.errors import StageError
 
 
@@ -160,3 +160,21 @@ def test_write_file_errors_lists_files_and_removes_an_empty_log(tmp_path):
     assert re.fullmatch(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", when)
     write_file_errors(path, [])
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("original/기쁨/a b.JPG: an HTML page, not an image", "an HTML page, not an image"),
+        ("x.zip: 폴더/a.jpg: damaged, 12 bytes", "damaged, N bytes"),
+        ("49 % of the box lies in this 100×100 photo", "N % of the box lies in this N×N photo"),
+        (
+            "TaskA_emotion '모름' is not one of the seven",
+            "TaskA_emotion '…' is not one of the seven",
+        ),
+        ("two photos have this name: a/x.jpg and b/x.jpg", "two photos have this name"),
+        ("", "…"),
+    ],
+)
+def test_reasons_are_counted_without_what_differs_from_row_to_row(reason, kind):
+    assert kind_of(reason, "x.jpg") == kind

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.helpers import (
     box_cell,
+    crops_in,
     jpeg,
     make_faces,
     name_of,
@@ -152,7 +153,7 @@ def test_stages_handle_names_of_255_bytes(tmp_path, server):
     assert len(os.fsencode(fits)) == 255
     for script in ("downloadImage.py", "cropImages.py"):
         assert run(script, "--input", table, cwd=tmp_path).returncode == 1
-    assert list(tree(tmp_path / "crop")) == [f"기쁨/{fits}"]
+    assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{fits}"]
     [bad] = Table(tmp_path / "download.error.log", ())
     assert "longer than 255 bytes" in bad.error[0]
     assert run("dataPreparation.py", cwd=tmp_path).returncode == 0

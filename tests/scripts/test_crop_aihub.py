@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 from tests.aihub import photo, photo_name, record, write_labels, write_zip
-from tests.helpers import one_line_error, reasons_in, row, run, tree, write_table
+from tests.helpers import (
+    crops_in,
+    one_line_error,
+    reasons_in,
+    row,
+    run,
+    write_table,
+)
 from utils.data.official import read_parts
 
 pytestmark = pytest.mark.slow
@@ -81,7 +88,7 @@ def browser(tmp_path_factory) -> Path:
 
 
 def test_crops_of_the_archives(browser):
-    assert tree(browser / "crop").keys() == EXPECTED
+    assert crops_in(browser / "crop").keys() == EXPECTED
     parts = read_parts(browser / "crop")
     assert parts == {name: part for (part, _), names in NAMES.items() for name in names}
     for path in (browser / "crop").glob("*/*.jpg"):
@@ -107,14 +114,14 @@ def test_crops_are_those_of_the_table(browser, tmp_path):
             rows.append(row(name) | cells)
     table = write_table(tmp_path / "t.tsv", rows)
     assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
-    assert tree(tmp_path / "crop") == tree(browser / "crop")
+    assert crops_in(tmp_path / "crop") == crops_in(browser / "crop")
     assert not read_parts(tmp_path / "crop")
 
     # The same table with the photos in archives.
     downloads = sorted((browser / "AI-Hub [82]").rglob("*원천*"))
     args = ("--input", table, "--original", *downloads, "--output", "faces")
     assert run("cropImages.py", *args, cwd=tmp_path).returncode == 0
-    assert tree(tmp_path / "faces") == tree(browser / "crop")
+    assert crops_in(tmp_path / "faces") == crops_in(browser / "crop")
 
 
 def unpack(root: Path, decomposed: bool) -> Path:
@@ -162,7 +169,7 @@ def test_crops_of_every_layout_are_the_same(browser, tmp_path, layout):
         renamed(root)
     done = run("cropImages.py", "--input", root, "--workers", 2, cwd=tmp_path)
     assert done.returncode == 0 and "40 cropped, 0 already there, 0 failed" in done.stdout
-    assert tree(tmp_path / "crop") == tree(browser / "crop")
+    assert crops_in(tmp_path / "crop") == crops_in(browser / "crop")
     assert read_parts(tmp_path / "crop") == read_parts(browser / "crop")
     copies = sum("is a copy of" in line for line in done.stderr.splitlines())
     assert copies == (10 if layout == "own" else 0)
@@ -181,8 +188,8 @@ def test_records_whose_photos_were_not_fetched_are_counted(browser, tmp_path):
     assert done.returncode == 0 and "30 cropped, 0 already there, 0 failed" in done.stdout
     assert "10 of 40 records have no photo among the archives given" in done.stdout
     assert done.stderr == "" and not list(tmp_path.glob("*.log"))
-    expected = tree(browser / "crop")
-    assert all(expected[path] == face for path, face in tree(tmp_path / "crop").items())
+    expected = crops_in(browser / "crop")
+    assert all(expected[path] == face for path, face in crops_in(tmp_path / "crop").items())
 
     # What comes later is added, and crops stay whose archives are gone.
     later = tmp_path / "later"
@@ -191,7 +198,7 @@ def test_records_whose_photos_were_not_fetched_are_counted(browser, tmp_path):
     photos = sorted(later.rglob("*_02.zip"))
     done = run("cropImages.py", "--input", root, "--original", *photos, cwd=tmp_path)
     assert done.returncode == 0 and "10 cropped, 30 already there, 0 failed" in done.stdout
-    assert tree(tmp_path / "crop") == expected
+    assert crops_in(tmp_path / "crop") == expected
     assert read_parts(tmp_path / "crop") == read_parts(browser / "crop")
 
 
@@ -236,7 +243,7 @@ def test_shards_of_the_archives(browser, tmp_path):
     for part in ("1/3", "2/3", "3/3"):
         args = ("--input", browser / "AI-Hub [82]", "--shard", part)
         assert run("cropImages.py", *args, cwd=tmp_path).returncode == 0
-    assert tree(tmp_path / "crop") == tree(browser / "crop")
+    assert crops_in(tmp_path / "crop") == crops_in(browser / "crop")
     assert len(list(tmp_path.glob("crop.parts.*-of-3.tsv"))) == 3
     assert read_parts(tmp_path / "crop") == read_parts(browser / "crop")
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from tests.helpers import (
     box_cell,
     command,
+    crops_in,
     decompose,
     jpeg,
     name_of,
@@ -180,10 +181,10 @@ def test_max_size_shrinks_the_faces_that_are_larger(tmp_path):
     with Image.open(faces["small.jpg"]) as small:
         assert small.size == (128, 127)
 
-    before = tree(tmp_path / "crop")
+    before = crops_in(tmp_path / "crop")
     again = run("cropImages.py", "--input", table, "--max_size", 64, cwd=tmp_path)
     assert "0 cropped, 3 already there" in again.stdout
-    assert tree(tmp_path / "crop") == before
+    assert crops_in(tmp_path / "crop") == before
 
 
 def test_crop_logs_invalid_rows_and_unusable_photos_apart(tmp_path):
@@ -208,7 +209,7 @@ def test_crop_logs_invalid_rows_and_unusable_photos_apart(tmp_path):
     for log in ("parse", "crop"):
         expected = {cells["name"] for cells, _, kind in bad.values() if kind == log}
         assert reasons_in(tmp_path / f"{log}.error.log").keys() == expected
-    assert list(tree(tmp_path / "crop")) == [f"기쁨/{good}"]
+    assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{good}"]
 
     write_photo(tmp_path, "missing_기쁨_.jpg", whole)
     done = run("cropImages.py", "--input", "crop.error.log", cwd=tmp_path)
@@ -223,7 +224,7 @@ def test_crop_moves_to_another_class_if_the_labels_change(tmp_path):
     for seen, label in (("기쁨 기쁨 기쁨", "기쁨"), ("슬픔 슬픔 기쁨", "슬픔")):
         table = write_table(tmp_path / "t.tsv", [row(name, seen=seen)])
         assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
-        assert list(tree(tmp_path / "crop")) == [f"{label}/{name}"]
+        assert list(crops_in(tmp_path / "crop")) == [f"{label}/{name}"]
 
 
 def test_crop_removes_no_earlier_crop_if_it_fails(tmp_path):
@@ -237,7 +238,7 @@ def test_crop_removes_no_earlier_crop_if_it_fails(tmp_path):
     write_photo(tmp_path, name, b"broken since")
     table = write_table(tmp_path / "t.tsv", [row(name, seen="분노 분노 분노")])
     assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 1
-    assert list(tree(tmp_path / "crop")) == [f"슬픔/{name}"]
+    assert list(crops_in(tmp_path / "crop")) == [f"슬픔/{name}"]
 
 
 def test_crop_logs_a_conflict_again_on_every_retry(tmp_path):
@@ -248,7 +249,7 @@ def test_crop_logs_a_conflict_again_on_every_retry(tmp_path):
     log = tmp_path / "parse.error.log"
     for source in (table, log, log):
         assert run("cropImages.py", "--input", source, cwd=tmp_path).returncode == 1
-        assert list(tree(tmp_path / "crop")) == [f"기쁨/{name}"]
+        assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{name}"]
         assert "earlier row" in reasons_in(log)[name]
     # A log of version 0.1.0 has another text.
     text = log.read_text(encoding="utf-8")
@@ -256,7 +257,7 @@ def test_crop_logs_a_conflict_again_on_every_retry(tmp_path):
     old_text = text.replace(NameRegistry.CONFLICT, NameRegistry.OLD_CONFLICT)
     log.write_text(old_text, encoding="utf-8")
     assert run("cropImages.py", "--input", log, cwd=tmp_path).returncode == 1
-    assert list(tree(tmp_path / "crop")) == [f"기쁨/{name}"]
+    assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{name}"]
     assert reasons_in(log) == {name: NameRegistry.CONFLICT}
 
 
@@ -267,7 +268,7 @@ def test_crop_takes_both_unicode_forms_of_a_name_for_one_name(tmp_path):
     rows = [row(name), row(decomposed, seen="슬픔 슬픔 슬픔")]
     done = run("cropImages.py", "--input", write_table(tmp_path / "t.tsv", rows), cwd=tmp_path)
     assert done.returncode == 1 and "earlier row" in done.stderr
-    assert list(tree(tmp_path / "crop")) == [f"기쁨/{name}"]
+    assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{name}"]
 
 
 def test_crop_finds_photos_and_crops_with_decomposed_names(tmp_path):
@@ -281,10 +282,10 @@ def test_crop_finds_photos_and_crops_with_decomposed_names(tmp_path):
     decompose(tmp_path / "crop")
     done = run("cropImages.py", "--input", table, cwd=tmp_path)
     assert "0 cropped, 1 already there" in done.stdout and "기쁨 1" in done.stdout
-    assert len(tree(tmp_path / "crop")) == 1
+    assert len(crops_in(tmp_path / "crop")) == 1
     table = write_table(tmp_path / "t.tsv", [row(name, seen="슬픔 슬픔 슬픔")])
     assert run("cropImages.py", "--input", table, cwd=tmp_path).returncode == 0
-    [only] = tree(tmp_path / "crop")
+    [only] = crops_in(tmp_path / "crop")
     assert unicodedata.normalize("NFC", only) == f"슬픔/{name}"
 
 
@@ -365,7 +366,7 @@ def test_shards_of_both_stages_are_parts_of_the_whole(tmp_path, server):
                 0,
                 1,
             )
-    assert sorted(tree(tmp_path / "crop")) == sorted(f"기쁨/{name}" for name in names)
+    assert sorted(crops_in(tmp_path / "crop")) == sorted(f"기쁨/{name}" for name in names)
     assert server.requests.total() == 49
     logs = [reasons_in(tmp_path / f"download.error.{i}-of-3.log") for i in (1, 2, 3)]
     assert sum(map(len, logs)) == 10 and len({name for log in logs for name in log}) == 10
@@ -387,7 +388,7 @@ def test_hangul_names_under_any_locale(tmp_path, server, env):
     assert run("downloadImage.py", "--input", table, cwd=tmp_path, env=env).returncode == 0
     done = run("cropImages.py", "--input", table, cwd=tmp_path, env=env)
     assert "기쁨 1  당황 0" in done.stdout
-    assert list(tree(tmp_path / "crop")) == [f"기쁨/{name}"]
+    assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{name}"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
@@ -505,7 +506,7 @@ def crop_of_box(folder: Path, size: tuple[int, int], box: str) -> tuple[int, str
     write_photo(folder, "a_기쁨_.jpg", jpeg(size))
     table = write_table(folder / "t.tsv", [row("a_기쁨_.jpg", box=box)])
     done = run("cropImages.py", "--input", table, cwd=folder)
-    assert list(tree(folder / "crop")) == ([] if done.returncode else ["기쁨/a_기쁨_.jpg"])
+    assert list(crops_in(folder / "crop")) == ([] if done.returncode else ["기쁨/a_기쁨_.jpg"])
     return done.returncode, reasons_in(folder / "crop.error.log").get("a_기쁨_.jpg", "")
 
 
@@ -596,7 +597,7 @@ def test_crop_takes_neither_of_two_photos_of_one_name(tmp_path):
         write_photo(tmp_path, f"part {part}/" + name_of("기쁨"), jpeg(colour=colour))
     table = write_table(tmp_path / "t.tsv", [row(name_of("기쁨"))])
     done = run("cropImages.py", "--input", table, cwd=tmp_path)
-    assert done.returncode == 1 and not tree(tmp_path / "crop")
+    assert done.returncode == 1 and not crops_in(tmp_path / "crop")
     reason = reasons_in(tmp_path / "parse.error.log")[name_of("기쁨")]
     assert reason.startswith("two photos have this name:")
     assert "part 1" in reason and "part 2" in reason

@@ -18,6 +18,7 @@ from PIL import Image, ImageChops
 import dataPreparation
 from tests.helpers import (
     command,
+    crops_in,
     decompose,
     kill_at,
     make_faces,
@@ -58,7 +59,7 @@ def test_split_links_photos_and_leaves_out_unknown(tmp_path):
         "all\t43\t4\t4",
     ]
     found = split_of(tmp_path / "data")
-    assert set(found) == {p for p in tree(tmp_path / "crop") if not p.startswith("UNKNOWN")}
+    assert set(found) == {p for p in crops_in(tmp_path / "crop") if not p.startswith("UNKNOWN")}
     for path, name in found.items():
         assert (tmp_path / "data" / name / path).samefile(tmp_path / "crop" / path)
 
@@ -99,12 +100,12 @@ def test_split_again_never_leaves_a_photo_in_two_sets(tmp_path):
     (tmp_path / "crop/x/0000.png").rename(tmp_path / "crop/y/moved.png")
     (tmp_path / "crop/x/0001.png").unlink()
     assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
-    assert set(split_of(tmp_path / "data")) == set(tree(tmp_path / "crop"))
+    assert set(split_of(tmp_path / "data")) == set(crops_in(tmp_path / "crop"))
     (tmp_path / "crop/x/0002.png").unlink()
     Image.new("L", (5, 5)).save(tmp_path / "crop/x/0002.png")
     assert run("dataPreparation.py", cwd=tmp_path).returncode == 0
     by_name = {p.split("/", 1)[1]: c for p, c in tree(tmp_path / "data").items() if "/" in p}
-    assert by_name == tree(tmp_path / "crop")
+    assert by_name == crops_in(tmp_path / "crop")
 
 
 def test_split_ratios_are_exact(tmp_path):
@@ -639,7 +640,7 @@ def test_relabel_moves_photos_within_their_sets_and_is_undone(tmp_path):
     before = run("dataPreparation.py", cwd=tmp_path)
     assert "1 groups of duplicates have conflicting labels" in before.stdout
     found = split_of(tmp_path / "data")
-    crops, manifest = tree(tmp_path / "crop"), (tmp_path / "data/split.tsv").read_bytes()
+    crops, manifest = crops_in(tmp_path / "crop"), (tmp_path / "data/split.tsv").read_bytes()
     rows = [
         f"{found['기쁨/0001.png']}\t기쁨\t0001.png\tmove\t슬픔",
         "\t기쁨\tcopy.png\tmove\tsad",
@@ -663,7 +664,7 @@ def test_relabel_moves_photos_within_their_sets_and_is_undone(tmp_path):
     expected = {photo: split for photo, split in found.items() if photo != "슬픔/0002.png"}
     expected["슬픔/0001-2.png"] = expected.pop("기쁨/0001.png")
     expected["슬픔/copy.png"] = expected.pop("기쁨/copy.png")
-    assert split_of(tmp_path / "data") == expected and tree(tmp_path / "crop") == crops
+    assert split_of(tmp_path / "data") == expected and crops_in(tmp_path / "crop") == crops
     lines = (tmp_path / "data/split.tsv").read_text("utf-8").splitlines()
     assert lines[0] == "file\tclass\tsubject\tset\twas"
     assert f"0001-2.png\t슬픔\t\t{found['기쁨/0001.png']}\t기쁨" in lines

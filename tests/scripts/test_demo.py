@@ -7,7 +7,11 @@ import json
 import pytest
 from PIL import Image
 
-from tests.helpers import one_line_error, run_module, tree
+from tests.helpers import (
+    crops_in,
+    one_line_error,
+    run_module,
+)
 from utils.data.annotations import Table
 from utils.emotions import EMOTIONS
 
@@ -25,7 +29,7 @@ def demo(tmp_path_factory):
 
 def test_demo_runs_every_stage(demo):
     out, told = demo
-    faces = list(tree(out / "crop"))
+    faces = list(crops_in(out / "crop"))
     assert len(faces) == 14 * 7
     for part in ("accuracy", "| Truth\\Prediction  |0|1|2|3|4|5|6|", "done in", "emotion.py --img"):
         assert part in told
@@ -54,7 +58,7 @@ def test_demo_logs_every_fault_of_its_sample(demo):
         assert rows.keys() == expected.keys()
         for kind, reason in expected.items():
             assert reason in rows[kind] and rows[kind] in told
-    assert not any("truncated" in path or "outside" in path for path in tree(out / "crop"))
+    assert not any("truncated" in path or "outside" in path for path in crops_in(out / "crop"))
 
 
 def test_demo_makes_upright_crops_and_pictures(demo):

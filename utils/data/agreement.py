@@ -81,20 +81,41 @@ class Agreement:
         )
 
     @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self._rows.total()
+
+    @property
+    def shares(self) -> list[float]:
+        """The shares of rows on which three, two and none of the annotators agree."""
+        return [self._rows[n] / max(1, self.rows) for n in (3, 2, 1)]
+
+    @property
     def kappa(self) -> float:
         """Fleiss' kappa, see `FleissKappa`."""
         return self._kappa.value
 
-    def __str__(self) -> str:
-        """Return the line that the stage prints at its end."""
-        rows = self._rows.total()
-        if not rows:
-            return "no rows on which to compare the annotators"
-        unanimous, two, none = (f"{100 * self._rows[n] / rows:.1f} %" for n in (3, 2, 1))
+    @property
+    def median_iou(self) -> float:
+        """The median overlap of two annotators' boxes, in [0, 1]; NaN if there are no two."""
         with interrupt.importing():  # only now: the worker processes have no use for it
             import numpy as np
-        overlap = np.median(self._ious) if self._ious else float("nan")
+        return float(np.median(self._ious)) if self._ious else float("nan")
+
+    def iou_counts(self, bins: int) -> list[int]:
+        """Return how many pairs of boxes overlap by how much, in equal bins from 0 to 1."""
+        with interrupt.importing():
+            import numpy as np
+        counts, _ = np.histogram(np.asarray(self._ious), bins, (0, 1))
+        return counts.tolist()
+
+    def __str__(self) -> str:
+        """Return the line that the stage prints at its end."""
+        if not self.rows:
+            return "no rows on which to compare the annotators"
+        unanimous, two, none = (f"{100 * share:.1f} %" for share in self.shares)
         return (
-            f"annotators, over {rows} rows: {unanimous} unanimous, {two} two of three, {none} none "
-            f"equal; Fleiss' kappa {self.kappa:.3f}; median IoU of their boxes {overlap:.3f}"
+            f"annotators, over {self.rows} rows: {unanimous} unanimous, {two} two of three, "
+            f"{none} none equal; Fleiss' kappa {self.kappa:.3f}; median IoU of their boxes "
+            f"{self.median_iou:.3f}"
         )

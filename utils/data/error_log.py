@@ -5,7 +5,9 @@ A log is an annotation table again: given as --input to the same script, it retr
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,16 @@ from types import TracebackType
 from utils.console import one_line
 from utils.data.annotations import ERROR_COLUMNS, Annotations, Row, Table
 from utils.errors import StageError
+from utils.filenames import IMAGE_SUFFIXES, nfc
 from utils.files import atomic_file, make_folder, write_tsv
+
+MAX_KINDS = 200  # of reasons that are counted apart
+OTHER_KINDS = "…"
+
+# A reason may begin with the path of a photo, and have what is particular to one row in it.
+_PHOTO = re.compile(rf".*(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}): ", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 class ErrorLog:
@@ -27,6 +38,7 @@ class ErrorLog:
     def __init__(self, path: Path, table: Annotations) -> None:
         self.path = path
         self.failures = 0
+        self.kinds: Counter[str] = Counter()  # failures by `kind_of` their reasons
         self._table = table
         self._failed: set[int] = set()  # keys of rows
 
@@ -48,6 +60,8 @@ class ErrorLog:
         self._failed.add(self._key(row))
         # A quote could pair with a stray one in the row's last cell when the log is read.
         reason = one_line(error).replace('"', "'")
+        kind = kind_of(reason, _name_in(row))
+        self.kinds[kind if len(self.kinds) < MAX_KINDS or kind in self.kinds else OTHER_KINDS] += 1
         self._write((*self._padded(row), reason, _now()))
 
     def __exit__(
@@ -99,6 +113,17 @@ class ErrorLog:
         self._file.flush()
 
 
+def kind_of(reason: str, name: str) -> str:
+    """Return a reason without what differs from row to row: paths, quotes and numbers.
+
+    `name`: that of the row's photo.
+    """
+    kind = nfc(_PHOTO.sub("", reason, count=1))
+    if name and nfc(name) in kind:  # "two photos have this name: …"
+        kind = kind.partition(nfc(name))[0].rpartition(": ")[0]
+    return _NUMBER.sub("N", _QUOTED.sub("'…'", kind)) or OTHER_KINDS
+
+
 def write_file_errors(path: Path, failures: Iterable[tuple[Path | str, str]]) -> None:
     """Write the log of a stage that processes files, not rows: file, error, time.
 
@@ -110,6 +135,12 @@ def write_file_errors(path: Path, failures: Iterable[tuple[Path | str, str]]) ->
         return
     rows = ((one_line(file), one_line(error), _now()) for file, error in failures)
     write_tsv(path, [("file", *ERROR_COLUMNS), *rows])
+
+
+def _name_in(row: Row) -> str:
+    """Return the cell of the photo's name as it stands in the row, which may be invalid."""
+    position = row.columns.get("name", len(row.cells))
+    return row.cells[position] if position < len(row.cells) else ""
 
 
 def _now() -> str:
