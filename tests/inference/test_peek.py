@@ -17,7 +17,7 @@ from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
 from utils.inference.onnx_model import METADATA_KEY
 from utils.inference.peek import describe_order, peek_classes
 
-BUNDLED = "분노 혐오 공포 기쁨 중립 슬픔 놀람"
+BUNDLED = "분노 경멸 혐오 공포 기쁨 중립 슬픔 놀람"
 # Names that are also keys or values of the file, which pickle stores once.
 NAMES = ["기쁨", "network", "emotionnet", "classes", "a b"]
 

@@ -16,9 +16,9 @@ from utils.inference.checkpoint import Checkpoint
 from utils.inference.face_classifier import load_model
 from utils.inference.model_path import BUNDLED_MODEL, BUNDLED_ONNX
 
-CLASSES = "분노 혐오 공포 기쁨 중립 슬픔 놀람"
-SHA256 = "23fa60597171682ed2641e6b19aae6c8c56e986d8e11edaa64c47606735583be"
-ONNX_SHA256 = "30bf3d40d1ca834f68ad72485257e9596d8de06956f541256460ba55ae130bd7"
+CLASSES = "분노 경멸 혐오 공포 기쁨 중립 슬픔 놀람"
+SHA256 = "26012f25feddb6901867e4eb03b6daf7b17093e15a5b12f6215d1b7f9a505b40"
+ONNX_SHA256 = "016793b5398793fbae000ae84279277d29df50fe98aca3c40b15b7e6d261a990"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ def test_bundled_models_are_the_same_in_both_forms():
     torch_model, onnx_model = load_model(BUNDLED_MODEL), load_model(BUNDLED_ONNX)
     assert torch_model.info == onnx_model.info
     assert torch_model.info.tta == "flip" and torch_model.info.geometry().shape == "square"
+    assert torch_model.info.temperature and torch_model.info.balance == 0.3
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 48, 48), np.uint8)
     for tta in ("none", "flip"):
         expected = torch_model.log_probs(images, tta)
@@ -62,10 +63,10 @@ def test_bundled_model_answers_if_there_is_no_other(smile):
     done = run("emotion.py", "--img", "smile.png", "--detect_face", cwd=smile)
     assert done.returncode == 0
     [line] = done.stderr.splitlines()
-    assert line.startswith("pretrained/emotionnet-fer2013.onnx (the bundled model): emotionnet, ")
-    assert line.endswith(f"validation accuracy 68.710%; {CLASSES}")
+    assert line.startswith("pretrained/emotionnet-ferplus.onnx (the bundled model): emotionnet, ")
+    assert line.endswith(f"validation accuracy 85.277%; {CLASSES}")
     [face] = json.loads(done.stdout)
-    assert face["label"] == "기쁨" and len(face["probs"]) == 7
+    assert face["label"] == "기쁨" and len(face["probs"]) == 8
 
 
 @pytest.mark.slow
@@ -74,7 +75,7 @@ def test_bundled_model_comes_after_ones_own(smile):
     done = run("emotion.py", "--img", "smile.png", cwd=smile)
     one_line_error(done, "model.pt")
     done = run("emotion.py", "--img", "smile.png", "--model_path", BUNDLED_MODEL, cwd=smile)
-    assert done.returncode == 0 and done.stderr.startswith("pretrained/emotionnet-fer2013.pt (the")
+    assert done.returncode == 0 and done.stderr.startswith("pretrained/emotionnet-ferplus.pt (the")
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ def test_make_keeps_the_answers_and_renames_the_classes(tmp_path, monkeypatch, c
     assert made.classes == names and half.stat().st_size < 0.6 * whole.stat().st_size
     assert all(torch.equal(made.weights[key], model.weights[key]) for key in model.weights)
     assert "sha256" in capsys.readouterr().out
-    for wrong in (["one"], [*"abcdefg", "g"]):
-        with pytest.raises(StageError, match="7 different names"):
+    for wrong in (["one"], [*"abcdefgh", "h"]):
+        with pytest.raises(StageError, match="8 different names"):
             run_main(monkeypatch, whole, "--output", half, "--classes", *wrong)
     assert Checkpoint.load(half).classes == names
 

@@ -63,7 +63,7 @@ def test_help_ends_with_the_classes_in_order(script, capsys):
     with pytest.raises(SystemExit):
         load_parser(script).parse_args(["--help", "--model_path", str(BUNDLED_MODEL)])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith("(the bundled model), in order: 분노 혐오 공포 기쁨 중립 슬픔 놀람")
+    assert last.endswith("(the bundled model), in order: 분노 경멸 혐오 공포 기쁨 중립 슬픔 놀람")
 
 
 def test_inputs_are_found_below_the_home_folder(home):

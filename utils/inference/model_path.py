@@ -6,7 +6,7 @@ from pathlib import Path
 
 DEFAULT_MODEL = Path("model.pt")  # what train.py writes
 # The model that comes with the project, in two forms; pretrained/make.py makes it.
-BUNDLED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-fer2013.pt"
+BUNDLED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-ferplus.pt"
 BUNDLED_ONNX = BUNDLED_MODEL.with_suffix(".onnx")
 ONNX_SUFFIX = ".onnx"
 
