@@ -70,6 +70,8 @@ def test_left_out_files_are_counted_by_their_reason(tmp_path):
         ".hidden.txt": b"",
         "Thumbs.db": b"x",
         "split.tsv": b"x",
+        "index.html": b"<!doctype html>",
+        "annotators.json": b"{}",
         "test.error.log": b"x",
     }
     for name, content in contents.items():

@@ -78,6 +78,18 @@ def test_votes_of_three_annotators_are_their_shares(tmp_path):
     assert votes.lines[1].startswith(
         "1 rows are invalid, the first in t.tsv line 11: TaskB_emotion"
     )
+    assert votes.lines[2].startswith("2 of the images with their label alone have no majority: ")
+
+
+def test_faces_labelled_by_a_model_of_the_annotators_have_their_label(tmp_path):
+    table = annotated(tmp_path, "기쁨 슬픔 중립", "기쁨 슬픔 슬픔", "기쁨 기쁨 슬픔")
+    votes = learn(table, [Sample(Path("기쁨") / name_of("기쁨", i), 0) for i in range(3)])
+    assert targets_of(votes) == [[1, 0], [1, 0], [pytest.approx(2 / 3), pytest.approx(1 / 3)]]
+    assert "with their label: 2 whose majority is another class" in votes.lines[0]
+    assert votes.lines[1] == (
+        "1 of the images with their label alone have no majority: it was chosen by cropImages.py "
+        "--labels dawid_skene, or by hand"
+    )
 
 
 def test_votes_come_from_the_first_valid_row_of_a_name(tmp_path):

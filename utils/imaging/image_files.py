@@ -18,7 +18,10 @@ from utils.imaging.formats import HEAD_BYTES, can_read, identify
 HEIF_SUFFIXES = (".heic", ".heif")
 MAX_REASONS = 8  # named in a message
 # Files that systems or these scripts put beside photos; hidden ones are ignored too.
-_SIDE_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "split.tsv", "copies.tsv"}
+_SIDE_FILES = {
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "split.tsv", "copies.tsv", "index.html",
+    "annotators.json",
+}  # fmt: skip
 _LOG_SUFFIX = ".error.log"
 _SUFFIX = re.compile(r"\.\w{1,10}")
 _NOWHERE = "whose link leads nowhere"

@@ -55,8 +55,9 @@ def vote_targets(
     without a class, which are learnt by their votes only; their label is the class with most.
 
     In an annotation table a class leads if two of the three annotators saw it, and cropImages.py
-    has sorted the images so: an image that lies elsewhere was put there by hand. In a class folder
-    it has its label, and in UNKNOWN it is left out.
+    has sorted the images so: an image that lies elsewhere was put there by hand, or by `--labels
+    dawid_skene`, which knows more than its votes. In a class folder it has its label, and in
+    UNKNOWN it is left out.
 
     Raise StageError if the table holds no votes for any of the images, or most of it none, such as
     shares in place of counts.
@@ -86,7 +87,7 @@ def vote_targets(
         f"{votes.path}: {len(shares)} of {len(candidates)} images are learnt by their votes "
         f"({mean:.1f} votes an image, Fleiss' kappa {kappa.value:.3f}){rule.reasons('; ')}"
     ]
-    lines += found.lines()
+    lines += [*found.lines(), *rule.lines()]
     if votes.problems:
         lines.append(
             f"{len(votes.problems)} problems in label files: {': '.join(votes.problems[0])}"
@@ -104,6 +105,7 @@ class _Rule:
         self._votes, self._classes, self._minimum = votes, classes, minimum
         self.left_out: Counter[str] = Counter()  # images by reason
         self.by_label: Counter[str] = Counter()
+        self.without_majority = 0  # images of `by_label` on which no two annotators agree
 
     def learn(self, sample: Sample, counts: dict[str, int] | None) -> list[float] | None:
         """Return each class's share of the votes, none for the label alone, None to leave out."""
@@ -118,6 +120,7 @@ class _Rule:
             return None
         if by_label:
             self.by_label[by_label] += 1
+            self.without_majority += by_label == ANOTHER_CLASS and not leaders
             return []
         return share
 
@@ -133,6 +136,15 @@ class _Rule:
         if not leaders.intersection(self._classes):
             return "", f"whose majority is {' or '.join(sorted(leaders))}"
         return ("", "") if own is None or own in leaders else (ANOTHER_CLASS, "")
+
+    def lines(self) -> list[str]:
+        """Return what to say about images that cropImages.py has not sorted by the majority."""
+        if not self.without_majority:
+            return []
+        return [
+            f"{self.without_majority} of the images with their label alone have no majority: it "
+            f"was chosen by cropImages.py --labels dawid_skene, or by hand"
+        ]
 
     def reasons(self, before: str = "") -> str:
         """Return how many images are left out, and how many have their label alone, and why."""
