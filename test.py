@@ -13,6 +13,7 @@ image size, channels and classes are read from the model file.
   python test.py --model_path a.pt b.pt c.pt               # side by side
   python test.py --groups meta.csv                         # by sex, age and the like, too
   python test.py --json --data_path my_faces --no-gpu
+  python test.py --split train --suspects 200              # labels to look at again
 
 Next: python emotion.py --img photo.jpg
 """
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING
 from utils import cli
 from utils.console import info
 from utils.data.error_log import write_file_errors
+from utils.data.folds import predictions_path
 from utils.data.image_folder import scan_class_folders
 from utils.data.image_groups import ImageGroups, find_groups
 from utils.data.sets import announce, explain, find_set
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
     from utils.evaluation.balance import Balance
     from utils.evaluation.evaluator import Evaluation, Evaluator
+    from utils.evaluation.suspect_report import Suspects
     from utils.inference.face_classifier import Model
 
 
@@ -57,7 +60,8 @@ def make_parser() -> cli.Parser:
     flag("--model_path", text, models, cli.path, nargs="+", metavar="FILE")
     text = "folder with test (and validation), or with the class folders themselves"
     flag("--data_path", text, Path("data"), cli.path, metavar="DIR")
-    flag("--split", "set to test on", "test", str, choices=("validation", "test"))
+    text = "set to test on; train: only with --suspects"
+    flag("--split", text, "test", str, choices=("train", "validation", "test"))
     text = "what class folders called 0, 1, 2 … mean, in this order"
     flag("--classes", text, None, str, nargs="+", metavar="NAME")
     text = "images at a time; the scores do not depend on it"
@@ -82,6 +86,11 @@ def make_parser() -> cli.Parser:
         "table, or AI-Hub's labels (default: AI-Hub's file names alone)"
     )
     flag("--groups", text, None, cli.path, nargs="+", metavar="FILE")
+    text = (
+        "list the N images whose labels are most likely wrong, and make a page to decide about "
+        "them; those of train need the predictions of train.py --folds"
+    )
+    flag("--suspects", text, None, cli.positive_int, metavar="N")
     text = "folder for the report (default: <model>-report/<set> beside each model)"
     flag("--output", text, None, cli.path, metavar="DIR")
     switch("--json", "print the figures as JSON, and nothing else, to stdout", False)
@@ -95,8 +104,14 @@ def make_parser() -> cli.Parser:
 
 
 def main() -> int:
-    """Evaluate each model, write its report and print the results. Return the exit status."""
+    """Evaluate the models, or find the suspects of train. Return the exit status."""
     args = make_parser().parse_args()
+    check_suspects(args)
+    return find_suspects_of_train(args) if args.split == "train" else evaluate_models(args)
+
+
+def evaluate_models(args: Namespace) -> int:
+    """Evaluate each model, write its report and print the results. Return the exit status."""
     keep_freed_memory()
     # torch takes seconds to import: --help and wrong flags must not wait for it, nor must the
     # processes that decode images, which import this script.
@@ -151,13 +166,83 @@ def main() -> int:
     log_failures(evaluator.failures, args.log_dir, problems)
 
     # The figures are printed whatever has happened to the files.
-    print_results(evaluations, args.json)
+    suspects = find_suspects(evaluations[0]) if args.suspects else None
+    print_results(evaluations, args.json, suspects, args.suspects)
     if len(evaluations) == 1 and not args.json and folders[0] not in unwritable:
         print(f"\nto look at: {folders[0] / 'report.html'}")
         print(f"every prediction, and pictures: {folders[0]}")
+    if suspects and folders[0] not in unwritable:
+        problems += report_suspects(suspects, folders[0], args)
     for problem in problems:
         info(problem)
     return cli.SOME_FAILED if problems else cli.OK
+
+
+def check_suspects(args: Namespace) -> None:
+    """Raise StageError for flags that do not fit --suspects, or train without it."""
+    if args.split == "train" and not args.suspects:
+        raise StageError(
+            "--split train: the model has learnt these images, and figures about them would say "
+            "little; --suspects 200 lists the labels that are most likely wrong"
+        )
+    if args.suspects and len(args.model_path) > 1:
+        raise StageError("--suspects takes one model: name one --model_path")
+    others = [
+        flag
+        for flag, value in (
+            ("--calibrate", args.calibrate),
+            ("--balance", args.balance is not None),
+            ("--groups", args.groups),
+            ("--tta", args.tta),
+        )
+        if value
+    ]
+    if args.split == "train" and others:
+        raise StageError(f"--split train takes no {others[0]}: leave it out")
+
+
+def find_suspects_of_train(args: Namespace) -> int:
+    """Report the suspects of train, by the predictions of train.py --folds. Return the status."""
+    from utils.evaluation.suspect_report import of_folds, to_json
+
+    root = find_set(args.data_path, "train")
+    if not root:
+        has_validation = find_set(args.data_path, "validation") is not None
+        raise StageError(explain(args.data_path, False, has_validation))
+    [model_path] = args.model_path
+    suspects = of_folds(model_path, announce(root, "train"))
+    if args.json:
+        print(json.dumps(to_json(suspects, args.suspects), ensure_ascii=False))
+    folder = args.output or predictions_path(model_path).parent
+    problems = report_suspects(suspects, folder, args)
+    for problem in problems:
+        info(problem)
+    return cli.SOME_FAILED if problems else cli.OK
+
+
+def find_suspects(evaluation: Evaluation) -> Suspects:
+    """Return the images of a set that the model has not learnt, by how wrong their labels seem."""
+    from utils.evaluation.suspect_report import of_evaluation
+
+    return of_evaluation(evaluation)
+
+
+def report_suspects(suspects: Suspects, folder: Path, args: Namespace) -> list[str]:
+    """Write the suspects, and print them unless --json has. Return what could not be written."""
+    from utils.evaluation.suspect_report import CSV, HTML, make_lines, write_suspects
+
+    problems = []
+    try:
+        make_folder(folder)
+        write_suspects(suspects, folder, args.suspects, args.lang)
+    except OSError as error:
+        problems.append(f"no complete list of suspects in {folder}: {describe_os_error(error)}")
+    if not args.json:
+        print(*([""] * (args.split != "train")), *make_lines(suspects, args.suspects), sep="\n")
+        if not problems:
+            print(f"\nto decide about each: {folder / HTML}\nas a table: {folder / CSV}")
+            print("next: python dataPreparation.py --relabel relabel.tsv")
+    return problems
 
 
 def read_groups(root: Path, tables: list[Path]) -> ImageGroups:
@@ -246,12 +331,24 @@ def class_root(data_path: Path, split: str) -> Path:
     return data_path
 
 
-def print_results(evaluations: list[Evaluation], as_json: bool) -> None:
-    """Print the figures: of one model, of several as a table, or all as JSON."""
+def print_results(
+    evaluations: list[Evaluation],
+    as_json: bool,
+    suspects: Suspects | None = None,
+    count: int = 0,
+) -> None:
+    """Print the figures: of one model, of several as a table, or all as JSON.
+
+    `suspects`: to add to the JSON of one model, `count` of them.
+    """
     from utils.evaluation.report import make_report
 
     if as_json:
         reports = [make_report(evaluation) for evaluation in evaluations]
+        if suspects:
+            from utils.evaluation.suspect_report import to_json
+
+            reports[0]["suspects"] = to_json(suspects, count)
         print(json.dumps(reports if len(reports) > 1 else reports[0], ensure_ascii=False))
     elif len(evaluations) > 1:
         print_comparison(evaluations)
