@@ -90,8 +90,7 @@ def main() -> int:
     if args.save:
         check_save_folder(sources, args.save)
     keep_freed_memory()
-    # Who names a GPU wants it.
-    gpu = True if args.gpu is None and args.cuda_idx else args.gpu
+    gpu = cli.wants_gpu(args)
     path = args.model_path or default_model_path(fast_start=not gpu)
     # Each photo counts as one face.
     model = load_model(path, gpu, args.cuda_idx, args.image_size, images=len(sources))
@@ -118,9 +117,8 @@ def make_finder(args: argparse.Namespace, is_single: bool) -> FaceFinder | None:
     """Return what finds the faces, or None if the images are faces."""
     if not args.detect_face:
         return None
-    options = DetectionOptions(args.detector, args.min_face, args.min_score, args.detector_model)
     # Several photos are searched at the same time, each by one thread.
-    return FaceFinder(options, cores() if is_single else 1)
+    return FaceFinder(DetectionOptions.of(args), cores() if is_single else 1)
 
 
 def check_image(source: ImageSource) -> None:

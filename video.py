@@ -71,13 +71,11 @@ def main() -> int:
     args = make_parser().parse_args()
     display = has_screen() and not args.no_display
     check_outputs(args, display)
-    # Who names a GPU wants it; the bundled model runs without torch otherwise.
-    wants_gpu = bool(args.gpu or (args.gpu is None and args.cuda_idx))
-    path = args.model_path or default_model_path(fast_start=not wants_gpu)
-    gpu = args.gpu is None or args.gpu
-    model = load_model(path, gpu, args.cuda_idx, args.image_size)
-    detection = DetectionOptions(args.detector, args.min_face, args.min_score, args.detector_model)
-    inputs = InputMaker.of(model.info, FaceFinder(detection, cores()), args.margin)
+    gpu = cli.wants_gpu(args)
+    path = args.model_path or default_model_path(fast_start=not gpu)
+    model = load_model(path, gpu is not False, args.cuda_idx, args.image_size)
+    finder = FaceFinder(DetectionOptions.of(args), cores())
+    inputs = InputMaker.of(model.info, finder, args.margin)
     try:
         video = VideoReader(args.source, args.timeout)
     except KeyboardInterrupt:

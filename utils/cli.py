@@ -202,6 +202,14 @@ class Parser(argparse.ArgumentParser):
         self.flag("--log_dir", "folder for the error logs", Path(), path, metavar="DIR")
 
 
+def wants_gpu(args: argparse.Namespace) -> bool | None:
+    """Return whether the flags ask for a GPU or refuse it; None: they leave it open.
+
+    Who names one with --cuda_idx asks for it.
+    """
+    return True if args.gpu is None and args.cuda_idx else args.gpu
+
+
 def switch_forms(name: str) -> list[str]:
     """Return the two forms of a switch to show: --flip and --no-flip. --no_display has only one."""
     return [name] if name.startswith("--no_") else [name, _negative(name)]

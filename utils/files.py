@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -172,3 +173,11 @@ def _try_lock_handle(handle: int) -> bool:
     except OSError:  # a file system without locks
         pass
     return True
+
+
+def package_file(package: str, name: str) -> Path | None:
+    """Return a file of an installed package, without importing it, or None if there is none."""
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    paths = (Path(folder, name) for folder in folders or ())
+    return next((path for path in paths if path.is_file()), None)

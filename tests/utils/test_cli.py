@@ -33,6 +33,19 @@ def test_switch_takes_every_spelling(words, gpu):
     assert make_parser().parse_args(words.split()).gpu is gpu
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("", None), ("--cuda_idx 1", True), ("--gpu", True), ("--no-gpu", False),
+        ("--no-gpu --cuda_idx 1", False),
+    ],
+)  # fmt: skip
+def test_wants_gpu_is_open_unless_a_flag_says_it(words, wanted):
+    parser = cli.Parser("docs")
+    parser.device_flags("small requests")
+    assert cli.wants_gpu(parser.parse_args(words.split())) is wanted
+
+
 @pytest.mark.parametrize("words", ["--no-detect-face", "--no_detect_face", "--detect_face False"])
 def test_switch_of_two_words(words):
     assert make_parser().parse_args(["--detect_face", *words.split()]).detect_face is False

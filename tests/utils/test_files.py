@@ -17,6 +17,7 @@ from utils.files import (
     file_lock,
     ignores_case,
     make_folder,
+    package_file,
     remove_stale_temp_files,
     try_lock,
     write_csv,
@@ -163,3 +164,14 @@ def test_ignores_case_asks_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: True)
     (tmp_path / "other").mkdir()
     assert ignores_case(tmp_path / "other")
+
+
+def test_package_file_finds_a_file_without_importing_the_package(tmp_path, monkeypatch):
+    package = tmp_path / "heavy_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
+    (package / "data.bin").write_bytes(b"1")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert package_file("heavy_package", "data.bin") == package / "data.bin"
+    assert package_file("heavy_package", "other.bin") is None
+    assert package_file("no_such_package", "data.bin") is None

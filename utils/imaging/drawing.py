@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.errors import StageError
+from utils.files import package_file
 from utils.imaging.geometry import Box
 
 # Colours are the same in RGB and in OpenCV's BGR, or nearly.
@@ -31,11 +30,8 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
 @cache
 def hangul_font() -> str:
     """Return the path of a font file with Hangul. Raise StageError if it is not installed."""
-    package = find_spec(FONT_PACKAGE)
-    for folder in (package.submodule_search_locations if package else None) or ():
-        path = Path(folder, FONT_FILE)
-        if path.is_file():
-            return str(path)
+    if path := package_file(FONT_PACKAGE, FONT_FILE):
+        return str(path)
     raise StageError(
         "the font for labels is not installed: pip install koreanize-matplotlib, "
         "which has NanumGothic"

