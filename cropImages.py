@@ -240,7 +240,7 @@ def write_results(
         args.output, args.input, counts, labels.method, annotators,
         [FailedRows(log.path, log.kinds) for log in logs],
         len(all_problems(table, photos)), args.shard.log_path(args.log_dir, "archive", table),
-        download_command(args) if is_to_download else "",
+        args.original, download_command(args) if is_to_download else "",
     )  # fmt: skip
     write_crop_page(page, args.lang, result, survey)
     print(f"faces, annotators and failures: {page}")
@@ -262,7 +262,7 @@ def print_missing(
         records = f"{missing:,} of {rows + missing:,} records"
         print(f"{records} have no photo among the archives given")
     elif missing:
-        print(f"{missing} photos are not downloaded: {download_command(args)}")
+        print(f"{missing} photos are not downloaded: python {download_command(args)}")
     if photos.without_row and args.shard.total == 1:  # one shard does not ask for all photos
         print(f"{photos.without_row:,} photos have no record in the label files given")
 
@@ -400,10 +400,10 @@ def all_problems(table: Annotations, photos: PhotoSource) -> list[tuple[str, str
 
 
 def download_command(args: argparse.Namespace) -> str:
-    """Return the command that downloads the photos of this table."""
+    """Return the script and flags that download the photos of this table."""
     given = (("--input", args.input, TABLE), ("--output", args.original[0], ORIGINAL))
     flags = [f"{flag} {path}" for flag, path, default in given if path != default]
-    return " ".join(["python downloadImage.py", *flags])
+    return " ".join(["downloadImage.py", *flags])
 
 
 def finish(job: CropJob, parts: PartsManifest, survey: CropSurvey) -> None:

@@ -45,7 +45,7 @@ def make_page(folder: Path, method: str = "majority", language: str = "en", **ch
     ]
     result = CropResult(
         crops, Path("tables/t.tsv"), counts, method, estimate(survey.patterns), failures, 0,
-        Path("archive.error.log"), "",
+        Path("archive.error.log"), [Path("original")], "",
     )  # fmt: skip
     for key, value in changes.items():
         object.__setattr__(result, key, value)
@@ -81,7 +81,8 @@ def test_the_page_says_what_was_cropped_and_what_failed(tmp_path):
     [
         ({}, ["python dataPreparation.py --input", "python cropImages.py --input logs/crop.error"]),
         ({"method": "dawid_skene"}, ["python dataPreparation.py"]),
-        ({"download": "python downloadImage.py"}, ["python downloadImage.py"]),
+        ({"download": "downloadImage.py"}, ["python downloadImage.py"]),
+        ({"photos": [Path("AI Hub")]}, ["crop.error.log --original 'AI Hub' --output"]),
     ],
 )
 def test_the_page_names_the_next_commands(tmp_path, changes, commands):
@@ -97,7 +98,7 @@ def test_the_page_of_nothing(tmp_path):
     survey = CropSurvey()
     result = CropResult(
         tmp_path, Path("t.tsv"), Counter(), "majority", estimate(Counter()), [], 3,
-        Path("archive.error.log"), "",
+        Path("archive.error.log"), [Path("original")], "",
     )  # fmt: skip
     write_crop_page(page, "ko", result, survey)
     words = words_of(page)

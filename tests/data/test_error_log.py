@@ -167,6 +167,7 @@ def test_write_file_errors_lists_files_and_removes_an_empty_log(tmp_path):
     [
         ("original/기쁨/a b.JPG: an HTML page, not an image", "an HTML page, not an image"),
         ("x.zip: 폴더/a.jpg: damaged, 12 bytes", "damaged, N bytes"),
+        ("AI-Hub/[원천] 1.zip: broken image: 4 bytes", "broken image: N bytes"),
         ("49 % of the box lies in this 100×100 photo", "N % of the box lies in this N×N photo"),
         (
             "TaskA_emotion '모름' is not one of the seven",

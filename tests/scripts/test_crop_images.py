@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -58,8 +59,15 @@ def test_crop_takes_the_consensus_box_and_sorts_by_majority(tmp_path):
     for label, i in (("기쁨", 0), ("슬픔", 1), ("UNKNOWN", 2)):
         with Image.open(tmp_path / "crop" / label / name_of("기쁨", i)) as face:
             assert face.size == (40, 60)
-    again = run("cropImages.py", "--input", tmp_path / "t.tsv", cwd=tmp_path)
-    assert "0 cropped, 3 already there, 0 failed" in again.stdout
+    page = tmp_path / "crop/index.html"
+    assert "crop/index.html" in done.stdout and '<html lang="en">' in page.read_text("utf-8")
+    (tmp_path / "crop/슬픔" / name_of("기쁨", 1)).replace(tmp_path / "away.jpg")
+    again = run("cropImages.py", "--input", tmp_path / "t.tsv", "--lang", "ko", cwd=tmp_path)
+    assert "1 cropped, 2 already there, 0 failed" in again.stdout
+    content = page.read_text("utf-8")
+    assert '<html lang="ko">' in content and content.count("data:image/jpeg") == 3
+    annotators = json.loads((tmp_path / "crop/annotators.json").read_text("utf-8"))
+    assert annotators["labels"] == "majority" and annotators["rows"] == 3
 
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -212,8 +220,12 @@ def test_crop_logs_invalid_rows_and_unusable_photos_apart(tmp_path):
     assert list(crops_in(tmp_path / "crop")) == [f"기쁨/{good}"]
 
     write_photo(tmp_path, "missing_기쁨_.jpg", whole)
+    page = (tmp_path / "crop/index.html").read_text("utf-8")
+    assert "the name holds" in page and "an HTML page" in page and "crop.error.log" in page
     done = run("cropImages.py", "--input", "crop.error.log", cwd=tmp_path)
     assert done.returncode == 1 and "1 cropped, 0 already there, 3 failed" in done.stdout
+    assert "crop/index.html is written by a run over the whole table" in done.stdout
+    assert (tmp_path / "crop/index.html").read_text("utf-8") == page
     assert len(reasons_in(tmp_path / "crop.error.log")) == 3
     assert len(reasons_in(tmp_path / "parse.error.log")) == 3
 
@@ -366,7 +378,7 @@ def test_shards_of_both_stages_are_parts_of_the_whole(tmp_path, server):
                 0,
                 1,
             )
-    assert sorted(crops_in(tmp_path / "crop")) == sorted(f"기쁨/{name}" for name in names)
+    assert sorted(tree(tmp_path / "crop")) == sorted(f"기쁨/{name}" for name in names)
     assert server.requests.total() == 49
     logs = [reasons_in(tmp_path / f"download.error.{i}-of-3.log") for i in (1, 2, 3)]
     assert sum(map(len, logs)) == 10 and len({name for log in logs for name in log}) == 10

@@ -43,7 +43,8 @@ class CropResult:
     failures: Sequence[FailedRows]
     unread: int  # files and entries of archives that could not be read
     unread_log: Path
-    download: str  # the command that downloads missing photos; empty if none is missing so
+    photos: Sequence[Path]  # where they were looked for
+    download: str  # downloadImage.py and its flags; empty if no photo is missing so
 
 
 def write_crop_page(path: Path, language: str, result: CropResult, survey: CropSurvey) -> None:
@@ -65,8 +66,8 @@ def write_crop_page(path: Path, language: str, result: CropResult, survey: CropS
         rows=agreement.rows, shares=agreement.shares, kappa=_figure(agreement.kappa, 3),
         iou=_figure(agreement.median_iou, 2),
         people=_people(result.annotators), known_rows=result.annotators.rows, few_rows=FEW_ROWS,
-        mistaken=result.annotators.mistaken(), ious=_ious(agreement.iou_counts(IOU_BINS)),
-        sides=_sides(survey.sides), failed=sum(log.kinds.total() for log in failures),
+        mistaken=result.annotators.mistaken(), ious=_trimmed(_ious(agreement.iou_counts(IOU_BINS))),
+        sides=_trimmed(_sides(survey.sides)), failed=sum(log.kinds.total() for log in failures),
         missing=survey.missing.total(), unread=result.unread, unread_log=result.unread_log.name,
         failures=[
             {
@@ -120,28 +121,45 @@ def _sides(counts: Sequence[int]) -> list[tuple[str, int]]:
     return list(zip(names, counts, strict=True))[::-1]
 
 
+def _trimmed(bins: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the bins without the empty ones at both ends."""
+    filled = [i for i, (_, number) in enumerate(bins) if number]
+    return bins[filled[0] : filled[-1] + 1] if filled else bins[:1]
+
+
 def _shortened(kinds: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the most frequent reasons, and the others as one."""
     shown, others = kinds[:SHOWN_KINDS], kinds[SHOWN_KINDS:]
     return shown + ([("…", sum(n for _, n in others))] if others else [])
 
 
-def _next_steps(result: CropResult, failures: Sequence[FailedRows]) -> list[dict[str, str]]:
-    """Return what to do next, as texts and commands."""
-    other = "" if result.crops == Path("crop") else shlex.quote(str(result.crops))
-    steps = [("prepare", f"python dataPreparation.py{f' --input {other}' if other else ''}")]
-    output = f" --output {other}" if other else ""
-    if result.download:
-        steps.append(("download", result.download))
-    steps += [
-        ("retry", f"python cropImages.py --input {shlex.quote(str(log.log))}{output}")
-        for log in failures
+def _next_steps(result: CropResult, failures: Sequence[FailedRows]) -> list[dict[str, object]]:
+    """Return what to do next, as texts with their commands."""
+    output = _flag("--output", [result.crops], [Path("crop")])
+    photos = _flag("--original", result.photos, [Path("original")])
+    steps = [
+        ("prepare", ["dataPreparation.py" + _flag("--input", [result.crops], [Path("crop")])]),
+        ("download", [result.download] if result.download else []),
+        (
+            "retry",
+            [f"cropImages.py{_flag('--input', [log.log])}{photos}{output}" for log in failures],
+        ),
     ]
     share = result.counts[UNKNOWN] / max(1, result.counts.total())
     if result.method == MAJORITY and share > MANY_UNKNOWN:
-        table = f" --input {shlex.quote(str(result.table))}"
-        steps.append(("labels", f"python cropImages.py{table}{output} --labels {DAWID_SKENE}"))
-    return [{"key": f"crop.step.{key}", "command": command} for key, command in steps]
+        table = _flag("--input", [result.table]) + photos + output
+        steps.append(("labels", [f"cropImages.py{table} --labels {DAWID_SKENE}"]))
+    return [
+        {"key": f"crop.step.{key}", "commands": [f"python {command}" for command in commands]}
+        for key, commands in steps
+        if commands
+    ]
+
+
+def _flag(name: str, values: Sequence[Path], default: Sequence[Path] = ()) -> str:
+    """Return a flag with its values as it stands in a command line; empty for the default."""
+    words = shlex.join([name, *map(str, values)])
+    return "" if list(values) == list(default) else f" {words}"
 
 
 def _figure(value: float, digits: int) -> str:

@@ -21,8 +21,9 @@ from utils.files import atomic_file, make_folder, write_tsv
 MAX_KINDS = 200  # of reasons that are counted apart
 OTHER_KINDS = "…"
 
-# A reason may begin with the path of a photo, and have what is particular to one row in it.
-_PHOTO = re.compile(rf".*(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}): ", re.IGNORECASE)
+# A reason may begin with the path of a photo or archive, and have in it what is particular to a row.
+_SUFFIXES = "|".join(map(re.escape, IMAGE_SUFFIXES))
+_FILE = re.compile(rf".*(?:{_SUFFIXES}|\.zip|\.part\d+): ", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -118,7 +119,7 @@ def kind_of(reason: str, name: str) -> str:
 
     `name`: that of the row's photo.
     """
-    kind = nfc(_PHOTO.sub("", reason, count=1))
+    kind = nfc(_FILE.sub("", reason, count=1))
     if name and nfc(name) in kind:  # "two photos have this name: …"
         kind = kind.partition(nfc(name))[0].rpartition(": ")[0]
     return _NUMBER.sub("N", _QUOTED.sub("'…'", kind)) or OTHER_KINDS
