@@ -21,7 +21,7 @@ from utils.files import atomic_file, make_folder, write_tsv
 MAX_KINDS = 200  # of reasons that are counted apart
 OTHER_KINDS = "…"
 
-# A reason may begin with the path of a photo or archive, and have in it what is particular to a row.
+# A reason may begin with the path of a photo or archive, and name what is particular to one row.
 _SUFFIXES = "|".join(map(re.escape, IMAGE_SUFFIXES))
 _FILE = re.compile(rf".*(?:{_SUFFIXES}|\.zip|\.part\d+): ", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'")
