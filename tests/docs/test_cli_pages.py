@@ -65,6 +65,7 @@ OTHER_FLAGS = {
     "--nproc_per_node",
     "--classes",
     "--only_print",
+    "--recipes",
     "--port",
     "--prefix",
     "--omit",
