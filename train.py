@@ -43,6 +43,7 @@ from utils.training.options import (
     run_name,
     run_options,
 )
+from utils.training.run_folder import PAGE
 
 if TYPE_CHECKING:
     from utils.data.dataset import Dataset
@@ -107,6 +108,7 @@ def make_parser() -> cli.Parser:
     text = "seed of all random numbers; on a GPU only --deterministic gives the same model again"
     flag("--seed", text, 0, cli.non_negative_int, metavar="N")
     parser.log_dir_flag()
+    parser.lang_flag()
 
     parser.section("optimization")
     flag("--epochs", "number of epochs", 50, cli.positive_int, metavar="N")
@@ -249,6 +251,7 @@ def train(
     from utils.training import setup
     from utils.training.checkpointing import CheckpointSaver, SaveOptions
     from utils.training.folds import plan_fold, tell_rest
+    from utils.training.run_page import RunPage
     from utils.training.trainer import Trainer
 
     classes, votes = data.classes, data.votes
@@ -275,15 +278,20 @@ def train(
         trainer = Trainer(model, training_set, recipe, distributed, teacher)
         template = setup.checkpoint_template(args, trainer, classes, validation_set, plan)
         model_path = None if plan else args.model_path
-        options = SaveOptions(model_path, args.patience, args.save_every)
+        page = RunPage(run.folder, args.lang, run_options(defaults))
+        options = SaveOptions(model_path, args.patience, args.save_every, page)
         saver = CheckpointSaver(run, trainer, template, options)
         if resumed:
             saver.resume(resumed)
         if distributed.is_primary:
             environment = describe_environment(distributed.device, recipe.amp)
+            environment["training_images"] = trainer.planner.images
+            environment["validation_images"] = len(validation_set)
             run.write_options(run_options(args), environment)
             print_header(args, trainer, classes, len(validation_set), run)
             draw_first_batch(trainer, classes, run)
+            page.update()
+            print(f"to watch: {page.path}", flush=True)
         saver.save_last()  # so that the run can be resumed from now on
         first = len(saver.history) + 1
         while saver.should_continue():
@@ -442,6 +450,7 @@ def print_summary(args: argparse.Namespace, saver: CheckpointSaver, failures: in
         f"best epoch {saver.best['epoch']}, validation accuracy "
         f"{saver.best['val_accuracy']:.2%} -> {args.model_path}\n"
         f"results, curves and state of this run: {saver.run.folder}\n"
+        f"to look at: {saver.run.folder / PAGE}\n"
         f"next: python test.py --model_path {args.model_path} --data_path {args.data_path}\n"
         f"      python emotion.py --model_path {args.model_path} --img face.jpg"
     )

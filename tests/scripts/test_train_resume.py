@@ -73,6 +73,8 @@ def test_train_resumed_is_undisturbed_to_the_bit(data, finished, tmp_path, sig, 
     undisturbed, steps = finished
     args = (*REMEMBERED_FLAGS, "--data_path", data, "--save_every", 0)
     kill_at(steps // 2, "train.py", *args, cwd=tmp_path, sig=sig)
+    page = (tmp_path / RUN / "index.html").read_text("utf-8")
+    assert (">Interrupted<" if sig == signal.SIGINT else ">Training<") in page
     last = tmp_path / RUN / "last.pt"
     if version == "0.1.0":
         use_old_keys(last)
@@ -88,7 +90,10 @@ def test_train_resumed_is_undisturbed_to_the_bit(data, finished, tmp_path, sig, 
     assert equal_bits(*states)
     assert {p.name for p in (tmp_path / RUN).iterdir()} == {
         "options.json", "results.csv", "curves.png", "first_batch.png", "best.pt", "last.pt",
+        "index.html",
     }  # fmt: skip
+    page = (tmp_path / RUN / "index.html").read_text("utf-8")
+    assert ">Finished<" in page and "3 of 3 epochs" in page and "data:image/jpeg" in page
 
 
 def test_train_leaves_a_finished_run_alone_or_trains_it_for_longer(data, copy):

@@ -16,6 +16,7 @@ from utils.files import atomic_file
 from utils.imaging.plots import draw_curves
 from utils.inference.checkpoint import Checkpoint, same_model
 from utils.training.run_folder import Run
+from utils.training.run_page import FINISHED, INTERRUPTED, STOPPED_EARLY, RunPage
 from utils.training.trainer import Trainer
 
 DRAW_EVERY = 60  # seconds between drawings of the curves
@@ -48,6 +49,7 @@ class SaveOptions:
     model_path: Path | None  # None: the best model stays in the run's folder alone
     patience: int  # epochs without improvement before the training stops; 0: off
     save_every: float  # minutes between saves within an epoch
+    page: RunPage | None = None  # None: the run has no page
 
 
 class CheckpointSaver:
@@ -160,6 +162,8 @@ class CheckpointSaver:
             self.run.write_results(self.history)
             if time.monotonic() - self._drawn > DRAW_EVERY:
                 self._draw()
+            if self._options.page:
+                self._options.page.update()
 
     def _tell_accuracies(self) -> None:
         """Tell the trainer the results by which `--schedule plateau` sets the learning rate."""
@@ -174,6 +178,8 @@ class CheckpointSaver:
         if self.trainer.distributed.is_primary:
             self.run.write_results(self.history)
             self._draw()
+            is_complete = len(self.history) >= self.trainer.recipe.epochs
+            self._write_page(FINISHED if is_complete else STOPPED_EARLY)
             self._publish()
 
     def release_signals(self) -> None:
@@ -193,6 +199,7 @@ class CheckpointSaver:
         self.save_last(changes)
         if distributed.is_primary:
             self._draw()
+            self._write_page(INTERRUPTED)
         if distributed.world_size > 1:
             # torchrun ends all processes when one has ended, so all wait for the one that saves.
             distributed.barrier()
@@ -234,6 +241,10 @@ class CheckpointSaver:
         self._drawn = time.monotonic()
         if self.history:
             draw_curves(self.history, self.best, self.run.folder / "curves.png")
+
+    def _write_page(self, state: str) -> None:
+        if self._options.page:
+            self._options.page.write(state)
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         """Ask to save and stop; at a second signal of this kind stop at once."""

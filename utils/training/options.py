@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from utils.inference.checkpoint import Checkpoint
 
 NEWEST, AUTO = "newest", "auto"  # values of --resume that are no folder
+# Flags by which no run differs from another: where to begin, and how a page opens.
+_NOT_OF_A_RUN = ("config", "resume", "lang")
 
 
 def resolve_argv(argv: list[str]) -> tuple[list[str], Checkpoint | None]:
@@ -104,7 +106,7 @@ def find_run(resume: str, runs_path: Path) -> Run:
 
 def run_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the flags that define a run, as JSON can hold them."""
-    chosen = {key: value for key, value in vars(args).items() if key not in ("config", "resume")}
+    chosen = {key: value for key, value in vars(args).items() if key not in _NOT_OF_A_RUN}
     return {key: _plain(value) for key, value in chosen.items()}
 
 

@@ -2,6 +2,7 @@
 
 runs/003-vgg19/options.json     every flag, and the environment; train.py --config reads it
                results.csv      a row per epoch
+               index.html       the same as a page to look at
                curves.png, first_batch.png
                best.pt          the model of the epoch with the best validation accuracy
                last.pt          the newest state, from which train.py --resume continues
@@ -22,7 +23,7 @@ from typing import Any
 from utils.errors import StageError, TransientError, describe_os_error
 from utils.files import atomic_file, remove_stale_temp_files, try_lock, write_csv
 
-OPTIONS, RESULTS = "options.json", "results.csv"
+OPTIONS, RESULTS, PAGE = "options.json", "results.csv", "index.html"
 ENVIRONMENT = "environment"  # the key in OPTIONS that holds no flag
 BEST, LAST, REPLACED = "best.pt", "last.pt", "replaced.pt"
 HELD_OUT = "held_out.csv"
