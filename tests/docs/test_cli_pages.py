@@ -69,6 +69,9 @@ OTHER_FLAGS = {
     "--port",
     "--prefix",
     "--omit",
+    "--folder",
+    "--predictions",
+    "--to",
 }
 # These pages are mostly about other programs: benchmarks, Ray, SLURM.
 OTHER_PAGES = ("benchmarks.md", "distributed.md")
