@@ -143,6 +143,7 @@ def print_next_steps(out: Path) -> None:
     ):
         print(f"  {line}")
     print(f"pictures: {folder}/pipeline.png {folder}/results.png")
+    print(f"faces and annotators, for a browser: {folder}/crop/index.html")
     print(f"report of the test, for a browser: {folder}/model-report/test/report.html")
     print("your own photos: docs/dataset.md")
 
