@@ -156,10 +156,7 @@ def evaluate_models(args: Namespace) -> int:
                 if folder not in unwritable:
                     write_report(evaluation, folder)
                     columns = groups.columns(evaluation.paths)
-                    flags = flags_of(args)
-                    write_report_page(
-                        evaluation, folder, args.lang, flags, columns, evaluation.groups
-                    )
+                    write_report_page(evaluation, folder, args.lang, flags_of(args), columns)
             except OSError as error:
                 unwritable[folder] = describe_os_error(error)
     problems += [f"no complete report in {folder}: {why}" for folder, why in unwritable.items()]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import make_faces
+from utils.data.image_groups import Attribute, ImageGroups
 from utils.evaluation import report as report_module
 from utils.evaluation.evaluator import Evaluation
 from utils.evaluation.report import make_report, write_report
@@ -108,6 +109,24 @@ def test_write_report_writes_figures_predictions_and_pictures(evaluation, tmp_pa
     assert mistakes == [
         [(evaluation.paths[3], "분노", "기쁨", 0.95), (evaluation.paths[1], "기쁨", "분노", 0.7)]
     ]
+
+
+def test_write_report_writes_the_groups_and_removes_those_of_an_earlier_report(
+    evaluation, tmp_path
+):
+    sides = dict(zip(evaluation.paths, ("left", "right", "left", "left"), strict=True))
+    groups = ImageGroups([Attribute("side", "t.csv", sides)])
+    folder = tmp_path / "report"
+    folder.mkdir()
+    write_report(evaluation.by_groups(groups), folder)
+    sides = json.loads((folder / "report.json").read_text("utf-8"))["groups"]["attributes"]["side"]
+    assert {name: group["right"] for name, group in sides["groups"].items()} == {
+        "left": 2, "right": 0,
+    }  # fmt: skip
+    with (folder / "groups.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["group"] for row in csv.DictReader(file)] == ["left", "right"]
+    write_report(evaluation, folder)
+    assert not (folder / "groups.csv").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8")

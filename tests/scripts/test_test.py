@@ -95,9 +95,22 @@ def check_page(page: Path, wrong: list[str]) -> None:
 
 
 def test_test_prints_json_alone_of_another_split_into_another_folder(trained, here):
+    names = [f"{name}/{i:04d}.png" for name in CLASSES for i in range(8)]
+    lines = [f"{name},{'mf'[i % 2]},mine" for i, name in enumerate([*names, "x.png"])]
+    (here / "groups.csv").write_text("\n".join(["file,sex,from", *lines]), encoding="utf-8")
     args = ("--data_path", trained / "data", "--json", "--split", "validation", "--tta", "tencrop")
-    done = run("test.py", *args, "--output", "a/b", cwd=here)
+    done = run("test.py", *args, "--output", "a/b", "--groups", "groups.csv", cwd=here)
     report = json.loads(done.stdout)
+    groups = report["groups"]["attributes"]["sex"]["groups"]
+    assert [groups[name]["images"] for name in "mf"] == [12, 12] and groups["m"]["too_small"]
+    assert sum(group["right"] for group in groups.values()) == report["right"]
+    assert done.stderr.splitlines() == [
+        "groups.csv: 1 of 25 rows are about no image here, such as x.png",
+        "groups.csv: no groups by from (only mine)",
+    ]
+    page = (here / "a/b/report.html").read_text("utf-8")
+    assert 'id="groups"' in page and '"groups":[{"name":"sex","values":["f","m"]}]' in page
+    assert (here / "a/b/groups.csv").exists()
     assert report["images"] == 24 and report["data"].endswith("validation")
     assert report["classes"]["분노"]["support"] == 8 and (here / "a/b/report.json").exists()
 
@@ -107,6 +120,14 @@ def test_test_compares_several_models(trained, here):
     args = ("--data_path", trained / "data", "--model_path", "model.pt", "other.pt")
     done = run("test.py", *args, cwd=here)
     lines = done.stdout.splitlines()
+    (here / "g.csv").write_text("file,light\n기쁨/0000.png,on\n분노/0001.png,off\n", "utf-8")
+    grouped = run("test.py", *args, "--groups", "g.csv", cwd=here).stdout.splitlines()
+    assert [row.count("|") for row in grouped[:4]] == [10] * 4
+    assert grouped[5] == "| group | images | model.pt | 95 % | other.pt | 95 % |"
+    assert grouped[7].startswith("| light: off * | 1 | ") and grouped[8].startswith(
+        "| light: on * |"
+    )
+    assert "model.pt: light: no two groups of 30 images or more to compare" in grouped
     assert done.returncode == 0 and lines[0].startswith("| Network | Validation (%) | test (%) |")
     assert len(lines) == 4 and lines[2].count("|") == 10
     assert lines[2].split("|")[1:6] == lines[3].split("|")[1:6] and "4,738,121" in lines[2]

@@ -16,6 +16,7 @@ import numpy as np
 
 from utils.console import note
 from utils.evaluation.evaluator import Evaluation
+from utils.evaluation.group_page import make_section
 from utils.metrics import wilson
 from utils.pages.charts import Bin
 from utils.pages.gallery import Card, gallery_data
@@ -33,14 +34,12 @@ def write_report_page(
     language: str = "auto",
     options: Mapping[str, object] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
-    groups: object = None,
 ) -> Path:
     """Write report.html into an existing folder, and return its path. Raise OSError if it fails.
 
     `options`: the flags to list. `columns`: by which the gallery is filtered, each with a value for
-    every image, empty where it is not known. `groups`: what the template groups.html shows; None:
-    the page has no such section. Print a note if images cannot be read any more, and for a page
-    above LARGE_PAGE.
+    every image, empty where it is not known. Print a note if images cannot be read any more, and
+    for a page above LARGE_PAGE.
     """
     path = folder / NAME
     mistakes = find_mistakes(evaluation)
@@ -65,7 +64,7 @@ def write_report_page(
         cards=gallery_data(evaluation.model.classes, cards),
         facts=make_facts(evaluation),
         options=options or {},
-        groups=groups,
+        groups=make_section(evaluation.groups) if evaluation.groups else None,
     )
     if (size := path.stat().st_size) > LARGE_PAGE:
         note(
