@@ -108,8 +108,7 @@ def test_test_prints_json_alone_of_another_split_into_another_folder(trained, he
         "groups.csv: 1 of 25 rows are about no image here, such as x.png",
         "groups.csv: no groups by from (only mine)",
     ]
-    page = (here / "a/b/report.html").read_text("utf-8")
-    assert 'id="groups"' in page and '"groups":[{"name":"sex","values":["f","m"]}]' in page
+    assert 'id="groups"' in (here / "a/b/report.html").read_text("utf-8")
     assert (here / "a/b/groups.csv").exists()
     assert report["images"] == 24 and report["data"].endswith("validation")
     assert report["classes"]["분노"]["support"] == 8 and (here / "a/b/report.json").exists()
