@@ -64,7 +64,13 @@ def main() -> int:
     flag("--flip", "fraction of the labels to change", 0.05, cli.fraction, metavar="X")
     text = "uniform: to any other class; frequency: to a class as frequent as it is"
     flag("--to", text, "uniform", str, choices=("uniform", "frequency"))
-    flag("--images", "train on so many images (default: all)", None, cli.positive_int, metavar="N")
+    flag(
+        "--images",
+        "about so many images, of each class its share (default: all)",
+        None,
+        cli.positive_int,
+        metavar="N",
+    )
     flag("--folds", "number of folds", 5, cli.int_between(2, 100), metavar="K")
     flag("--epochs", "epochs of each training", 7, cli.positive_int, metavar="N")
     flag("--seed", "seed of the flips and of the trainings", 0, cli.non_negative_int, metavar="N")
@@ -134,10 +140,14 @@ def prepare(args: argparse.Namespace) -> set[str]:
     train, validation = find_train_and_validation(args.data_path)
     link(((path, label, path.name) for label, paths in scan_class_folders(validation).items()
           for path in paths), args.folder / "data/validation")  # fmt: skip
-    images = [(p, label) for label, paths in scan_class_folders(train).items() for p in paths]
-    rng = random.Random(args.seed)
-    if args.images:
-        images = sorted(rng.sample(images, min(args.images, len(images))))
+    folders = scan_class_folders(train)
+    total, rng = sum(map(len, folders.values())), random.Random(args.seed)
+    share = min(1.0, (args.images or total) / total)  # of each class, of which two at least
+    images = [
+        (path, label)
+        for label, paths in folders.items()
+        for path in sorted(rng.sample(paths, min(len(paths), max(2, round(share * len(paths))))))
+    ]
     labels = [label for _, label in images]
     new = flip(labels, round(args.flip * len(images)), args.to, rng)
     # The class in the name: two images of one name may come into one class.

@@ -43,7 +43,7 @@ def test_folds_suspects_decisions_and_relabel(here):
     assert done.returncode == 0, done.stderr
     images = len(tree(here / "data/train"))
     cost = (
-        f"--folds 3: 3 trainings of 2 epochs, each on 2/3 of {images} images; together as long as"
+        f"--folds 3: 3 trainings of 2 epochs, each on 2/3 of {images} images; together 2 times as"
     )
     assert done.stderr.startswith(cost) and "an epoch takes" in done.stderr
     assert "fold 2/3 is done: runs/001-emotionnet-fold2of3\n" in done.stdout

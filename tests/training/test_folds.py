@@ -218,8 +218,8 @@ def test_the_cost_is_said_before_and_after_the_first_epoch(capsys):
     folds.tell_rest(trainer, [{"images_per_second": 0.01}] * 3, 0)  # nothing is left
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == (
-        "--folds 5: 5 trainings of 8 epochs, each on 4/5 of 25057 images; together as long as 4 "
-        "trainings on all of them"
+        "--folds 5: 5 trainings of 8 epochs, each on 4/5 of 25057 images; together 4 times as "
+        "long as one training on all of them"
     )
     assert "2 trainings of at most 50 epochs" in lines[1]
     assert lines[2].startswith("note: --init: it has to be one that has never seen these images")

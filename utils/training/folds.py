@@ -108,9 +108,10 @@ def announce_cost(args: argparse.Namespace, images: int) -> None:
     """Say what --folds costs, before it begins."""
     count = args.folds
     most = "at most " * bool(args.patience)
+    times = f"{count - 1} times " * (count > 2)
     info(
         f"--folds {count}: {count} trainings of {most}{args.epochs} epochs, each on {count - 1}/"
-        f"{count} of {images} images; together as long as {count - 1} trainings on all of them"
+        f"{count} of {images} images; together {times}as long as one training on all of them"
     )
     for flag, value in (("--init", args.init), ("--teacher", args.teacher)):
         if value:
