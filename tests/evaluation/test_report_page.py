@@ -153,7 +153,7 @@ def page(tmp_path_factory) -> Path:
     truth = probs.argmax(1)
     truth[:MANY] = (truth[:MANY] + rng.integers(1, len(CLASSES), MANY)) % len(CLASSES)
     evaluation = make_evaluation(root, paths, truth, probs)
-    columns = {"sex": ["여" if i % 7 == 0 else "남" for i in range(len(paths))]}
+    columns = {"age": ["20s" if i % 7 == 0 else "10s" for i in range(len(paths))]}
     (folder / "report").mkdir()
     return write_report_page(evaluation, folder / "report", "ko", columns=columns)
 
@@ -207,7 +207,7 @@ def test_filters_find_what_they_say(browser, page):
     wanted = [item for item in wanted if item["confidence"] >= 0.9]
     assert found(browser) == len(wanted) == browser.count(".card") > 0
     browser.click(".reset")
-    browser.choose("#mistakes-group-0", "1")  # 여: the values are sorted
+    browser.choose("#mistakes-group-0", "1")  # the values are sorted
     assert found(browser) == sum(item["groups"] == [1] for item in mistakes) < MANY / 4
     browser.click(".reset")
     assert (
@@ -253,10 +253,14 @@ def test_a_cell_of_the_matrix_shows_its_images(browser, page):
 def test_the_page_speaks_both_languages_and_is_used_by_keyboard(browser):
     assert browser.evaluate("document.title") == "평가 보고서" == browser.text("h1")
     assert browser.text("#mistakes-order option") == "확신도 높은 순"
+    assert browser.texts("[for=mistakes-group-0]") == ["나이"]
+    assert browser.texts("#mistakes-group-0 option")[2].startswith("20대 (")
     browser.press("Tab", "Tab", "Enter")  # past the link to the content, to the language
     assert browser.evaluate("document.activeElement.id") == "language"
     assert browser.evaluate("document.title") == "Test report" == browser.text("h1")
     assert browser.text("#mistakes-order option") == "Most confident first"
+    assert browser.texts("[for=mistakes-group-0]") == ["Age"]
+    assert browser.texts("#mistakes-group-0 option")[2].startswith("20s (")
     assert browser.text("output") == f"{MANY:,} of {MANY:,} images"
     assert not re.search(
         "[가-힣]", browser.text("h2") + browser.text(".figures") + browser.text(".hint")

@@ -131,7 +131,7 @@ def _gap_text(key: str, gap: Gap) -> Markup:
 def group_name(name: str) -> str:
     """Return a group's name: a decade and the agreement of annotators in both languages."""
     if match := _DECADE.fullmatch(name):
-        return text("groups.decade", n=match[1])
+        return text("script.decade", n=match[1])
     if match := _AGREEMENT.fullmatch(name):
         return text("groups.agreeing", k=match[1], n=match[2])
     return name

@@ -54,11 +54,19 @@ pages.gallery = (id, options = {}) => {
     return counts;
   }
 
+  /** Return the key of the text, and its values, that name a class or a group: 20s is 20대. */
+  function called(word) {
+    const decade = /^(\d+)s$/.exec(word);
+    return decade ? ["script.decade", { n: decade[1] }] : ["script.gallery.as_it_is", { word }];
+  }
+
   function select(name, key, values, names) {
     const counts = counted(values);
-    const choices = names.flatMap((word, i) =>
-      counts.has(i) ? [make("option", { value: i }, `${word} (${thousands(counts.get(i))})`)] : [],
-    );
+    const choices = names.flatMap((word, i) => {
+      if (!counts.has(i)) return [];
+      const [key, values] = called(word);
+      return [option(i, key, values, ` (${thousands(counts.get(i))})`)];
+    });
     const all = option("", "script.gallery.all", { n: thousands(items.length) });
     return field(name, key, make("select", {}, all, ...choices));
   }
@@ -153,7 +161,8 @@ pages.gallery = (id, options = {}) => {
   function card(item) {
     const words = item.groups.map((value, i) => groups[i].values[value]).filter(Boolean);
     const name = item.href ? make("a", { href: item.href, target: "_blank", rel: "noopener" }, item.file) : item.file;
-    const place = make("p", { class: "place" }, name, ...(words.length ? [make("br"), words.join(" · ")] : []));
+    const place = make("p", { class: "place" }, name);
+    words.forEach((word, i) => place.append(i ? " · " : make("br"), text(...called(word))));
     const element = make("li", { class: "card" }, verdict(item), picture(item), bars(item), place);
     const added = controls(item, element);
     if (added) element.append(make("div", { class: "controls" }, added));

@@ -54,10 +54,10 @@ const pages = (() => {
     return element;
   }
 
-  /** Return an <option> whose text follows the language. */
-  function option(value, key, values = {}) {
+  /** Return an <option> whose text follows the language, with an ending that does not. */
+  function option(value, key, values = {}, ending = "") {
     const words = TEXTS[key];
-    const both = { "data-en": fill(words.en, values), "data-ko": fill(words.ko, values) };
+    const both = { "data-en": fill(words.en, values) + ending, "data-ko": fill(words.ko, values) + ending };
     return make("option", { value, ...both }, both[`data-${root.lang}`]);
   }
 
