@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import models
 from utils import cli
+from utils.console import is_primary_process
 from utils.data.folds import MAX_FOLDS, Fold
 from utils.errors import StageError
 from utils.imaging.geometry import MAX_MARGIN, SHAPES
@@ -340,7 +341,8 @@ def is_predicted(args: argparse.Namespace, run: Run) -> bool:
     """Return whether a fold has been trained and predicted before. Say so."""
     if not run.held_out.exists() or args.resume not in (None, AUTO):
         return False
-    print(f"fold {args.fold} is done: {run.folder}", flush=True)
+    if is_primary_process():
+        print(f"fold {args.fold} is done: {run.folder}", flush=True)
     return True
 
 
