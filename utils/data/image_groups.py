@@ -67,9 +67,8 @@ def find_groups(images: Sequence[Path], tables: Sequence[Path] = ()) -> ImageGro
     people = _people_in(images)
     for key in _PEOPLE & found.keys():
         people |= found.pop(key).groups
-    for name in named.keys() & found.keys():
+    for name in filter(found.get, named):
         lines.append(f"{name}: as in {found[name].source}, not as in the file names")
-        del named[name]
     attributes = [_by_decade(attribute, lines) for attribute in (named | found).values()]
     used, unused = _select(attributes)
     return ImageGroups(used, people, lines + unused)
