@@ -81,6 +81,12 @@ def test_assign_folds_keeps_groups_whole_and_classes_even():
         assert all(abs(counts[fold] - count) <= 3 for fold in range(1, 6)), counts
 
 
+def test_a_large_group_of_one_class_leaves_the_others_even():
+    photos = make(x=20, y=20)
+    folds = assign_folds(photos, [range(8)], 5, 0)
+    assert sizes_of(photos, folds) == {"x": [3, 3, 3, 3, 8], "y": [4, 4, 4, 4, 4]}
+
+
 def test_assign_folds_leaves_unknown_out_only_with_its_group():
     photos = [*make(x=8), *make(UNKNOWN=3)]
     folds = assign_folds(photos, [[0, 8], [9, 10]], 2, 0)
