@@ -75,6 +75,13 @@ def test_columns_called_like_classes_are_votes_only_if_they_hold_counts(tmp_path
     assert rows_of(path)["1.jpg"] == {"sex": "f", AGREEMENT: "80–99 %"}
 
 
+def test_columns_of_one_name_are_told_apart_and_printable(tmp_path):
+    path = written(tmp_path, "file,sex,Sex,a\x1b[1m", "1.jpg,m,f,x")
+    assert rows_of(path)["1.jpg"] == {"sex": "m", "Sex 2": "f", "a\\x1b[1m": "x"}
+    votes = written(tmp_path, "file,agreement,happy,sad", "1.jpg,low,9,1")
+    assert rows_of(votes)["1.jpg"] == {"agreement 2": "low", AGREEMENT: "80–99 %"}
+
+
 def test_rows_without_counts_have_no_agreement(tmp_path):
     lines = [f"{i}.jpg,9,1" for i in range(100)]
     table = open_groups(written(tmp_path, "file,happy,sad", *lines, "x.jpg,9,?"))

@@ -35,6 +35,10 @@ def test_short_and_empty_rows(tmp_path):
 def test_the_column_of_file_names_is_called_so_or_holds_such(tmp_path):
     assert read(tmp_path / "t.csv", b"name,Image Name\nann,1.jpg\n").file_column() == 1
     assert read(tmp_path / "t.csv", b"who,pic\nann,1.jpg\nbob, 2.PNG\nx,3\n").file_column() == 1
+    # A name may be that of a file, or of a person.
+    assert read(tmp_path / "t.csv", b"name,pic\nann,1.jpg\nbob,2.jpg\n").file_column() == 1
+    assert read(tmp_path / "t.csv", b"pic,name\n1.jpg,1.jpg\n2.jpg,2.jpg\n").file_column() == 1
+    assert read(tmp_path / "t.csv", b"who,name\nann,fer0001\n").file_column() == 1
 
 
 @pytest.mark.parametrize(

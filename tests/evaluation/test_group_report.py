@@ -48,7 +48,8 @@ def test_lines_have_a_row_for_each_group_and_the_largest_gap():
         "",
         "sex: the largest gap is 15.0 points (a: 80.0%, b: 95.0%), larger than chance (p = 0.002)",
         "0 to 1: share of the images that were given this class, with intervals in groups.csv",
-        "p: of so large a gap by chance, the largest of all pairs (answers dealt out at random)",
+        "p: how likely so large a gap is by chance, over all pairs of groups (answers dealt out at "
+        "random)",
     ]
 
 
@@ -63,8 +64,8 @@ def test_lines_of_people_and_of_several_attributes():
         "sex: the largest gap is 1.0 points (a: 80.0%, b: 81.0%), no larger than chance (p = 1.000)"
     )
     assert lines[-1] == (
-        "p: of so large a gap by chance, the largest of all pairs and of 2 attributes (signs drawn "
-        "for each of 100 people)"
+        "p: how likely so large a gap is by chance, over all pairs of groups and 2 attributes "
+        "(signs drawn for each of 100 people)"
     )
 
 

@@ -20,7 +20,7 @@ from utils.data.downloads import open_annotations
 from utils.data.name_index import NameIndex
 from utils.data.text_table import TextTable
 from utils.data.votes import VoteRow, find_vote_columns, has_annotators
-from utils.emotions import NO_VOTE
+from utils.emotions import NO_VOTE, fold_name
 from utils.errors import StageError
 from utils.filenames import nfc
 
@@ -77,7 +77,9 @@ class ColumnGroups:
         self._file = table.file_column()
         columns = {i: c for i, c in enumerate(table.header) if i != self._file and table.folded[i]}
         self._votes = self._find_votes(columns)
-        self._columns = {i: name for i, name in columns.items() if i not in self._votes}
+        others = [i for i in columns if i not in self._votes]
+        names = _distinct([columns[i] for i in others], [AGREEMENT] if self._votes else [])
+        self._columns = dict(zip(others, names, strict=True))
         self._invalid: list[str] = []
 
     def __iter__(self) -> Iterator[GroupRow]:
@@ -126,7 +128,8 @@ class AnnotatedGroups:
         columns = self._table.columns
         places = [f"{who}_background" for who in ANNOTATORS]
         self._places = places if all(column in columns for column in places) else []
-        self._others = [name for name in columns if name and name not in (*COLUMNS, PART)]
+        others = [name for name in columns if name and name not in (*COLUMNS, PART)]
+        self._others = dict(zip(others, _distinct(others, [AGREEMENT, PLACE]), strict=True))
         self._invalid: list[str] = []
 
     def __iter__(self) -> Iterator[GroupRow]:
@@ -136,7 +139,7 @@ class AnnotatedGroups:
                 name = row.photo_name()
                 values[AGREEMENT] = agreement_of(row.answers())
                 values[PLACE] = _majority([row[column] for column in self._places])
-                values |= {column: row[column] for column in self._others}
+                values |= {name: row[column] for column, name in self._others.items()}
             except RowError as error:
                 self._invalid.append(f"{where}: {error}")
             else:
@@ -265,6 +268,21 @@ def as_group(cell: str) -> str:
     """Return a cell as the name of a group: one printable line, or nothing."""
     text = " ".join(nfc(cell).split())
     return "" if text.casefold() in _EMPTY else one_line(text)
+
+
+def _distinct(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Return the names of columns as attributes: printable, and a number for one that is taken."""
+    used = {fold_name(name) for name in taken}
+    names = []
+    for column in columns:
+        plain = name = one_line(" ".join(nfc(column).split()))
+        number = 1
+        while fold_name(name) in used:
+            number += 1
+            name = f"{plain} {number}"
+        used.add(fold_name(name))
+        names.append(name)
+    return names
 
 
 def _majority(values: Sequence[str]) -> str:

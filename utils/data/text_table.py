@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from utils.emotions import fold_name
@@ -20,6 +21,7 @@ FILE_COLUMNS = (
     "file", "filename", "imagename", "imagefile", "filepath", "imagepath", "path", "image", "img",
     "photo", "name", "파일", "파일명", "파일이름", "이미지", "이미지명", "사진", "이름",
 )  # fmt: skip
+_OF_ANYTHING = ("name", "이름")  # it may be that of a person, beside a column of files
 _DELIMITERS = ",\t;|"
 _CHUNK = 1 << 20  # bytes
 _LOOKED_AT = 100  # rows in which an unnamed column of file names is looked for
@@ -58,16 +60,18 @@ class TextTable:
 
         Raise StageError if there is none.
         """
-        for name in FILE_COLUMNS:
-            if name in self.folded:
-                return self.folded.index(name)
+        named = next((self.folded.index(c) for c in FILE_COLUMNS if c in self.folded), None)
+        if named is not None and self.folded[named] not in _OF_ANYTHING:
+            return named
         if any(has_image_suffix(cell) for cell in self.header):
             raise StageError(f"{self.path} has no header: write the names of its columns above it")
-        rows = [cells for _, (_, cells) in zip(range(_LOOKED_AT), self, strict=False)]
-        for i in range(len(self.header)):
-            named = sum(has_image_suffix(cells[i].strip()) for cells in rows)
-            if 2 * named > len(rows):
+        rows = [cells for _, cells in islice(self, _LOOKED_AT)]
+        order = sorted(range(len(self.header)), key=lambda i: i != named)
+        for i in order:
+            if 2 * sum(has_image_suffix(cells[i].strip()) for cells in rows) > len(rows):
                 return i
+        if named is not None:
+            return named
         raise StageError(
             f"{self.path} has no column of file names (file, image, Image name or the like); its "
             f"header is: {' '.join(self.header)}"

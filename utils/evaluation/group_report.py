@@ -25,8 +25,8 @@ def describe_test(result: GroupedEvaluation) -> str:
     draws = "answers dealt out at random"
     if result.people is not None:
         draws = f"signs drawn for each of {result.people:,} people"
-    several = f" and of {result.compared} attributes" if result.compared > 1 else ""
-    return f"p: of so large a gap by chance, the largest of all pairs{several} ({draws})"
+    several = f" and {result.compared} attributes" if result.compared > 1 else ""
+    return f"p: how likely so large a gap is by chance, over all pairs of groups{several} ({draws})"
 
 
 def describe_gap(attribute: GroupedAttribute) -> str:
