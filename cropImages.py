@@ -223,10 +223,12 @@ def write_results(
 ) -> None:
     """Write the page and the annotators' file, of a run over the whole table."""
     page = args.output / PAGE
-    if args.shard.total > 1 or table.is_error_log:
-        if args.shard.total > 1 or page.exists():
-            whole = "once all parts are done" if args.shard.total > 1 else "as it is of all rows"
-            print(f"{page} is written by a run over the whole table, {whole}")
+    if args.shard.total > 1:
+        print(f"a run without --shard, once all parts are done, writes {page}")
+        return
+    if table.is_error_log:
+        if page.exists():
+            print(f"{page} stays as it is: a run over the whole table writes it")
         return
     with interrupt.importing():  # only now, because few things need it and it is slow to import
         from utils.data.crop_page import CropResult, FailedRows, write_crop_page

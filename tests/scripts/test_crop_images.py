@@ -224,7 +224,7 @@ def test_crop_logs_invalid_rows_and_unusable_photos_apart(tmp_path):
     assert "the name holds" in page and "an HTML page" in page and "crop.error.log" in page
     done = run("cropImages.py", "--input", "crop.error.log", cwd=tmp_path)
     assert done.returncode == 1 and "1 cropped, 0 already there, 3 failed" in done.stdout
-    assert "crop/index.html is written by a run over the whole table" in done.stdout
+    assert "crop/index.html stays as it is" in done.stdout
     assert (tmp_path / "crop/index.html").read_text("utf-8") == page
     assert len(reasons_in(tmp_path / "crop.error.log")) == 3
     assert len(reasons_in(tmp_path / "parse.error.log")) == 3
