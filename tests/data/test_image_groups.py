@@ -133,5 +133,14 @@ def test_labels_of_aihub_add_agreement_but_keep_the_place_of_the_names(tmp_path)
 
 
 def test_a_table_about_other_images_is_refused(tmp_path):
-    with pytest.raises(StageError, match="no row for any of the 1 images"):
-        find_groups([Path("1.jpg")], [written(tmp_path / "t.csv", "file,sex", "2.jpg,f")])
+    images, train = [Path("1.jpg"), Path("3.jpg")], tmp_path / "train.csv"
+    written(train, "file,sex", "2.jpg,f")
+    with pytest.raises(StageError, match="no row for any of the 2 images"):
+        find_groups(images, [train, train])
+    test = written(tmp_path / "test.csv", "file,sex", "1.jpg,f", "3.jpg,m")
+    found = find_groups(images, [train, test])  # one of them has rows
+    assert counts(found) == {"sex": {"f": 1, "m": 1}}
+    assert found.lines == [
+        f"--groups {train} has no row for any of the 2 images; it begins with '2.jpg', the images "
+        f"with '1.jpg'"
+    ]

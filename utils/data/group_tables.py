@@ -34,6 +34,10 @@ _LOOKED_AT = 100  # rows, to see whether columns hold counts of votes
 _SHARES = ((100, "100 %"), (80, "80–99 %"), (60, "60–79 %"), (0, "0–59 %"))
 
 
+class NoRowsError(StageError):
+    """A table has no row for any of the images."""
+
+
 class GroupRow(NamedTuple):
     """What a row says about an image."""
 
@@ -177,7 +181,7 @@ class GroupRows:
     def __init__(self, table: GroupTable, images: Sequence[Path]) -> None:
         """Read the table. Of several rows about an image, the first of those with the best path.
 
-        A row counts if it may mean one image only. Raise StageError if there is none.
+        A row counts if it may mean one image only. Raise NoRowsError if there is none.
         """
         self.path, self._images = table.path, images
         self.groups: dict[Path, dict[str, str]] = {}  # image → attribute → group
@@ -187,7 +191,7 @@ class GroupRows:
         self._count = 0
         self._read(table)
         if not self.groups:
-            raise StageError(self._explain_nothing())
+            raise NoRowsError(self._explain_nothing())
 
     def _read(self, table: GroupTable) -> None:
         index = NameIndex(self._images)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data.group_tables import PLACE, GroupRows, open_groups
+from utils.data.group_tables import PLACE, GroupRows, NoRowsError, open_groups
 from utils.data.photo_names import decade, parse_photo_name
 from utils.data.split import SplitItem, group_by_subject, name_people
 from utils.emotions import fold_name
@@ -104,13 +104,20 @@ def _read_tables(
     """Return folded name → attribute in the tables, and lines about them.
 
     The first table that knows an image's group counts. `has_place`: whether the names of photos
-    hold a place, which then counts, and not what the annotators saw.
+    hold a place, which then counts, and not what the annotators saw. A table may be about other
+    images, as long as one of the tables is not.
     """
     found: dict[str, Attribute] = {}
     lines: list[str] = []
+    others: list[NoRowsError] = []
     for path in tables if images else ():
         table = open_groups(path)
-        rows = GroupRows(table, images)
+        try:
+            rows = GroupRows(table, images)
+        except NoRowsError as error:
+            others.append(error)
+            lines.append(str(error))
+            continue
         lines += rows.lines() + table.problems()
         conflicts: dict[str, int] = {}
         for image, values in rows.groups.items():
@@ -126,6 +133,8 @@ def _read_tables(
                 f"{path}: {count} images have another {name} there than in an earlier table, "
                 f"which counts"
             )
+    if others and len(others) == len(tables):
+        raise others[0]
     return found, lines
 
 
