@@ -248,6 +248,7 @@ def test_decisions_by_keyboard_and_mouse(root, tmp_path, browser):
     assert browser.text("#progress-text") == "0 of 12 decided: 0 kept, 0 moved, 0 dropped"
     assert browser.evaluate("document.getElementById('save').disabled")
     assert "K keep the label" in browser.text("dl.keys").replace("\n", " ")
+    assert browser.texts("#suspects .filters .label")[:2] == ["Label", "Suggestion"]
     assert browser.texts(".key-class") == ["1 기쁨", "2 분노", "3 중립"]
 
     # By keyboard: without a focus, a letter is about the first image that is not decided.

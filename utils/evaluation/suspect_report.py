@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.console import note
+from utils.console import note, one_line
 from utils.data.folds import predictions_path
 from utils.data.image_folder import scan_class_folders
 from utils.data.sets import name_set, quoted
@@ -151,7 +151,7 @@ def make_lines(suspects: Suspects, count: int) -> list[str]:
     lines += ["", "| file | probability of the label | suggestion | its probability |"]
     lines.append("|---|---|---|---|")
     for file, _, suggestion, own, other, *_ in _rows(suspects, min(count, SHOWN)):
-        lines.append(f"| {file} | {own:.1%} | {suggestion} | {other:.1%} |")
+        lines.append(f"| {one_line(file)} | {own:.1%} | {suggestion} | {other:.1%} |")
     return lines
 
 

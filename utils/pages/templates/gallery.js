@@ -3,6 +3,7 @@
 //   const gallery = pages.gallery("mistakes", {
 //     controls: (item, card) => element or null,       // what stands at the end of a card
 //     extraFilters: [{ name, key, options: [[value, key of its text]], test: (item, value) => bool }],
+//     titles: { truth: key, prediction: key },         // what the two classes are called
 //     orders: ["first", "highest", "lowest", "name"],  // the first is chosen; "first": as in the data
 //   });
 //   gallery.filter({ truth: 2, prediction: 0 });       // and clear all other filters
@@ -16,6 +17,7 @@ pages.gallery = (id, options = {}) => {
   const CHUNK = 48; // cards that are added at a time
   const MANY_CLASSES = 12; // with more, a card's bars can be scrolled
   const { controls = () => null, extraFilters = [], orders = ["highest", "lowest", "name"] } = options;
+  const titles = { truth: "script.gallery.truth", prediction: "script.gallery.prediction", ...options.titles };
   const { make, text, attribute, option } = pages;
   const { classes, groups, items } = pages.data(`${id}-data`);
   const root = document.getElementById(id);
@@ -83,8 +85,8 @@ pages.gallery = (id, options = {}) => {
   }
 
   function buildFilters() {
-    select("truth", "script.gallery.truth", items.map((item) => item.truth), classes);
-    select("prediction", "script.gallery.prediction", items.map((item) => item.prediction), classes);
+    select("truth", titles.truth, items.map((item) => item.truth), classes);
+    select("prediction", titles.prediction, items.map((item) => item.prediction), classes);
     confidenceInputs();
     for (const [number, group] of groups.entries()) {
       const values = items.map((item) => item.groups[number]);
@@ -151,9 +153,9 @@ pages.gallery = (id, options = {}) => {
     return make(
       "h3",
       { class: "verdict" },
-      make("span", { class: "truth" }, hidden("script.gallery.truth"), classes[item.truth]),
+      make("span", { class: "truth" }, hidden(titles.truth), classes[item.truth]),
       make("span", { class: "arrow", "aria-hidden": "true" }, "→"),
-      make("span", { class: "prediction" }, hidden("script.gallery.prediction"), classes[item.prediction]),
+      make("span", { class: "prediction" }, hidden(titles.prediction), classes[item.prediction]),
       make("span", { class: "confidence" }, percent(item.confidence)),
     );
   }

@@ -257,6 +257,7 @@
   let gallery = null;
   gallery = pages.gallery("suspects", {
     controls: (item, card) => gallery && choices(item, card),
+    titles: { truth: "script.suspect.label", prediction: "script.suspect.suggestion" },
     orders: ["first", "highest", "name"],
     extraFilters: [
       {
