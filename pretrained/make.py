@@ -5,7 +5,8 @@ float32 of it again. --classes renames the classes, in their order. The model is
 torch and as .onnx beside it.
 
   python -m pretrained.make model.pt
-  python -m pretrained.make model.pt --classes 분노 경멸 혐오 공포 기쁨 중립 슬픔 놀람 --output small.pt
+  python -m pretrained.make model.pt --classes 분노 경멸 혐오 공포 기쁨 중립 슬픔 놀람
+  python -m pretrained.make model.pt --face_shape square --tta flip --output small.pt
 """
 
 from __future__ import annotations
