@@ -13,6 +13,7 @@ from PIL import Image
 import train
 from tests.browser import needs_chromium, open_browser
 from utils.cli import Parser
+from utils.training import run_page as module
 from utils.training.options import run_options
 from utils.training.run_folder import Run
 from utils.training.run_page import (
@@ -129,12 +130,8 @@ def test_the_page_is_not_written_again_before_it_is_worth_it(tmp_path):
 
 
 def test_the_picture_is_read_again_only_if_it_has_changed(tmp_path, monkeypatch):
-    from utils.pages import thumbnails
-
     calls = []
-    monkeypatch.setattr(
-        thumbnails, "thumbnail_uri", lambda path, side: calls.append(path) or "data:,"
-    )
+    monkeypatch.setattr(module, "thumbnail_uri", lambda path, side: calls.append(path) or "data:,")
     run = make_run(tmp_path / "001-a")
     (run.folder / "first_batch.png").write_bytes(b"x")
     page = RunPage(run.folder, "en", DEFAULTS)

@@ -17,15 +17,18 @@ from csv import Error as CsvError
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from utils import interrupt
+from markupsafe import Markup
+
 from utils.cli import switch_forms
 from utils.files import CSV_ENCODING
+from utils.imaging.image_io import ImageError
+from utils.pages.charts import Line
+from utils.pages.page import write_page
+from utils.pages.texts import text
+from utils.pages.thumbnails import thumbnail_uri
 from utils.training.run_folder import ENVIRONMENT, OPTIONS, PAGE, RESULTS
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_accuracy", "images_per_second")
 PICTURE_SIDE = 1024  # pixels of the first batch
@@ -69,9 +72,6 @@ class RunPage:
     def write(self, state: str) -> None:
         """Write the page of a run in one of the four states. Raise OSError if it fails."""
         started = self._clock()
-        with interrupt.importing():
-            from utils.pages.page import write_page
-
         folder = self.path.parent
         options, environment = read_run(folder)
         history = read_results(folder)
@@ -102,9 +102,6 @@ class RunPage:
 
     def _first_batch(self) -> str:
         """Return first_batch.png as an address, or nothing if there is none."""
-        from utils.imaging.image_io import ImageError
-        from utils.pages.thumbnails import thumbnail_uri
-
         path = self.path.with_name("first_batch.png")
         with suppress(OSError, ImageError):
             changed = path.stat().st_mtime
@@ -173,9 +170,6 @@ def _count(environment: Mapping[str, Any], key: str) -> int | None:
 
 def make_charts(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     """Return the lines of each chart, and the epochs below them."""
-    from utils.pages.charts import Line
-    from utils.pages.texts import text
-
     def line(name: Markup, column: str) -> Line:
         return Line(name, [row[column] for row in history])
 
