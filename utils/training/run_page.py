@@ -170,6 +170,7 @@ def _count(environment: Mapping[str, Any], key: str) -> int | None:
 
 def make_charts(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     """Return the lines of each chart, and the epochs below them."""
+
     def line(name: Markup, column: str) -> Line:
         return Line(name, [row[column] for row in history])
 
