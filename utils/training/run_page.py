@@ -61,7 +61,7 @@ class RunPage:
         self.path = folder / PAGE
         self._language, self._defaults, self._clock = language, defaults, clock
         self._picture: tuple[float, str] = (0.0, "")  # time of the file, and its address
-        self._seconds = 0.0  # that the last one took
+        self._seconds = 0.0  # that the latest page took, if it is not the first
         self._written = -math.inf
 
     def update(self) -> None:
@@ -97,8 +97,9 @@ class RunPage:
             resume=shlex.join(["python", "train.py", "--resume", str(folder)]),
             test=_test_command(options),
         )
+        if math.isfinite(self._written):  # the first time, jinja2 is imported, too
+            self._seconds = self._clock() - started
         self._written = self._clock()
-        self._seconds = self._written - started
 
     def _first_batch(self) -> str:
         """Return first_batch.png as an address, or nothing if there is none."""
