@@ -126,6 +126,8 @@ def test_the_set_tells_photos_of_one_name_apart():
     ]
     result = relabel(photos, [rows("test/기쁨/1.png move 슬픔")])
     assert places(result.photos)[1] == "test/슬픔/1-2.png"
+    photos = [p._replace(split="validation") if p.split == "test" else p for p in photos]
+    assert places(relabel(photos, [rows("Valid/기쁨/1.png drop")]).photos)[1] == "train/슬픔/1.png"
     # Of a photo that is in one set only, another set is no matter: --seed may have moved it.
     assert relabel(PHOTOS, [rows("test/기쁨/1.png drop")]).failures == []
 
