@@ -128,6 +128,7 @@ def test_classes_without_images_and_sure_models():
     sure = np.eye(3)[[0, 1, 2, 0]]
     learning = ConfidentLearning(sure, np.array([0, 1, 2, 0]))
     assert learning.errors == 0 and learning.pairs() == [] and not learning.is_error.any()
-    # A class whose labels are all wrong keeps one: it would be empty otherwise.
-    learning = ConfidentLearning(sure, np.array([1, 1, 2, 0]))
-    assert learning.noise.sum(1).tolist() == [1, 2, 1]
+    # No label of class 1 is right by the model. One is counted all the same, as cleanlab does.
+    learning = ConfidentLearning(sure, np.array([1, 2, 2, 0]))
+    assert learning.confident_joint.tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert learning.noise.sum(1).tolist() == [1, 1, 2]
