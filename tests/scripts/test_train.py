@@ -32,13 +32,14 @@ def test_train_prints_every_epoch_and_keeps_the_best(trained):
     assert "4,738,121 parameters" in lines[0] and "adam with lr 0.0003" in lines[0]
     assert "72 training images, 24 validation images" in lines[1]
     assert lines[1].endswith("기쁨 분노 중립")
+    assert lines[2] == "to watch: runs/001-emotionnet/index.html"
     figures = [
         re.fullmatch(
             r"epoch (\d)/2  train loss [\d.]+  validation loss [\d.]+  accuracy ([\d.]+)%  "
             r"best ([\d.]+)% \(epoch (\d)\)  \d+ images/s",
             line,
         )
-        for line in lines[2:4]
+        for line in lines[3:5]
     ]
     assert [figure[1] for figure in figures] == ["1", "2"]
     best = max(figures, key=lambda figure: float(figure[2]))
