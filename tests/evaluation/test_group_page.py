@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import needs_chromium, open_browser
 from tests.evaluation.test_group_report import CLASSES, evaluated
-from utils.data.image_groups import FILE_NAMES
+from utils.data.image_groups import FILE_NAMES, Attribute, ImageGroups
 from utils.evaluation.group_page import Axis, group_name, make_section
 from utils.pages.page import render_page
 
@@ -89,3 +90,41 @@ def test_the_report_holds_the_section_and_filters_by_groups(tmp_path):
     assert 'id="groups"' in html and '<a href="#groups">' in html
     assert '"groups":[{"name":"glasses","values":["no","yes"]}]' in html
     assert evaluation.by_groups(find_groups(paths)) is evaluation
+    unread = find_groups([*paths, root / "3.jpg"], [table])
+    unread.attributes[0].groups.clear()  # only an image that cannot be read has a group
+    assert evaluation.by_groups(unread) is evaluation
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_the_section_in_a_browser(tmp_path):
+    from tests.evaluation.test_report_page import make_evaluation
+    from utils.evaluation.report_page import write_report_page
+
+    paths = [tmp_path / f"faces/기쁨/{i}.jpg" for i in range(200)]
+    paths[0].parent.mkdir(parents=True)
+    wrong, right = [0.1, 0.9, 0, 0], [0.9, 0.1, 0, 0]
+    probs = [wrong] * 40 + [right] * 160
+    evaluation = make_evaluation(tmp_path / "faces", paths, [0] * 200, probs)
+    places = ["교통&이동수단(엘리베이터 포함)", "<script>alert(1)</script>"]
+    groups = ImageGroups(
+        [
+            Attribute("place", "t.csv", {path: places[i >= 180] for i, path in enumerate(paths)}),
+            Attribute("age", FILE_NAMES, {path: f"{i // 50}0s" for i, path in enumerate(paths)}),
+        ],
+        {path: str(i // 2) for i, path in enumerate(paths)},
+    )
+    page = write_report_page(
+        evaluation.by_groups(groups), tmp_path, "ko", {}, groups.columns(paths)
+    )
+    with open_browser() as browser:
+        browser.open(page)
+        assert browser.texts("#groups h3") == ["장소 t.csv 기준", "나이 파일 이름 기준"]
+        assert browser.texts("#group-1 ~ .scroll tbody th")[:2] == [
+            f"{places[1]} (이미지 적음)", places[0],
+        ]  # fmt: skip
+        assert "10대" in browser.texts("#groups tbody th")
+        assert "가장 큰 격차" in browser.texts("#groups .verdict-line")[1]
+        browser.resize(360)
+        assert browser.overflow() <= 0
+        assert browser.problems == [] and browser.loaded == []

@@ -45,10 +45,9 @@ class Evaluation:
 
     def by_groups(self, groups: ImageGroups) -> Evaluation:
         """Return the evaluation with the scores of each group, if there are groups."""
-        if not groups.attributes:
-            return self
         predictions = Predictions(self.paths, self.truth, self.predictions, len(self.model.classes))
-        return replace(self, groups=evaluate_groups(predictions, groups))
+        found = evaluate_groups(predictions, groups)
+        return replace(self, groups=found) if found.attributes else self
 
     @property
     def predictions(self) -> np.ndarray:
