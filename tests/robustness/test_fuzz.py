@@ -16,6 +16,7 @@ import downloadImage
 from tests.helpers import box_cell
 from utils.data.aihub import LabelFile, LabelFiles
 from utils.data.annotations import COLUMNS, Row, RowError, Table
+from utils.data.annotators import Labels
 from utils.data.boxes import consensus, parse_boxes
 from utils.data.downloads import Downloads
 from utils.data.error_log import ErrorLog
@@ -92,7 +93,7 @@ def test_plan_gives_a_job_in_its_folders_or_a_row_error(tmp_path, table, header)
             lambda row: downloadImage.plan(
                 row, output=Path("/o/original"), limits=DownloadLimits()
             ),
-            lambda row: cropImages.plan(row, args=Arguments, photos=photos),
+            lambda row: cropImages.plan(row, Arguments, photos, Labels(None)),
         ):
             check_plan(plan, row)
 
@@ -137,7 +138,7 @@ def test_records_of_any_content_give_a_job_or_a_row_error(tmp_path, found, cut):
         log = ErrorLog(tmp_path / "x.error.log", labels)
         with log:
             for row in labels:
-                check_plan(lambda row: cropImages.plan(row, args=Arguments, photos=photos), row)  # noqa: B023
+                check_plan(lambda row: cropImages.plan(row, Arguments, photos, Labels(None)), row)  # noqa: B023
                 log.add(row, "a reason")
         if log.failures:
             assert Table(log.path, ()).columns == LabelFiles.columns

@@ -175,12 +175,13 @@ def test_process_pool_replaces_killed_workers(tmp_path):
 
 def test_process_pool_ends_only_when_a_starting_worker_has_started(monkeypatch):
     begun, finished = threading.Event(), []
+    stage_end, worker_end = multiprocessing.Pipe()
 
     def start_slowly():
         begun.set()
         time.sleep(0.2)
         finished.append(True)
-        return multiprocessing.Pipe()[0]
+        return stage_end
 
     monkeypatch.setattr("utils.parallel._start_worker", start_slowly)
     pool = ProcessPool(1)
@@ -188,6 +189,7 @@ def test_process_pool_ends_only_when_a_starting_worker_has_started(monkeypatch):
     begun.wait()
     pool.shutdown(wait=False, cancel_futures=True)
     assert finished == [True]
+    worker_end.close()  # the worker ends, and is not started again
 
 
 def test_cores_are_those_that_this_process_may_use():
