@@ -233,6 +233,9 @@ def main() -> int:
         failures = train_folds(args, data, initial, distributed)
     else:
         _, failures = train(args, data, initial, distributed)
+        if args.fold and distributed.is_primary:
+            total = Fold.parse(args.fold).total
+            print(f"next: --folds {total} instead of --fold does what is left, and joins all folds")
     distributed.close()
     return cli.SOME_FAILED if failures else cli.OK
 

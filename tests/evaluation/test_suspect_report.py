@@ -191,7 +191,7 @@ def test_an_image_that_is_gone_has_no_picture(root, capsys):
 
 # --- in a browser
 
-HOSTILE = "\"a\"b'<img src=x onerror=alert(1)> & #1?.png"
+HOSTILE = '"a"b\'<img src=x onerror=alert(1)> & #1?.png'
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,9 @@ def test_folds_suspects_decisions_and_relabel(here):
     (here / "model.pt").write_bytes(b"mine")
     first = run("train.py", *LEARNING_FLAGS, "--fold", "2/3", cwd=here)
     assert first.returncode == 0, first.stderr
+    assert first.stdout.endswith(
+        "next: --folds 3 instead of --fold does what is left, and joins all folds\n"
+    )
     assert (here / "runs/001-emotionnet-fold2of3/held_out.csv").exists()
     assert not (here / "model-folds").exists()
     done = run("train.py", *LEARNING_FLAGS, "--folds", 3, cwd=here)
