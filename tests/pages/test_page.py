@@ -1,4 +1,4 @@
-"""Pages are one file that loads nothing, whatever the names in them are."""
+"""Pages are one file that loads nothing, with names of any kind in it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_folds_suspects_decisions_and_relabel(here):
     train = tree(here / "data/train")
     assert {"기쁨/from-기쁨.png", "분노/from-분노.png"} <= {*train} and suspects[2] not in train
 
-    # The images have changed: their predictions are of before, and folds begin anew.
+    # The images have changed: their predictions are outdated, and the folds are trained again.
     done = run("test.py", "--split", "train", "--suspects", 6, cwd=here)
     assert "3 of its" in done.stderr and "no longer in data/train by that name" in done.stderr
     done = run("train.py", *LEARNING_FLAGS, "--fold", "1/3", cwd=here)

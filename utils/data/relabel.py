@@ -47,7 +47,7 @@ class Decision(NamedTuple):
 class Relabelling:
     """What the decisions make of the photos."""
 
-    photos: list[SplitItem]  # without those that are left out
+    photos: list[SplitItem]  # without the photos that are left out
     positions: list[int]  # of these among the photos as they were
     counts: Counter[str]  # photos by decision
     failures: list[tuple[Path, str]]  # the rows that are not applied

@@ -1,7 +1,7 @@
 """index.html of a run's folder: a training as a page to look at, while it runs and afterwards.
 
-It is made from results.csv, options.json and first_batch.png alone, and so can be made of any run,
-whatever version began it.
+It is made from results.csv, options.json and first_batch.png alone, so it can be made of
+any run, also of an older version's.
 """
 
 from __future__ import annotations
