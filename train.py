@@ -413,6 +413,7 @@ def train_and_validate(trainer: Trainer, saver: CheckpointSaver, validation_set:
             f"(epoch {saver.best['epoch']})  {rate:.0f} images/s",
             flush=True,
         )
+    saver.update_views()
 
 
 def print_header(

@@ -82,6 +82,7 @@ def killed(tmp_path_factory):
         run_folder = folder / RUNS / "002-emotionnet"
         for path, rank in ((run_folder, 1), (run_folder / "results.csv", 0)):
             wait_for(path, both)
+            time.sleep(0.2)  # its line is printed after the file is written
             os.kill(ranks(both.pid)[rank], signal.SIGKILL)
         out, err = both.communicate(timeout=TIMEOUT)
     return folder, args, both.returncode, out, err

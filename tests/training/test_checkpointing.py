@@ -86,6 +86,7 @@ def finish_epoch(saver: CheckpointSaver, accuracy: float, bias: float = 0) -> No
     """End an epoch with this accuracy, and weights that can be told from others by a number."""
     saver.trainer.best_model[5].bias.data.fill_(bias)
     saver.after_epoch({"epoch": len(saver.history) + 1, "val_accuracy": accuracy})
+    saver.update_views()
 
 
 def bias_of(path: Path) -> float:
@@ -307,7 +308,7 @@ def test_after_step_saves_when_the_minutes_have_passed(tmp_path, monkeypatch):
     assert not saver.run.last.exists()
 
 
-def test_after_epoch_draws_the_curves_once_a_minute(tmp_path, monkeypatch, drawings):
+def test_update_views_draws_the_curves_once_a_minute(tmp_path, monkeypatch, drawings):
     now = 1000.0
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now)
     saver = make_saver(tmp_path)

@@ -160,10 +160,18 @@ class CheckpointSaver:
         self._save_best()
         if self.trainer.distributed.is_primary:
             self.run.write_results(self.history)
-            if time.monotonic() - self._drawn > DRAW_EVERY:
-                self._draw()
-            if self._options.page:
-                self._options.page.update()
+
+    def update_views(self) -> None:
+        """Draw the curves and write the run's page again, if it is time.
+
+        It comes after the epoch's line is printed: a run that is killed meanwhile does not lose it.
+        """
+        if not self.trainer.distributed.is_primary:
+            return
+        if time.monotonic() - self._drawn > DRAW_EVERY:
+            self._draw()
+        if self._options.page:
+            self._options.page.update()
 
     def _tell_accuracies(self) -> None:
         """Tell the trainer the results by which `--schedule plateau` sets the learning rate."""
