@@ -52,6 +52,24 @@ def test_every_text_that_is_named_exists_and_is_used():
     assert not unused
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("슬픔(으)로 이동", "슬픔으로 이동"), ("분노(으)로", "분노로"), ("얼굴(으)로", "얼굴로"),
+        ("happy(으)로", "happy(으)로"), ("중립(으)로, 공포(으)로", "중립으로, 공포로"),
+    ],
+)  # fmt: skip
+def test_particles_follow_the_syllable_before(words, expected):
+    assert texts.choose_particles(words) == expected
+    assert isinstance(texts.choose_particles(Markup("<b>")), Markup)
+
+
+def test_texts_have_their_particles():
+    assert "슬픔으로 이동" in texts.plain("script.suspect.move", "ko", name="슬픔")
+    page = texts.text("crop.mistaken", label="분노", other="<b>")
+    assert "분노로 추정한" in page and "&lt;b&gt;" in page and isinstance(page, Markup)
+
+
 def test_a_text_that_is_missing_is_named():
     with pytest.raises(texts.MissingTextError, match=r"frame\.nothing"):
         texts.text("frame.nothing")

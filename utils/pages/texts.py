@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import locale
 import os
+import re
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -17,6 +19,11 @@ AUTO = "auto"
 TEXTS = Path(__file__).resolve().parent / "texts.tsv"
 # In the order of POSIX: the first one that is set decides.
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
+FINALS = 28  # of a Hangul syllable: none, or one of 27 consonants
+RIEUL = 8  # the number of ㄹ among them
+_PARTICLE = re.compile(r"([가-힣])\(으\)로")
+
+Words = TypeVar("Words", bound=str)
 
 
 class MissingTextError(KeyError):
@@ -51,7 +58,20 @@ def choose_language(choice: str) -> str:
 
 def plain(key: str, language: str, **values: object) -> str:
     """Return a text in one language, for a place that cannot hold elements."""
-    return find_text(key)[language].format(**values)
+    return choose_particles(find_text(key)[language].format(**values))
+
+
+def choose_particles(words: Words) -> Words:
+    """Return a text with 로 or 으로 for each (으)로, as the syllable before it needs it.
+
+    Only after a final consonant other than ㄹ it is 으로. page.js does the same.
+    """
+    return type(words)(_PARTICLE.sub(_choose_particle, words))
+
+
+def _choose_particle(found: re.Match[str]) -> str:
+    final = (ord(found[1]) - ord("가")) % FINALS
+    return found[1] + ("로" if final in (0, RIEUL) else "으로")
 
 
 def text(key: str, tag: str = "span", **values: object) -> Markup:
@@ -60,7 +80,9 @@ def text(key: str, tag: str = "span", **values: object) -> Markup:
     `tag`: "tspan" within the text of an SVG.
     """
     parts = [
-        Markup('<{0} lang="{1}">{2}</{0}>').format(tag, language, Markup(words).format(**values))
+        Markup('<{0} lang="{1}">{2}</{0}>').format(
+            tag, language, choose_particles(Markup(words).format(**values))
+        )
         for language, words in _escaped(key).items()
     ]
     return Markup("").join(parts)

@@ -14,7 +14,14 @@ const pages = (() => {
   const TEXTS = data("texts");
 
   function fill(words, values) {
-    return words.replace(/\{(\w+)\}/g, (place, name) => (name in values ? values[name] : place));
+    const filled = words.replace(/\{(\w+)\}/g, (place, name) => (name in values ? values[name] : place));
+    return filled.replace(/([가-힣])\(으\)로/g, (_, syllable) => `${syllable}${particle(syllable)}`);
+  }
+
+  /** Return 로 or 으로: only after a final consonant other than ㄹ it is 으로. texts.py does the same. */
+  function particle(syllable) {
+    const final = (syllable.charCodeAt(0) - "가".charCodeAt(0)) % 28;
+    return final === 0 || final === 8 ? "로" : "으로";
   }
 
   /** Return a text in the language that the page shows now, for a place without elements. */
