@@ -44,6 +44,17 @@ def test_cli_page_is_current(path):
     assert generate_cli.read(path) == generate_cli.pages()[path], "run python -m docs.generate_cli"
 
 
+def test_links_between_pages_and_to_pictures_lead_to_files():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    missing = [
+        f"{page.relative_to(ROOT)} -> {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert not missing
+
+
 def test_every_page_exists_in_both_languages():
     korean = {path.name for path in (ROOT / "docs/ko").glob("*.md")}
     assert {path.name for path in (ROOT / "docs").glob("*.md")} == korean
