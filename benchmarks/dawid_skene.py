@@ -11,7 +11,7 @@ annotator first sees one of the votes on the face, and answers by a confusion ma
 A face's true class is then that of more than half of its votes, single votes dropped (Barsoum et
 al. 2016, arXiv 1608.01041); faces without one are left out.
 
-A line has the mean over the seeds: how many per cent of the labels are right, and how many faces
+A line has means over the seeds: the per cent of the labels that are right and of the faces that
 get none, by the majority (two of three) and by Dawid and Skene; how many are right if Dawid and
 Skene's label goes only to as many faces as the majority labels, those of the highest probability;
 how many the model takes to be right; and the largest error of its accuracies of annotators.

@@ -23,7 +23,7 @@ def test_the_section_shows_every_group_with_its_interval():
     section = make_section(evaluated(20, 5, people=True))
     [table] = section.tables
     assert (table.axis, section.has_people) == (Axis(70, 100), True)
-    assert [row.shares[1][0] for row in table.rows] == [0.2, 0.05]
+    assert [row.group.shares[1][0] for row in table.rows] == [0.2, 0.05]
     html = render(section)
     assert '<th scope="row">a</th>' in html and "80.0 % <small>(71.1–86.7)</small>" in html
     assert 'style="left:33.33%"' in html  # 80 % on an axis from 70 to 100 %

@@ -17,7 +17,6 @@ from utils.evaluation.groups import (
     GroupedAttribute,
     GroupedEvaluation,
 )
-from utils.metrics import wilson
 from utils.pages.texts import all_texts, text
 
 _DECADE = re.compile(r"(\d+)s")
@@ -43,7 +42,6 @@ class GroupRow:
 
     name: str  # Markup or plain text
     group: Group
-    shares: list[tuple[float, tuple[float, float]]]  # of each predicted class, with its interval
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,7 @@ def _make_table(attribute: GroupedAttribute) -> AttributeTable:
     ends = [group.accuracy_95 for group in attribute.groups]
     low = math.floor(100 * min(low for low, _ in ends) / _STEP) * _STEP
     high = math.ceil(100 * max(high for _, high in ends) / _STEP) * _STEP
-    rows = [
-        GroupRow(
-            group_name(group.name),
-            group,
-            [
-                (count / group.images, wilson(count, group.images))
-                for count in group.predicted.tolist()
-            ],
-        )
-        for group in attribute.groups
-    ]
+    rows = [GroupRow(group_name(group.name), group) for group in attribute.groups]
     key = f"script.group.{attribute.name}"
     name = text(key) if key in all_texts() else attribute.name
     is_in_names = attribute.source == FILE_NAMES
@@ -124,7 +112,7 @@ def _gap_text(key: str, gap: Gap) -> Markup:
         low=f"{100 * gap.lower.scores.accuracy:.1f} %",
         higher=group_name(gap.higher.name),
         high=f"{100 * gap.higher.scores.accuracy:.1f} %",
-        p="p < 0.001" if gap.p_corrected < 0.001 else f"p = {gap.p_corrected:.3f}",
+        p=gap.p_text,
     )
 
 

@@ -13,7 +13,6 @@ from utils.evaluation.groups import (
     GroupedAttribute,
     GroupedEvaluation,
 )
-from utils.metrics import wilson
 
 GROUPS = "groups.csv"  # in the report folder
 MAX_ROWS = 12  # of an attribute in a printed table
@@ -44,9 +43,9 @@ def _describe(gap: Gap) -> str:
     lower, higher = (
         f"{group.name}: {group.scores.accuracy:.1%}" for group in (gap.lower, gap.higher)
     )
-    p = "p < 0.001" if gap.p_corrected < 0.001 else f"p = {gap.p_corrected:.3f}"
     verdict = "larger" if gap.is_beyond_chance else "no larger"
-    return f"{100 * gap.difference:.1f} points ({lower}, {higher}), {verdict} than chance ({p})"
+    points = f"{100 * gap.difference:.1f} points"
+    return f"{points} ({lower}, {higher}), {verdict} than chance ({gap.p_text})"
 
 
 def make_lines(result: GroupedEvaluation) -> list[str]:
@@ -64,7 +63,7 @@ def make_lines(result: GroupedEvaluation) -> list[str]:
             cells += [f"{group.people}"] if people else []
             cells += [f"{group.scores.accuracy:.1%}", _percents(group.accuracy_95)]
             cells += [f"{group.scores.macro_f1:.3f}", "{:.3f}–{:.3f}".format(*group.macro_f1_95)]
-            cells += [f"{count / group.images:.1%}" for count in group.predicted]
+            cells += [f"{share:.1%}" for share, _ in group.shares]
             rows.append(cells)
     lines = [f"| {' | '.join(cells)} |" for cells in rows]
     shares = (
@@ -178,12 +177,10 @@ def _group_json(group: Group, classes: Sequence[str]) -> dict[str, Any]:
         "macro_f1": group.scores.macro_f1,
         "macro_f1_95": list(group.macro_f1_95),
         "predicted": {
-            name: {
-                "images": int(count),
-                "share": int(count) / group.images,
-                "share_95": list(wilson(int(count), group.images)),
-            }
-            for name, count in zip(classes, group.predicted, strict=True)
+            name: {"images": count, "share": share, "share_95": list(interval)}
+            for name, count, (share, interval) in zip(
+                classes, group.predicted.tolist(), group.shares, strict=True
+            )
         },
     }
 
@@ -214,8 +211,8 @@ def make_rows(result: GroupedEvaluation, classes: Sequence[str]) -> Iterable[lis
         for group in attribute.groups:
             figures = [group.scores.accuracy, *group.accuracy_95]
             figures += [group.scores.macro_f1, *group.macro_f1_95]
-            for count in group.predicted.tolist():
-                figures += [count / group.images, *wilson(count, group.images)]
+            for share, interval in group.shares:
+                figures += [share, *interval]
             people = "" if group.people is None else group.people
             yield [
                 attribute.name, group.name, group.images, people, int(not group.is_compared),

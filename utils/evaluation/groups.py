@@ -69,6 +69,12 @@ class Group:
         """How many images were given each class, int64 (classes,)."""
         return self.scores.confusion.sum(0)
 
+    @property
+    def shares(self) -> list[tuple[float, tuple[float, float]]]:
+        """The share of the images that were given each class, with its 95 % interval."""
+        counts = self.predicted.tolist()
+        return [(count / self.images, wilson(count, self.images)) for count in counts]
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -83,6 +89,11 @@ class Gap:
     def difference(self) -> float:
         """The difference, in [0, 1]."""
         return self.higher.scores.accuracy - self.lower.scores.accuracy
+
+    @property
+    def p_text(self) -> str:
+        """The corrected p as text: `p = 0.012`, or `p < 0.001`."""
+        return "p < 0.001" if self.p_corrected < 0.001 else f"p = {self.p_corrected:.3f}"
 
     @property
     def is_beyond_chance(self) -> bool:

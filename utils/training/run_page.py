@@ -127,7 +127,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def read_results(folder: Path) -> list[dict[str, float | None]]:
-    """Return COLUMNS of each epoch in results.csv; None for what is missing or no number."""
+    """Return COLUMNS of each epoch in results.csv; None for a missing or invalid cell."""
     try:
         with (folder / RESULTS).open(encoding=CSV_ENCODING, errors="replace", newline="") as file:
             rows = [{name: _number(row.get(name)) for name in COLUMNS} for row in DictReader(file)]
