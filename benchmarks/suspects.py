@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils import cli
-from utils.data.folds import predictions_path
+from utils.data.folds import FIRST_CLASS, predictions_path
 from utils.data.image_folder import scan_class_folders
 from utils.data.sets import find_train_and_validation
 from utils.errors import StageError
@@ -90,7 +90,7 @@ def main() -> int:
         run(args.folder, "train.py", *words, "--resume", "auto")
     test = ("--data_path", "data/train", "--output", "in-sample")
     run(args.folder, "test.py", "--model_path", "model.pt", *test, stdout=subprocess.DEVNULL)
-    fresh = read(predictions_path(args.folder / "model.pt"), first=4)
+    fresh = read(predictions_path(args.folder / "model.pt"), FIRST_CLASS)
     known = read(args.folder / "in-sample/predictions.csv", first=3)
     print_results(fresh, known, flipped)
     return cli.OK

@@ -5,6 +5,7 @@ Together the models predict every image as if it were new (k-fold cross-validati
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -25,8 +26,11 @@ from utils.data.split import (
 from utils.emotions import UNKNOWN
 from utils.errors import StageError, describe_os_error
 from utils.filenames import nfc
+from utils.files import CSV_ENCODING
 
 PREDICTIONS = "predictions.csv"  # of all folds, in the folder beside the model
+COLUMNS = ("file", "truth", "prediction", "fold")  # of predictions; then one for each class
+FIRST_CLASS = len(COLUMNS)  # column of the first class
 MAX_FOLDS = 100
 ALWAYS = 0  # the fold of photos that every model learns
 
@@ -59,6 +63,38 @@ class Fold(NamedTuple):
 def predictions_path(model_path: Path) -> Path:
     """Return the file of the predictions of all folds: `<model>-folds/predictions.csv`."""
     return model_path.with_name(f"{model_path.stem}-folds") / PREDICTIONS
+
+
+def read_predictions(path: Path, advice: str) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of predictions, of one fold or of all.
+
+    Raise StageError if the file cannot be read, or, with `advice`, if it is damaged.
+    """
+    try:
+        with path.open(encoding=CSV_ENCODING, errors="surrogateescape", newline="") as file:
+            header, *rows = csv.reader(file)
+        is_whole = bool(rows) and all(_is_prediction(row, header) for row in rows)
+    except OSError as error:
+        raise StageError(describe_os_error(error)) from None
+    except (ValueError, csv.Error):
+        is_whole = False
+    if not is_whole:
+        raise StageError(f"{path} is damaged: {advice}")
+    return header, rows
+
+
+def _is_prediction(row: Sequence[str], header: Sequence[str]) -> bool:
+    """Return whether a row is a prediction. Raise ValueError for an invalid number."""
+    return (
+        len(row) == len(header)
+        and label_of(row[0]) in header[FIRST_CLASS:]
+        and all(0 <= float(cell) <= 1 for cell in row[FIRST_CLASS:])
+    )
+
+
+def label_of(file: str) -> str:
+    """Return the class folder of a file, in NFC: the first part of its path in the set."""
+    return nfc(file).split("/")[0]
 
 
 def assign_folds(

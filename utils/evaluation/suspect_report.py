@@ -6,7 +6,6 @@ model-folds/suspects.csv     the most suspicious images, each with the class tha
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.console import note, one_line
-from utils.data.folds import predictions_path
+from utils.data.folds import COLUMNS, FIRST_CLASS, label_of, predictions_path, read_predictions
 from utils.data.image_folder import scan_class_folders
 from utils.data.sets import name_set, quoted
-from utils.errors import StageError, describe_os_error
+from utils.errors import StageError
 from utils.evaluation.suspects import ConfidentLearning
 from utils.filenames import nfc
-from utils.files import CSV_ENCODING, write_csv
+from utils.files import write_csv
 from utils.pages.gallery import Card, gallery_data
 from utils.pages.page import link_to, write_page
 from utils.pages.thumbnails import thumbnail_uris
@@ -33,7 +32,6 @@ if TYPE_CHECKING:  # it imports torch, which the suspects of train do not need
 
 CSV, HTML = "suspects.csv", "suspects.html"
 SHOWN, SHOWN_PAIRS = 20, 10  # rows of the tables on the screen
-_FIRST = 4  # column of the first class in the predictions of folds
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def of_folds(model_path: Path, root: Path) -> Suspects:
     advice = explain_folds(model_path, root.parent)
     if not path.exists():
         raise StageError(f"{path}: no such file; {advice}")
-    header, rows = _read(path)
+    header, rows = read_predictions(path, "python train.py --folds … writes it again")
     folders = scan_class_folders(root)
     known = {
         f"{label}/{folders.name_of(image)}": image
@@ -76,10 +74,10 @@ def of_folds(model_path: Path, root: Path) -> Suspects:
         note(f"{path}: {gone} of its {len(rows)} images are no longer in {root} by that name")
     if new := len(known) - len(found):
         note(f"{new} of {len(known)} images of {root} have no prediction, and are left out")
-    classes = header[_FIRST:]
-    labels = np.array([classes.index(_label_of(row[0])) for row in found], np.int64)
-    probs = np.array([[float(cell) for cell in row[_FIRST:]] for row in found])
-    folds = len({row[_FIRST - 1] for row in found})
+    classes = header[FIRST_CLASS:]
+    labels = np.array([classes.index(label_of(row[0])) for row in found], np.int64)
+    probs = np.array([[float(cell) for cell in row[FIRST_CLASS:]] for row in found])
+    folds = len({row[COLUMNS.index("fold")] for row in found})
     files = [nfc(row[0]) for row in found]
     paths = [known[file] for file in files]
     source = f"predicted by {folds} models that have not seen them"
@@ -95,40 +93,12 @@ def explain_folds(model_path: Path, data_path: Path) -> str:
     )
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the predictions. Raise StageError if the file is damaged."""
-    try:
-        with path.open(encoding=CSV_ENCODING, errors="surrogateescape", newline="") as file:
-            header, *rows = csv.reader(file)
-        is_whole = all(_is_prediction(row, header) for row in rows)
-    except OSError as error:
-        raise StageError(describe_os_error(error)) from None
-    except (ValueError, csv.Error):
-        is_whole = False
-    if not is_whole:
-        raise StageError(f"{path} is damaged: python train.py --folds … writes it again")
-    return header, rows
-
-
-def _is_prediction(row: Sequence[str], header: Sequence[str]) -> bool:
-    """Return whether a row is a prediction. Raise ValueError for a cell that is no number."""
-    return (
-        len(row) == len(header)
-        and _label_of(row[0]) in header[_FIRST:]
-        and all(0 <= float(cell) <= 1 for cell in row[_FIRST:])
-    )
-
-
-def _label_of(file: str) -> str:
-    return nfc(file).split("/")[0]
-
-
 def of_evaluation(evaluation: Evaluation) -> Suspects:
     """Return the images of a set that the model has not learnt, by its predictions."""
     classes = list(evaluation.model.classes)
     files = [nfc(path.relative_to(evaluation.root).as_posix()) for path in evaluation.paths]
     for file, truth in zip(files, evaluation.truth, strict=True):
-        classes[truth] = _label_of(file)  # the folder may have another name than the class
+        classes[truth] = label_of(file)  # the folder may have another name than the class
     learning = ConfidentLearning(evaluation.probs, evaluation.truth)
     source = f"predicted by {evaluation.model_path}"
     return Suspects(evaluation.root, classes, files, evaluation.paths, learning, source)

@@ -8,7 +8,6 @@ folder, so that a second start trains only the folds that are left.
 from __future__ import annotations
 
 import argparse
-import csv
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,26 +18,27 @@ import numpy as np
 from utils.console import info, note
 from utils.data.dataset import Dataset, fingerprint
 from utils.data.folds import (
+    COLUMNS,
     Fold,
     assign_folds,
     digest_of,
     find_groups,
     make_photos,
     predictions_path,
+    read_predictions,
 )
 from utils.data.image_folder import Sample
 from utils.data.sets import find_set
 from utils.data.subset import Subset, take
 from utils.emotions import UNKNOWN
-from utils.errors import StageError, describe_os_error
-from utils.files import CSV_ENCODING, make_folder, write_csv
+from utils.errors import StageError
+from utils.files import make_folder, write_csv
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.predict import predict_log_probs, prediction_batch
-from utils.training.run_folder import HELD_OUT, Run
+from utils.training.run_folder import Run
 from utils.training.trainer import Trainer
 
-COLUMNS = ("file", "truth", "prediction", "fold")  # of HELD_OUT; then one for each class
 HINT = "it has to be one that has never seen these images: otherwise it knows their labels"
 
 
@@ -152,7 +152,7 @@ def predict_held_out(
     tta = "flip" if recipe.augment.flip else "none"
     probs = predict_log_probs(model, batches, len(data), "predict", tta).double().exp().numpy()
     answers = probs.argmax(1)
-    write_csv(run.folder / HELD_OUT, _rows(data.samples, answers, probs, plan, classes))
+    write_csv(run.held_out, _rows(data.samples, answers, probs, plan, classes))
     return float((answers == data.labels.numpy()).mean())
 
 
@@ -174,9 +174,10 @@ def join_folds(args: argparse.Namespace, runs: Sequence[Run]) -> None:
 
     Raise StageError if that of a run is missing or damaged.
     """
-    tables = [_read(run.folder / HELD_OUT) for run in runs]
+    advice = "delete it, and start the same command again"
+    tables = [read_predictions(run.held_out, advice) for run in runs]
     header = tables[0][0]
-    rows = sorted((row for table in tables for row in table[1:]), key=lambda row: row[0])
+    rows = sorted((row for _, rows in tables for row in rows), key=lambda row: row[0])
     path = predictions_path(args.model_path)
     make_folder(path.parent)
     write_csv(path, [header, *rows])
@@ -188,14 +189,3 @@ def join_folds(args: argparse.Namespace, runs: Sequence[Run]) -> None:
         f"next: python test.py {shlex.join(words)} --split train --suspects 200",
         flush=True,
     )
-
-
-def _read(path: Path) -> list[list[str]]:
-    try:
-        with path.open(encoding=CSV_ENCODING, errors="surrogateescape", newline="") as file:
-            rows = list(csv.reader(file))
-    except OSError as error:
-        raise StageError(describe_os_error(error)) from None
-    if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
-        raise StageError(f"{path} is damaged: delete it, and start the same command again")
-    return rows
