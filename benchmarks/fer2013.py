@@ -35,6 +35,7 @@ NETWORKS = {
     "emotionnet": "",
     "resemotionnet": "",
     "resnet18": "",
+    "resnet29": "",
     "vgg19": "",
     "vgg22": "",
     "vgg24": "--image_size 96",

@@ -64,6 +64,7 @@ NETWORKS = {
     "emotionnet": Network("emotionnet:EmotionNet", 48, 48),
     "resemotionnet": Network("resemotionnet:ResEmotionNet", 1),
     "resnet18": Network("resnet:ResNet18", 8),
+    "resnet29": Network("resnet29:ResNet29", 32),
     # For checkpoints of the reference implementation. The name is in users' model files.
     "resnet18-original": Network("resnet:ReferenceResNet18", 32, 56),
     "vgg19": Network("vgg:VGG19", 32, 63),
