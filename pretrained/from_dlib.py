@@ -29,6 +29,7 @@ from torch import nn
 import models
 from models.resnet29 import ResNet29
 from utils import cli
+from utils.console import note
 from utils.data.decode import decode_to_memory
 from utils.data.image_folder import make_samples, scan_class_folders
 from utils.errors import StageError
@@ -102,7 +103,7 @@ def read_faces(root: Path, preprocess: Preprocess, count: int) -> tuple[torch.Te
     if not len(images):
         raise StageError(f"{root} has no readable image in class folders{folders.seen()}")
     for i, reason in failures.items():
-        print(f"{samples[chosen[i]].path}: {reason}")
+        note(f"{samples[chosen[i]].path} is left out: {reason}")
     return torch.from_numpy(images), list(folders)
 
 

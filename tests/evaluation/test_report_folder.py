@@ -109,7 +109,7 @@ def test_a_file_that_is_no_report_holds_no_place(content):
 
 def test_a_model_of_the_project_is_reported_here(tmp_path, monkeypatch):
     assert is_bundled(BUNDLED_MODEL) and not is_bundled(MODEL)
-    assert default_folder(ROOT, BUNDLED_MODEL) == Path("emotionnet-ferplus-report/test")
+    assert default_folder(ROOT, BUNDLED_MODEL) == Path("resnet29-ferplus-report/test")
     monkeypatch.chdir(BUNDLED_MODEL.parent)
     for path in (BUNDLED_MODEL, Path(BUNDLED_MODEL.name)):
         with pytest.raises(StageError, match=r"comes with the project.* with --output"):

@@ -8,6 +8,7 @@ from utils.inference.model_path import (
     BUNDLED_MODEL,
     BUNDLED_ONNX,
     DEFAULT_MODEL,
+    SMALL_ONNX,
     default_model_path,
     display_path,
     is_onnx,
@@ -25,7 +26,10 @@ def test_default_model_path_is_model_pt_or_else_the_bundled_model(tmp_path, monk
 
 def test_display_path_says_that_a_model_is_bundled():
     assert display_path(BUNDLED_ONNX) == f"pretrained/{BUNDLED_ONNX.name} (the bundled model)"
-    assert display_path(Path("runs/1/best.pt")) == "runs/1/best.pt"
+    small = f"pretrained/{SMALL_ONNX.name} (the small bundled model)"
+    assert display_path(SMALL_ONNX) == small and SMALL_ONNX.exists()
+    for path in ("runs/1/best.pt", BUNDLED_ONNX.name):
+        assert display_path(Path(path)) == path
 
 
 def test_is_onnx_goes_by_the_name():

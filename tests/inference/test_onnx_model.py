@@ -34,7 +34,8 @@ def test_log_probs_of_flip_are_those_of_torch(model):
     plain, mirrored = model.log_probs(images), model.log_probs(images[..., ::-1])
     expected = np.log((np.exp(plain) + np.exp(mirrored)) / 2)
     assert model.log_probs(images, "flip") == pytest.approx(expected, abs=1e-5)
-    assert load_model(BUNDLED_MODEL).log_probs(images, "flip") == pytest.approx(expected, abs=1e-4)
+    # The file's weights were rounded to float16 with batch normalization in them.
+    assert load_model(BUNDLED_MODEL).log_probs(images, "flip") == pytest.approx(expected, abs=5e-3)
     with pytest.raises(StageError, match=r"--tta tencrop needs the model as a \.pt file"):
         model.log_probs(images, "tencrop")
 

@@ -85,7 +85,7 @@ def test_export_without_data_compares_on_a_portrait(here):
 def test_export_of_the_bundled_model(tmp_path):
     done = run("export.py", "--output", "얼굴.onnx", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "pretrained/emotionnet-ferplus.pt (the bundled model), emotionnet" in done.stdout
+    assert "pretrained/resnet29-ferplus.pt (the bundled model), resnet29" in done.stdout
 
 
 def test_export_writes_nothing_that_answers_otherwise(here):

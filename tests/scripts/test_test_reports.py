@@ -84,7 +84,7 @@ def test_nothing_is_written_into_pretrained(here):
     faces = make_faces(here / "얼굴", Checkpoint.load(BUNDLED_MODEL).classes, 2)
     args = ("--model_path", BUNDLED_MODEL, "--data_path", faces)
     done = run("test.py", *args, cwd=here)
-    assert done.returncode == 0 and (here / "emotionnet-ferplus-report/얼굴/report.json").exists()
+    assert done.returncode == 0 and (here / "resnet29-ferplus-report/얼굴/report.json").exists()
     shutil.copytree(faces, here / "d/validation")
     done = run("test.py", *args[:2], "--data_path", "d", "--calibrate", cwd=here)
     one_line_error(done, "--calibrate would change", "copy it, and calibrate the copy")

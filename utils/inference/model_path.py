@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 DEFAULT_MODEL = Path("model.pt")  # what train.py writes
-# The model that comes with the project, in two forms; pretrained/make.py makes it.
-BUNDLED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/emotionnet-ferplus.pt"
-BUNDLED_ONNX = BUNDLED_MODEL.with_suffix(".onnx")
 ONNX_SUFFIX = ".onnx"
+# The models that come with the project, each in two forms; pretrained/make.py makes them.
+_FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
+BUNDLED_MODEL = _FOLDER / "resnet29-ferplus.pt"  # answers if there is no other
+SMALL_MODEL = _FOLDER / "emotionnet-ferplus.pt"  # answers faster, and is right less often
+BUNDLED_ONNX, SMALL_ONNX = (path.with_suffix(ONNX_SUFFIX) for path in (BUNDLED_MODEL, SMALL_MODEL))
 
 
 def is_onnx(path: Path) -> bool:
@@ -28,6 +30,6 @@ def default_model_path(fast_start: bool = False) -> Path:
 
 def display_path(path: Path) -> str:
     """Return a model's path as a message names it."""
-    if path in (BUNDLED_MODEL, BUNDLED_ONNX):
-        return f"{path.parent.name}/{path.name} (the bundled model)"
-    return str(path)
+    bundled = {BUNDLED_MODEL: "the bundled model", SMALL_MODEL: "the small bundled model"}
+    which = bundled.get(path.with_suffix(BUNDLED_MODEL.suffix))
+    return f"{path.parent.name}/{path.name} ({which})" if which else str(path)
