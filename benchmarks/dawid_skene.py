@@ -11,10 +11,10 @@ annotator first sees one of the votes on the face, and answers by a confusion ma
 A face's true class is then that of more than half of its votes, single votes dropped (Barsoum et
 al. 2016, arXiv 1608.01041); faces without one are left out.
 
-A line has means over the seeds: the per cent of the labels that are right and of the faces that
-get none, by the majority (two of three) and by Dawid and Skene; how many are right if Dawid and
-Skene's label goes only to as many faces as the majority labels, those of the highest probability;
-how many the model takes to be right; and the largest error of its accuracies of annotators.
+Each line gives means over the seeds: the percentages of correct labels and of faces without a
+label, by the majority (two of three) and by Dawid and Skene; the percentage of correct labels if
+Dawid and Skene label only as many faces as the majority, those of the highest probability; the
+model's own estimate of its labels' accuracy; and the largest error of its accuracies of annotators.
 """
 
 from __future__ import annotations

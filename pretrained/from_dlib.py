@@ -32,7 +32,7 @@ from utils import cli
 from utils.console import note
 from utils.data.decode import decode_to_memory
 from utils.data.image_folder import make_samples, scan_class_folders
-from utils.errors import StageError
+from utils.errors import StageError, describe_os_error
 from utils.files import package_file
 from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
@@ -65,15 +65,15 @@ def make_parser() -> cli.Parser:
 def main() -> int:
     """Write the model file. Return the exit status."""
     args = make_parser().parse_args()
-    weights = read_weights(args.weights)
+    content = read_weights(args.weights)
     preprocess = Preprocess(args.image_size, args.image_channel)
     faces, classes = read_faces(args.data_path, preprocess, args.faces)
     torch.manual_seed(0)  # of the last layer
     network = models.create("resnet29", len(classes), args.image_channel, args.image_size)
-    fill(network, weights)
+    fill(network, content)
     normalize(network, faces)
-    state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    Checkpoint("resnet29", classes, preprocess.to_dict(), None, None, state).save(args.output)
+    weights = network.state_dict()
+    Checkpoint("resnet29", classes, preprocess.to_dict(), None, None, weights).save(args.output)
     print(f"{args.output}: resnet29 with dlib's weights, measured on {len(faces)} faces")
     print(f"next: python train.py --init {args.output}")
     return cli.OK
@@ -87,7 +87,7 @@ def read_weights(path: Path | None) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StageError(f"{path} cannot be read: {error.strerror}") from None
+        raise StageError(f"the weights cannot be read: {describe_os_error(error)}") from None
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise StageError(f"{path} is not {FILE}: its SHA-256 is not {SHA256}")
     return content
@@ -174,7 +174,7 @@ def normalize(network: ResNet29, faces: torch.Tensor) -> None:
     hooks = [norm.register_forward_pre_hook(measure) for norm in sums]
     network.eval()
     for batch in faces.split(BATCH):
-        network(batch.float() / 255)
+        network(Preprocess.to_float(batch))
     for hook in hooks:
         hook.remove()
     for norm, (total, squares, count) in sums.items():

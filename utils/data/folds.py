@@ -103,8 +103,8 @@ def assign_folds(
     """Return the fold of each photo, from 1 to `count`; all have about as many of each class.
 
     `groups` are positions of photos that go into the same fold. Photos of UNKNOWN, which are in no
-    class, are in the fold of their group, or else in ALWAYS. The photos and the seed determine the
-    result; the order of photos and groups does not change it.
+    class, are in the fold of their group, or else in ALWAYS. The assignment is deterministic for
+    the same photos and seed, in any order of photos and groups.
     """
     folds = [ALWAYS] * len(photos)
     groups = [group for group in merge_groups(filter(None, groups)) if _has_class(group, photos)]

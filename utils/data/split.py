@@ -104,8 +104,8 @@ def assign_splits(
     Validation and test get their parts of the n photos of each class, rounded down, and train gets
     the rest; if train has no part, the others share it. `groups` are positions of photos that go
     into the same split; their splits come as close to these numbers as possible, and single photos
-    fill the rest. The photos, the ratio and the seed determine the result; the order of photos and
-    groups does not change it.
+    fill the rest. The assignment is deterministic for the same photos, ratio and seed, in any order
+    of photos and groups.
     """
     groups = [group for group in merge_groups(groups) if len(group) > 1]
     splits = [""] * len(photos)
