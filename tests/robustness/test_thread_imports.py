@@ -62,7 +62,7 @@ def test_split_training_and_test_import_nothing_in_their_threads(tmp_path):
     make_faces(tmp_path / "crop", ["기쁨", "슬픔"], 540, 16)  # so many that workers decode
     args = ("--ratio", 97, 1, 2)
     assert run_watched(tmp_path, "dataPreparation.py", *args).returncode == 0
-    args = ("--epochs", 1, "--amp", "off", "--model", "resemotionnet", "--image_size", 8)
+    args = ("--epochs", 1, "--amp", "off", "--model", "resnet18", "--image_size", 8)
     assert run_watched(tmp_path, "train.py", *args).returncode == 0
     assert run_watched(tmp_path, "test.py").returncode == 0
 

@@ -21,23 +21,16 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "image_size", "image_channel"),
     [
-        ("emotionnet", 48, 1),
+        # Half of them in colour; the other tests train emotionnet in grey.
+        ("emotionnet", 48, 3),
         ("resemotionnet", 16, 1),
-        ("resnet18", 16, 1),
+        ("resnet18", 16, 3),
         ("resnet29", 32, 1),
-        ("vgg19", 32, 1),
+        ("vgg19", 32, 3),
         ("vgg22", 32, 1),
         ("vgg24", 64, 1),
-        ("efficientnet-b4", 32, 1),
-        ("efficientnet-b5", 32, 1),
-        ("efficientnet-b5", 64, 1),
-        # In colour one of each kind.
-        ("emotionnet", 48, 3),
-        ("resemotionnet", 16, 3),
-        ("resnet18", 16, 3),
-        ("resnet29", 32, 3),
-        ("vgg19", 32, 3),
         ("efficientnet-b4", 32, 3),
+        ("efficientnet-b5", 64, 1),
     ],
 )
 def test_every_network_is_trained_tested_and_used(
@@ -58,8 +51,6 @@ def test_every_network_is_trained_tested_and_used(
     done = run("emotion.py", "--img", few_faces / "test/분노/0000.png", cwd=tmp_path)
     [answer] = json.loads(done.stdout)
     assert sum(answer["probs"]) == pytest.approx(100, abs=0.1)
-    for path in tmp_path.rglob("*.pt"):  # up to 200 MB each
-        path.unlink()
 
 
 def test_a_reference_checkpoint_is_used_tested_and_trained_on(few_faces, tmp_path):
