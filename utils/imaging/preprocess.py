@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, overload
 
 import numpy as np
 from PIL import Image
@@ -70,10 +70,16 @@ class Preprocess:
         pixels = np.asarray(small)
         return pixels[None] if self.image_channel == 1 else pixels.transpose(2, 0, 1)
 
+    @overload
     @staticmethod
-    def to_float(batch: torch.Tensor) -> torch.Tensor:
+    def to_float(batch: np.ndarray) -> np.ndarray: ...
+    @overload
+    @staticmethod
+    def to_float(batch: torch.Tensor) -> torch.Tensor: ...
+    @staticmethod
+    def to_float(batch):
         """Return a uint8 batch (N, C, S, S) as float32 in [0, 1] of the same shape."""
-        return batch.float() / 255
+        return (batch.astype(np.float32) if isinstance(batch, np.ndarray) else batch.float()) / 255
 
     def to_dict(self) -> dict[str, int | str]:
         """Return the settings as numbers and strings, the arguments of an equal Preprocess."""

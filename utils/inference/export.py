@@ -19,6 +19,7 @@ import torch
 
 from utils import interrupt
 from utils.errors import StageError
+from utils.imaging.preprocess import Preprocess
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.model_info import ModelInfo
 from utils.inference.onnx_model import BATCH, METADATA_KEY, OnnxModel, log_softmax
@@ -102,7 +103,7 @@ def to_int8(content: bytes, images: np.ndarray, info: ModelInfo) -> bytes:
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             piece = next(self._pieces, None)
-            return None if piece is None else {"images": piece.astype(np.float32) / 255}
+            return None if piece is None else {"images": Preprocess.to_float(piece)}
 
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder) / f"{name}.onnx" for name in "abc")
@@ -128,7 +129,7 @@ def exported_probs(path: Path, file_format: str, images: np.ndarray) -> np.ndarr
         warnings.simplefilter("ignore")
         network = torch.jit.load(str(path))
         pieces = torch.from_numpy(images).split(BATCH)
-        outputs = [network(piece.float() / 255).numpy() for piece in pieces]
+        outputs = [network(Preprocess.to_float(piece)).numpy() for piece in pieces]
     return _probs(log_softmax(np.concatenate(outputs)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from utils import __version__, interrupt
 from utils.console import ProgressBar
 from utils.errors import StageError, describe_os_error
+from utils.imaging.preprocess import Preprocess
 from utils.inference.cpu import cpu_name
 from utils.inference.model_info import ModelInfo
 from utils.metrics import scale
@@ -104,7 +105,7 @@ class OnnxModel:
         self.check_calibration(path)
 
     def _log_probs(self, images: np.ndarray, tta: str) -> np.ndarray:
-        inputs = images.astype(np.float32) / 255
+        inputs = Preprocess.to_float(images)
         if tta == "none":
             return log_softmax(self._run(inputs))
         views = log_softmax(self._run(np.concatenate([inputs, inputs[..., ::-1]])))
