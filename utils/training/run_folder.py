@@ -127,6 +127,12 @@ def read_options(path: Path) -> dict[str, Any]:
 
     Raise StageError if the file cannot be read, or if no command line can hold its values.
     """
+    options, _ = read_flags_and_environment(path)
+    return options
+
+
+def read_flags_and_environment(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read both parts of such a file; a user's has no environment. See `read_options`."""
     try:
         options = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
@@ -135,12 +141,11 @@ def read_options(path: Path) -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise StageError(f'{path} is not JSON like {{"model": "vgg19", "epochs": 30}}')
-    if isinstance(options.get(ENVIRONMENT), dict):
-        del options[ENVIRONMENT]
+    environment = options.pop(ENVIRONMENT) if isinstance(options.get(ENVIRONMENT), dict) else {}
     invalid = [name for name, value in options.items() if not all(map(_is_word, _words(value)))]
     if invalid:
         raise StageError(f"{path}: {invalid[0]} has a character that no path or name can hold")
-    return options
+    return options, environment
 
 
 def to_argv(options: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ any run, also of an older version's.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import time
@@ -22,13 +21,14 @@ from typing import Any
 from markupsafe import Markup
 
 from utils.cli import switch_forms
+from utils.errors import StageError
 from utils.files import CSV_ENCODING
 from utils.imaging.image_io import ImageError
 from utils.pages.charts import Line
 from utils.pages.page import write_page
 from utils.pages.texts import text
 from utils.pages.thumbnails import thumbnail_uri
-from utils.training.run_folder import ENVIRONMENT, OPTIONS, PAGE, RESULTS
+from utils.training.run_folder import OPTIONS, PAGE, RESULTS, read_flags_and_environment
 
 COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_accuracy", "images_per_second")
 PICTURE_SIDE = 1024  # pixels of the first batch
@@ -73,7 +73,10 @@ class RunPage:
         """Write the page of a run in one of the four states. Raise OSError if it fails."""
         started = self._clock()
         folder = self.path.parent
-        options, environment = read_run(folder)
+        options: dict[str, Any] = {}
+        environment: dict[str, Any] = {}
+        with suppress(StageError):  # the page of a broken file shows the rest
+            options, environment = read_flags_and_environment(folder / OPTIONS)
         history = read_results(folder)
         write_page(
             self.path,
@@ -110,20 +113,6 @@ class RunPage:
                 self._picture = changed, thumbnail_uri(path, PICTURE_SIDE)
             return self._picture[1]
         return ""
-
-
-def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the flags and the environment in options.json; nothing for a file that is broken."""
-    with suppress(OSError, ValueError, RecursionError):
-        text = (folder / OPTIONS).read_text(encoding="utf-8-sig", errors="surrogateescape")
-        content = json.loads(text)
-        if isinstance(content, dict):
-            environment = content.get(ENVIRONMENT)
-            if isinstance(environment, dict):
-                del content[ENVIRONMENT]
-                return content, environment
-            return content, {}
-    return {}, {}
 
 
 def read_results(folder: Path) -> list[dict[str, float | None]]:
