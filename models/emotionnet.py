@@ -55,6 +55,8 @@ class EmotionNet(nn.Module):
         layer to layer, and the loss stays at that of guessing for the first epochs, on a small
         dataset for dozens.
         """
+        if self.fc3.weight.is_meta:  # torch would import its compiler, which takes seconds
+            return
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, a=0.25)

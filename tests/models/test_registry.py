@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import models
 
@@ -64,6 +65,13 @@ def test_shapes_are_those_of_the_network_itself(name):
     if name == "emotionnet":  # the others take longer to build
         state = models.create(name, 5, 3, 48).state_dict()
         assert shapes == {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_shapes_are_known_without_drawing_a_normal_number(name, monkeypatch):
+    # On the meta device, torch imports its compiler for that.
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda *_: pytest.fail("drawn"))
+    models.shapes(name, 7, 1)
 
 
 @pytest.mark.parametrize(
