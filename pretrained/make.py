@@ -5,7 +5,7 @@ float32 of it again. --classes renames the classes, in their order. The model is
 torch and as .onnx beside it.
 
   python -m pretrained.make model.pt
-  python -m pretrained.make model.pt --classes 분노 경멸 혐오 공포 기쁨 중립 슬픔 놀람
+  python -m pretrained.make model.pt --classes happy embarrassed angry anxious hurt sad neutral
   python -m pretrained.make model.pt --face_shape square --tta flip --output small.pt
 """
 
@@ -22,13 +22,15 @@ from dataclasses import replace
 import torch
 
 from utils import cli
+from utils.emotions import emotion_called
 from utils.errors import StageError
 from utils.files import atomic_file
 from utils.imaging.geometry import SHAPES, FaceGeometry
 from utils.imaging.preprocess import TTA
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.export import to_half, to_onnx
-from utils.inference.model_path import BUNDLED_MODEL, ONNX_SUFFIX
+from utils.inference.model_info import are_class_names
+from utils.inference.model_path import ONNX_SUFFIX, is_onnx
 
 
 def make_parser() -> cli.Parser:
@@ -40,7 +42,8 @@ def make_parser() -> cli.Parser:
     parser.flag("--face_shape", shape, None, str, choices=SHAPES)
     tta = "test-time augmentation (default: the model's own)"
     parser.flag("--tta", tta, None, str, choices=TTA)
-    parser.flag("--output", "file to write", BUNDLED_MODEL, cli.path, metavar="FILE")
+    output = "file to write (default: model-half.pt beside model.pt)"
+    parser.flag("--output", output, None, cli.path, metavar="FILE")
     return parser
 
 
@@ -49,24 +52,41 @@ def main() -> int:
     args = make_parser().parse_args()
     model = Checkpoint.load(args.model)
     classes = args.classes or model.classes
-    if not len(set(classes)) == len(classes) == len(model.classes):
-        raise StageError(f"--classes: give {len(model.classes)} different names")
+    check_names(classes, model.classes)
+    output = args.output or args.model.with_name(f"{args.model.stem}-half.pt")
+    if is_onnx(output):
+        raise StageError(f"--output {output}: give the torch file's name; the .onnx is beside it")
     weights = {key: halve(weight) for key, weight in model.weights.items()}
     face = FaceGeometry(args.face_shape).to_dict() if args.face_shape else model.face
     small = replace(
         model, classes=classes, weights=weights, training=None, face=face, tta=args.tta or model.tta
     )
-    small.save(args.output)
-    onnx = args.output.with_suffix(ONNX_SUFFIX)
+    content = to_half(to_onnx(small))
+    small.save(output)
+    onnx = output.with_suffix(ONNX_SUFFIX)
     with atomic_file(onnx) as file:
-        file.write(to_half(to_onnx(Checkpoint.load(args.output))))
+        file.write(content)
     print(f"{small.info().describe()}; {small.info().describe_input()}")
     print(" ".join(f"{old} -> {new}" for old, new in zip(model.classes, classes, strict=True)))
-    for path in (args.output, onnx):
+    for path in (output, onnx):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         print(f"{path}: {len(content) / 2**20:.1f} MB, sha256 {digest}")
     return cli.OK
+
+
+def check_names(names: list[str], classes: list[str]) -> None:
+    """Raise StageError unless the names can be those of the classes, in this order."""
+    if len(names) != len(classes) or not are_class_names(names):
+        raise StageError(f"--classes: give {len(classes)} different names")
+    emotions = list(map(emotion_called, classes))
+    for name, old in zip(names, classes, strict=True):
+        meant = emotion_called(name)
+        if meant in emotions and meant is not None and meant != emotion_called(old):
+            raise StageError(
+                f"--classes {' '.join(names)}: {name} stands in the place of {old}; the model's "
+                f"order is {' '.join(classes)}"
+            )
 
 
 def halve(weight: torch.Tensor) -> torch.Tensor:

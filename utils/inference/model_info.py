@@ -120,7 +120,7 @@ def are_class_names(classes: object) -> bool:
     return (
         isinstance(classes, list)
         and len(classes) >= 2
-        and all(isinstance(name, str) and is_printable(name) for name in classes)
+        and all(isinstance(name, str) and name.strip() and is_printable(name) for name in classes)
         and len(set(classes)) == len(classes)
     )
 
