@@ -8,7 +8,7 @@ features are those of dlib, and its last layer is random.
   pip install face_recognition_models
   python -m pretrained.from_dlib --data_path data/train --output dlib.pt
   python -m pretrained.from_dlib dlib_face_recognition_resnet_model_v1.dat --data_path data/train
-  python train.py --init dlib.pt --data_path data
+  python train.py --init dlib.pt --optimizer adamw --lr 0.0006 --weight_decay 0.05 --schedule cosine
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from utils import cli
 from utils.console import note
 from utils.data.decode import decode_to_memory
 from utils.data.image_folder import make_samples, scan_class_folders
+from utils.data.sets import name_set, quoted
 from utils.errors import StageError, describe_os_error
 from utils.files import package_file
 from utils.imaging.preprocess import Preprocess
@@ -42,7 +43,10 @@ SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 # What dlib's input layer subtracts from red, green and blue, of 0 to 255, before it divides by 256.
 DLIB_MEAN = torch.tensor([122.782, 117.001, 104.298])
 DLIB_SCALE = 255 / 256
-BATCH = 256
+BATCH = 32
+FEW_FACES = 256  # fewer tell too little of what the layers see
+# With which flags a training from these weights has been tried.
+RECIPE = "--optimizer adamw --lr 0.0006 --weight_decay 0.05 --schedule cosine --warmup 0.5"
 
 
 def make_parser() -> cli.Parser:
@@ -75,7 +79,9 @@ def main() -> int:
     weights = network.state_dict()
     Checkpoint("resnet29", classes, preprocess.to_dict(), None, None, weights).save(args.output)
     print(f"{args.output}: resnet29 with dlib's weights, measured on {len(faces)} faces")
-    print(f"next: python train.py --init {args.output}")
+    root = args.data_path
+    data = root.parent if name_set(root.name) else root
+    print(f"next: python train.py --init {quoted(args.output)} --data_path {quoted(data)} {RECIPE}")
     return cli.OK
 
 
@@ -96,14 +102,18 @@ def read_weights(path: Path | None) -> bytes:
 def read_faces(root: Path, preprocess: Preprocess, count: int) -> tuple[torch.Tensor, list[str]]:
     """Return up to `count` faces of class folders, uint8 (n, C, S, S), and the classes."""
     folders = scan_class_folders(root)
+    if len(folders) < 2:
+        raise StageError(f"{root} has fewer than two class folders with images{folders.seen()}")
     folders.report()
     samples = make_samples(folders, list(folders))
     chosen = np.random.default_rng(0).permutation(len(samples))[:count]
     images, failures = decode_to_memory([samples[i] for i in chosen], preprocess, "faces")
     if not len(images):
-        raise StageError(f"{root} has no readable image in class folders{folders.seen()}")
+        raise StageError(f"{root}: no readable image")
     for i, reason in failures.items():
         note(f"{samples[chosen[i]].path} is left out: {reason}")
+    if len(images) < FEW_FACES:
+        note(f"{len(images)} faces are few to measure; {FEW_FACES} and more are better")
     return torch.from_numpy(images), list(folders)
 
 

@@ -110,7 +110,8 @@ def test_the_network_has_dlibs_features(tmp_path, monkeypatch, dlib_file, channe
     run_main(monkeypatch, tmp_path / from_dlib.FILE, *words, "--image_channel", channels)
     start = Checkpoint.load(tmp_path / "start.pt")
     assert (start.network, start.classes) == ("resnet29", ["기쁨", "슬픔"])
-    images = torch.randint(0, 256, (4, channels, 48, 48)).float()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, channels, 48, 48), generator=generator).float()
     network = start.build()
     with torch.no_grad():
         found = network.features(images / 255)
@@ -131,6 +132,25 @@ def test_batch_normalization_holds_what_the_faces_have(tmp_path, monkeypatch, dl
         torch.testing.assert_close(
             network.train().features(faces / 255), expected, rtol=0.01, atol=0.01
         )
+
+
+def test_faces_of_one_class_are_refused_and_few_are_noted(tmp_path, capsys):
+    save_faces(tmp_path / "one", ["기쁨"])
+    preprocess = from_dlib.Preprocess()
+    with pytest.raises(StageError, match="one has fewer than two class folders"):
+        from_dlib.read_faces(tmp_path / "one", preprocess, 100)
+    save_faces(tmp_path / "one", ["슬픔"])
+    faces, classes = from_dlib.read_faces(tmp_path / "one", preprocess, 100)
+    assert faces.shape == (12, 1, 48, 48) and classes == ["기쁨", "슬픔"]
+    assert "note: 12 faces are few to measure" in capsys.readouterr().err
+
+
+def test_the_next_command_names_the_data(tmp_path, monkeypatch, dlib_file, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder, data in (("my data/train", '"my data"'), ("faces", "faces")):
+        save_faces(Path(folder), ["기쁨", "슬픔"])
+        run_main(monkeypatch, from_dlib.FILE, "--data_path", folder)
+        assert f"train.py --init dlib.pt --data_path {data} --opt" in capsys.readouterr().out
 
 
 def test_another_file_and_a_missing_one_are_refused(tmp_path, monkeypatch):
