@@ -24,10 +24,12 @@ def test_default_model_path_is_model_pt_or_else_the_bundled_model(tmp_path, monk
         assert default_model_path(fast_start) == Path("model.pt")
 
 
-def test_display_path_says_that_a_model_is_bundled():
+def test_display_path_says_that_a_model_is_bundled(monkeypatch):
     assert display_path(BUNDLED_ONNX) == f"pretrained/{BUNDLED_ONNX.name} (the bundled model)"
     small = f"pretrained/{SMALL_ONNX.name} (the small bundled model)"
     assert display_path(SMALL_ONNX) == small and SMALL_ONNX.exists()
+    monkeypatch.chdir(SMALL_ONNX.parent.parent)
+    assert display_path(Path("pretrained") / SMALL_ONNX.name) == small
     for path in ("runs/1/best.pt", BUNDLED_ONNX.name):
         assert display_path(Path(path)) == path
 

@@ -154,8 +154,8 @@ def test_options_that_differ_come_first():
 def test_the_command_starts_the_same_training():
     parser = train.make_parser()
     words = [
-        "--optimizer", "adamw", "--lr", "0.001", "--no-flip", "--face_level", "--teacher", "a b.pt",
-        "c.pt", "--model_path", "내 모델.pt", "--crop", "0.08", "--patience", "3",
+        "--optimizer", "adamw", "--lr", "0.00123456789", "--no-flip", "--face_level",
+        "--teacher", "a b.pt", "c.pt", "--model_path", "내 모델.pt", "--crop", "0.08", "--patience", "3",
     ]  # fmt: skip
     defaults = run_options(parser.parse_args([]))
     options = run_options(parser.parse_args(words))
@@ -179,6 +179,13 @@ def test_the_time_is_that_of_all_epochs():
     assert training_time(history, 360_000) == "3:00:00"
     assert training_time(history, None) is training_time([], 5) is None
     assert training_time([*history, {"images_per_second": None}], 5) is None
+    assert training_time([{"images_per_second": 1e-300}], 5) is None
+
+
+@pytest.mark.parametrize("speed", [0.0, 3.0])
+def test_the_time_of_an_epoch_resumed_near_its_end_is_the_usual_one(speed):
+    history = [{"images_per_second": each} for each in (100.0, speed, 100.0)]
+    assert training_time(history, 360_000) == "3:00:00"
 
 
 def test_the_language_of_the_page_is_none_of_the_runs_options():

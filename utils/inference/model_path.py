@@ -31,5 +31,5 @@ def default_model_path(fast_start: bool = False) -> Path:
 def display_path(path: Path) -> str:
     """Return a model's path as a message names it."""
     bundled = {BUNDLED_MODEL: "the bundled model", SMALL_MODEL: "the small bundled model"}
-    which = bundled.get(path.with_suffix(BUNDLED_MODEL.suffix))
+    which = bundled.get(path.resolve().with_suffix(BUNDLED_MODEL.suffix))
     return f"{path.parent.name}/{path.name} ({which})" if which else str(path)

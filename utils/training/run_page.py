@@ -16,6 +16,7 @@ from csv import Error as CsvError
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from markupsafe import Markup
@@ -146,10 +147,15 @@ def _mean(history: Sequence[Mapping[str, float | None]], column: str) -> float |
 
 def training_time(history: Sequence[Mapping[str, float | None]], images: int | None) -> str | None:
     """Return how long the epochs took without validation, as 1:23:45; None if it is not known."""
-    speeds = [row["images_per_second"] for row in history]
-    if not images or not speeds or not all(speeds):
+    speeds = [speed for row in history if (speed := row["images_per_second"]) is not None]
+    usual = median(speeds) if speeds else 0.0
+    if not images or usual <= 0 or len(speeds) < len(history):
         return None
-    return str(timedelta(seconds=round(sum(images / speed for speed in speeds if speed))))
+    # The speed of an epoch that was resumed near its end is that of a few images, or 0.
+    seconds = sum(images / (speed if speed > usual / 4 else usual) for speed in speeds)
+    with suppress(OverflowError):
+        return str(timedelta(seconds=round(seconds)))
+    return None
 
 
 def _count(environment: Mapping[str, Any], key: str) -> int | None:
@@ -219,5 +225,5 @@ def _show(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:g}"
+        return short if float(short := f"{value:g}") == value else repr(value)
     return " ".join(map(_show, value)) if isinstance(value, list) else str(value)
