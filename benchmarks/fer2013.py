@@ -1,7 +1,7 @@
-"""Train networks on FER2013 or FER+ with two recipes, and print a table of their accuracy.
+"""Train networks on FER2013 or FER+ with several recipes, and print a table of their accuracy.
 
 `default` is the recipe of the reference implementation, `ours` the best for FER2013's labels, and
-`votes` that of the model that ships, which learns FER+'s votes. Finished runs are skipped and
+`votes` that of the small bundled model, which learns FER+'s votes. Finished runs are skipped and
 stopped runs are resumed: start it as often as needed, until the table is complete. Training and the
 choice of the best epoch use only train and validation.
 

@@ -155,7 +155,8 @@ def test_the_command_starts_the_same_training():
     parser = train.make_parser()
     words = [
         "--optimizer", "adamw", "--lr", "0.00123456789", "--no-flip", "--face_level",
-        "--teacher", "a b.pt", "c.pt", "--model_path", "내 모델.pt", "--crop", "0.08", "--patience", "3",
+        "--teacher", "a b.pt", "c.pt", "--model_path", "내 모델.pt", "--crop", "0.08",
+        "--patience", "3",
     ]  # fmt: skip
     defaults = run_options(parser.parse_args([]))
     options = run_options(parser.parse_args(words))

@@ -17,7 +17,7 @@ class Teacher:
 
     They see each image as the student does, augmented and mixed, so that the student learns the
     function and not a fixed list of predictions (Beyer et al. 2022, arXiv 2106.05237). Several
-    teach their mean, which is better than each of them (Hinton et al. 2015, section 3).
+    teach their mean, which is often better than each of them (Hinton et al. 2015, section 3).
     """
 
     def __init__(
