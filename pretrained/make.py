@@ -6,7 +6,7 @@ torch and as .onnx beside it.
 
   python -m pretrained.make model.pt
   python -m pretrained.make model.pt --classes happy embarrassed angry anxious hurt sad neutral
-  python -m pretrained.make model.pt --face_shape square --tta flip --output small.pt
+  python -m pretrained.make model.pt --face_shape square --face_margin 0.1 --output small.pt
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from utils import cli
 from utils.emotions import emotion_called
 from utils.errors import StageError
 from utils.files import atomic_file
-from utils.imaging.geometry import SHAPES, FaceGeometry
+from utils.imaging.geometry import MAX_MARGIN, SHAPES
 from utils.imaging.preprocess import TTA
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.export import to_half, to_onnx
@@ -40,6 +40,9 @@ def make_parser() -> cli.Parser:
     parser.flag("--classes", "new names of the classes, in their order", None, str, nargs="+")
     shape = "what the network sees of a detected face (default: the model's own)"
     parser.flag("--face_shape", shape, None, str, choices=SHAPES)
+    margin = "margin on each side of a detected face (default: the model's own)"
+    between = cli.number_between(0, MAX_MARGIN)
+    parser.flag("--face_margin", margin, None, between, metavar="X")
     tta = "test-time augmentation (default: the model's own)"
     parser.flag("--tta", tta, None, str, choices=TTA)
     output = "file to write (default: model-half.pt beside model.pt)"
@@ -57,10 +60,15 @@ def main() -> int:
     if is_onnx(output):
         raise StageError(f"--output {output}: give the torch file's name; the .onnx is beside it")
     weights = {key: halve(weight) for key, weight in model.weights.items()}
-    face = FaceGeometry(args.face_shape).to_dict() if args.face_shape else model.face
+    face = model.info().geometry()
+    if args.face_shape is not None:
+        face = replace(face, shape=args.face_shape)
+    if args.face_margin is not None:
+        face = replace(face, margin=args.face_margin)
     small = replace(
-        model, classes=classes, weights=weights, training=None, face=face, tta=args.tta or model.tta
-    )
+        model, classes=classes, weights=weights, training=None, face=face.to_dict(),
+        tta=args.tta or model.tta,
+    )  # fmt: skip
     content = to_half(to_onnx(small))
     small.save(output)
     onnx = output.with_suffix(ONNX_SUFFIX)

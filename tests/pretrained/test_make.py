@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from pretrained import make
 from tests.helpers import run_module, tree
 from utils.errors import StageError
+from utils.imaging.geometry import FaceGeometry
 from utils.inference.checkpoint import Checkpoint
 from utils.inference.model_path import SMALL_MODEL
 from utils.inference.onnx_model import OnnxModel
@@ -50,14 +52,17 @@ def test_make_keeps_the_answers_and_renames_the_classes(whole, monkeypatch, caps
 
 
 def test_make_sets_what_the_network_sees(whole, monkeypatch):
-    words = ("--face_shape", "box", "--tta", "none", "--output", whole.with_name("box.pt"))
-    run_main(monkeypatch, whole, *words)
+    words = ("--face_shape", "box", "--face_margin", 0.25, "--tta", "none")
+    run_main(monkeypatch, whole, *words, "--output", whole.with_name("box.pt"))
     for info in (
         Checkpoint.load(whole.with_name("box.pt")).info(),
         OnnxModel(whole.with_name("box.onnx")).info,
     ):
-        assert (info.geometry().shape, info.tta) == ("box", "none")
-    assert Checkpoint.load(whole).info().geometry().shape == "square"
+        assert (info.geometry(), info.tta) == (FaceGeometry("box", 0.25), "none")
+    before = Checkpoint.load(whole).info().geometry()
+    run_main(monkeypatch, whole, "--face_margin", 0)
+    after = Checkpoint.load(whole.with_name("whole-half.pt")).info().geometry()
+    assert after == replace(before, margin=0) != before
 
 
 @pytest.mark.parametrize(
