@@ -316,13 +316,18 @@ def log_failures(failures: list[tuple[Path, str]], log_dir: Path, problems: list
 def class_root(data_path: Path, split: str) -> Path:
     """Return the folder with a set's class folders: its own, or for test `data_path` itself.
 
-    Raise StageError if there is no validation set.
+    Raise StageError if there is no validation set, or no test set beside other sets.
     """
     if folder := find_set(data_path, split):
         return announce(folder, split)
     if split == "validation":
         root = data_path / split
         raise StageError(f"{root}: no such folder; make it with python dataPreparation.py")
+    if others := [name for name in ("train", "validation") if find_set(data_path, name)]:
+        raise StageError(
+            f"{data_path} has no test set; give --split {others[-1]}, or make one with python "
+            f"dataPreparation.py"
+        )
     if data_path.exists() and not data_path.is_dir():
         raise StageError(explain(data_path))
     return data_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
@@ -30,6 +31,11 @@ def info(message: object) -> None:
     """Print a line on stderr, above any progress bar."""
     if is_primary_process():
         ProgressBar.write(one_line(message), file=sys.stderr)
+
+
+def markdown_row(cells: Iterable[object]) -> str:
+    """Return a row of a Markdown table; bars in its cells are escaped."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def note(message: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,13 @@ def has_image_suffix(name: str) -> bool:
 def is_printable(text: str) -> bool:
     """Return whether the text has no line break and no other control character."""
     return not any(unicodedata.category(c) == "Cc" for c in text)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names with numbers by these: 9 before 10."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
 
 
 def find_existing(folder: Path, name: str) -> Path | None:

@@ -93,8 +93,8 @@ def test_rows_without_counts_have_no_agreement(tmp_path):
 def test_as_group_is_one_printable_line():
     assert as_group("  도심\n 환경 ") == "도심 환경"
     assert as_group("a\x1b[31m") == "a\\x1b[31m"
-    assert [as_group(word) for word in ("", " ", "nan", "NaN", "None", "N/A")] == [""] * 6
-    assert as_group("no") == "no" and as_group("0") == "0"
+    assert [as_group(word) for word in ("", " ", "nan", "NaN", "NA", "N/A", "null")] == [""] * 7
+    assert [as_group(word) for word in ("no", "none", "0")] == ["no", "none", "0"]
 
 
 # --- annotators

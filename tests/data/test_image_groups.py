@@ -70,6 +70,22 @@ def test_folders_before_a_nested_name_hide_nobody():
     assert counts(found)["sex"] == {"남": 20, "여": 20} and len({*found.people.values()}) == 10
 
 
+def test_the_first_of_several_columns_of_people_counts(tmp_path):
+    images = [Path(f"{i}.jpg") for i in range(4)]
+    lines = [f"{i}.jpg,p{i},s{i // 2},x" for i in range(4)]
+    found = find_groups(images, [written(tmp_path / "t.csv", "file,person,subject,kind", *lines)])
+    assert [found.people[path] for path in images] == ["s0", "s0", "s1", "s1"]
+    assert "t.csv: person is not used: subject tells who is on an image" in found.lines
+
+
+def test_images_without_a_value_are_counted(tmp_path):
+    images = [Path(f"{i}.jpg") for i in range(6)]
+    lines = [f"{i}.jpg,{'ab'[i % 2] if i < 4 else 'NA'}," for i in range(6)]
+    found = find_groups(images, [written(tmp_path / "t.csv", "file,kind,empty", *lines)])
+    assert counts(found) == {"kind": {"a": 2, "b": 2}}
+    assert any(line.endswith("t.csv: images without a value: kind 2") for line in found.lines)
+
+
 def test_what_does_not_vary_or_varies_too_much_is_no_attribute(tmp_path):
     images = [Path(f"{i}.jpg") for i in range(60)]
     lines = [f"{i}.jpg,id{i},only,,{i % 2},{i % MAX_GROUPS}" for i in range(60)]
@@ -104,6 +120,13 @@ def test_ages_in_years_are_counted_by_decades(tmp_path):
     found = find_groups(images, [written(tmp_path / "t.csv", "file,Age", *lines)])
     assert counts(found) == {"Age": {"0s": 1, "20s": 2}}
     assert "t.csv: Age is counted by decades" in found.lines
+    odd = ["?", *map(str, range(20, 40))]
+    lines = [f"{i}.jpg,{age}" for i, age in enumerate(odd)]
+    images = [Path(f"{i}.jpg") for i in range(len(odd))]
+    found = find_groups(images, [written(tmp_path / "t.csv", "file,age", *lines)])
+    assert counts(found) == {"age": {"20s": 10, "30s": 10}}
+    assert any("by decades, without 1 images whose value is no age, such as ?" in line
+               for line in found.lines)  # fmt: skip
     for ages in (("10", "20", "30"), ("child", "23", "25")):  # decades, and names
         lines = tuple(f"{i}.jpg,{age}" for i, age in enumerate(ages))
         found = find_groups(images, [written(tmp_path / "t.csv", "file,age", *lines)])

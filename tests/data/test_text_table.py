@@ -68,3 +68,10 @@ def test_a_quote_that_is_not_closed(tmp_path):
     [(line, cells)] = table
     with pytest.raises(StageError, match="line 3: a cell has several lines; a quote"):
         table.check_lines(line, cells)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_of_no_encoding_does_not_spoil_the_others(tmp_path, capsys, mark):
+    table = read(tmp_path / "t.csv", mark + "파일,장소\n기쁨.jpg,도심\n".encode() + b"\xff.jpg,x\n")
+    assert table.header == ["파일", "장소"] and next(iter(table))[1] == ["기쁨.jpg", "도심"]
+    assert "t.csv: some bytes are neither UTF-8 nor CP949" in capsys.readouterr().err

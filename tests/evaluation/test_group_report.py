@@ -61,7 +61,7 @@ def test_lines_of_people_and_of_several_attributes():
         lines[2].startswith("| sex: a | 100 | 50 | 80.0% |") and "| age: x\\|y | 100 " in lines[4]
     )
     assert lines[7] == (
-        "sex: the largest gap is 1.0 points (a: 80.0%, b: 81.0%), no larger than chance (p = 1.000)"
+        "sex: the largest gap is 1.0 points (a: 80.0%, b: 81.0%), which may be chance (p = 1.000)"
     )
     assert lines[-1] == (
         "p: how likely so large a gap is by chance, over all pairs of groups and 2 attributes "
@@ -88,7 +88,7 @@ def test_a_gap_beyond_chance_is_named_beside_a_larger_one():
     result = evaluated(200, 200, 300, 300, size=1000, kind=names)
     line = describe_gap(result.attributes[1])
     assert line.startswith(
-        "kind: the largest gap is 14.4 points (s: 65.6%, x: 80.0%), no larger than chance (p = "
+        "kind: the largest gap is 14.4 points (s: 65.6%, x: 80.0%), which may be chance (p = "
     )
     assert line.endswith(
         "); the largest beyond chance is 9.9 points (y: 70.1%, x: 80.0%), larger than chance (p < "

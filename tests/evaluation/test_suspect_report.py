@@ -124,6 +124,7 @@ def test_of_folds_names_the_command_that_makes_predictions(root):
         "기쁨/0000.png,기쁨,기쁨,1,0.9,a,0",
         "기쁨/0000.png,기쁨,기쁨,1,nan,0,0",
         "x/0.png,x,x,1,1,0,0",
+        "\n".join(["기쁨/0000.png,기쁨,기쁨,1,0.9,0.1,0"] * 2),  # the same image twice
     ],
 )
 def test_of_folds_refuses_damaged_predictions(root, row):

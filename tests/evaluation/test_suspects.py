@@ -132,3 +132,9 @@ def test_classes_without_images_and_sure_models():
     learning = ConfidentLearning(sure, np.array([1, 2, 2, 0]))
     assert learning.confident_joint.tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     assert learning.noise.sum(1).tolist() == [1, 1, 2]
+
+
+def test_no_class_without_images_is_suggested():
+    probs = np.array([[0.3, 0.1, 0.6], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
+    learning = ConfidentLearning(probs, np.array([0, 0, 1]))
+    assert learning.suggestions.tolist() == [1, 1, 0]

@@ -234,7 +234,10 @@ def test_class_root_is_the_set_by_any_name_or_the_folder_itself(tmp_path, capsys
     (tmp_path / "val").mkdir()
     assert test.class_root(tmp_path, "validation") == tmp_path / "val"
     assert "val is the validation set" in capsys.readouterr().err
-    assert test.class_root(tmp_path, "test") == tmp_path
+    with pytest.raises(StageError, match="has no test set; give --split validation, or"):
+        test.class_root(tmp_path, "test")
+    (tmp_path / "faces/기쁨").mkdir(parents=True)
+    assert test.class_root(tmp_path / "faces", "test") == tmp_path / "faces"
     (tmp_path / "hub.zip").write_bytes(b"PK")
     with pytest.raises(StageError, match=r"python cropImages\.py --input"):
         test.class_root(tmp_path / "hub.zip", "test")

@@ -86,7 +86,9 @@ def test_nothing_is_written_into_pretrained(here):
     done = run("test.py", *args, cwd=here)
     assert done.returncode == 0 and (here / "resnet29-ferplus-report/얼굴/report.json").exists()
     shutil.copytree(faces, here / "d/validation")
-    done = run("test.py", *args[:2], "--data_path", "d", "--calibrate", cwd=here)
+    done = run(
+        "test.py", *args[:2], "--data_path", "d", "--split", "validation", "--calibrate", cwd=here
+    )
     one_line_error(done, "--calibrate would change", "copy it, and calibrate the copy")
     done = run("test.py", *args, cwd=BUNDLED_MODEL.parent)
     one_line_error(done, "comes with the project", "--output")

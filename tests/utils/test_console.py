@@ -7,11 +7,15 @@ import sys
 
 from tests.helpers import ROOT
 from utils import console
-from utils.console import ProgressBar, info, note, one_line
+from utils.console import ProgressBar, info, markdown_row, note, one_line
 
 
 def test_one_line_escapes_control_characters():
     assert one_line("a\x1b[2J\r\nb\u202e기쁨") == "a\\x1b[2J\\r\\nb\\u202e기쁨"
+
+
+def test_markdown_row_escapes_bars():
+    assert markdown_row(("a|b", 1)) == "| a\\|b | 1 |"
 
 
 def test_one_line_cuts_long_text():

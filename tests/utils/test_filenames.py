@@ -16,6 +16,7 @@ from utils.filenames import (
     has_image_suffix,
     is_printable,
     is_stored,
+    natural_key,
     nfc,
     safe_name,
     unicode_variants,
@@ -155,3 +156,10 @@ def test_find_existing_tells_two_files_apart_where_the_disk_does(tmp_path):
     os.link(tmp_path / "a.jpg", tmp_path / "A.jpg")  # one file, but two names
     for name in ("a.jpg", "A.jpg"):
         assert find_existing(tmp_path, name) == tmp_path / name and is_stored(tmp_path / name)
+
+
+def test_natural_key_sorts_by_numbers():
+    names = ["100 %", "80–99 %", "9", "b", "10s", "0–59 %", "a2", "a10"]
+    assert sorted(names, key=natural_key) == [
+        "0–59 %", "9", "10s", "80–99 %", "100 %", "a2", "a10", "b",
+    ]  # fmt: skip

@@ -27,7 +27,7 @@ from utils.filenames import nfc
 AGREEMENT, PLACE = "agreement", "place"
 MIN_VOTES = 2  # one annotator agrees with nobody
 
-_EMPTY = {"", "nan", "null", "none", "n/a"}
+_EMPTY = {"", "na", "n/a", "nan", "null"}  # as R, spreadsheets, pandas and databases write it
 _COUNT = re.compile(r"([0-9]{1,9}(\.0*)?)?")
 _LOOKED_AT = 100  # rows, to see whether columns hold counts of votes
 # The share of all votes from which on an image is in a group, in per cent.
@@ -233,6 +233,12 @@ class GroupRows:
                 f"{len(missing)} of {len(self._images)} images have no row, such as "
                 f"{missing[0].parent.name}/{missing[0].name}"
             )
+        cells = [cell for values in self.groups.values() for cell in values.items()]
+        known = {name for name, group in cells if group}
+        without = Counter(name for name, group in cells if not group and name in known)
+        if without:
+            numbers = ", ".join(f"{name} {count}" for name, count in without.items())
+            lines.append(f"images without a value: {numbers}")
         return [f"{self.path}: {line}" for line in lines]
 
     def _explain_nothing(self) -> str:

@@ -22,13 +22,14 @@ SEX, AGE = "sex", "age"
 FILE_NAMES = "file names"  # the source of attributes that are in the names of the images
 MAX_GROUPS = 50  # of an attribute; a column with more values is rather a name or a measurement
 
-# Folded names of columns that tell who is on an image, or how old he is.
-_PEOPLE = {
+# Folded names of columns that tell who is on an image; the first one that a table has counts.
+_PEOPLE = (
     "subject", "subjectid", "person", "personid", "people", "participant", "participantid",
     "identity", "identityid", "uploader", "피험자", "인물", "사람",
-}  # fmt: skip
+)  # fmt: skip
+# The same for how old he is.
 _AGES = {"age", "ages", "나이", "연령"}
-_YEARS = re.compile(r"([0-9]{1,3})(\.0*)?")
+_YEARS = re.compile(r"([0-9]{1,3})(\.[0-9]*)?")
 
 
 class Attribute(NamedTuple):
@@ -65,8 +66,13 @@ def find_groups(images: Sequence[Path], tables: Sequence[Path] = ()) -> ImageGro
     found, table_lines = _read_tables(images, tables, PLACE in named)
     lines += table_lines
     people = _people_in(images)
-    for key in _PEOPLE & found.keys():
-        people |= found.pop(key).groups
+    columns = [found.pop(key) for key in _PEOPLE if key in found]
+    if columns:
+        people |= columns[0].groups
+        lines += [
+            f"{other.source}: {other.name} is not used: {columns[0].name} tells who is on an image"
+            for other in columns[1:]
+        ]
     for name in filter(found.get, named):
         lines.append(f"{name}: as in {found[name].source}, not as in the file names")
     attributes = [_by_decade(attribute, lines) for attribute in (named | found).values()]
@@ -153,14 +159,23 @@ def _people_in(images: Sequence[Path]) -> dict[Path, str]:
 
 
 def _by_decade(attribute: Attribute, lines: list[str]) -> Attribute:
-    """Return ages in years as decades, with a line; any other attribute as it is."""
+    """Return ages in years as decades, with a line; any other attribute as it is.
+
+    If nine of ten values are years, the others are taken for unknown.
+    """
     if fold_name(attribute.name) not in _AGES:
         return attribute
     found = {image: _YEARS.fullmatch(group) for image, group in attribute.groups.items()}
     ages = {image: int(match[1]) for image, match in found.items() if match}
-    if len(ages) < len(found) or all(age % 10 == 0 for age in ages.values()):
+    others = [attribute.groups[image] for image, match in found.items() if not match]
+    if 10 * len(others) > len(found) or (
+        not others and all(age % 10 == 0 for age in ages.values())
+    ):
         return attribute
-    lines.append(f"{attribute.source}: {attribute.name} is counted by decades")
+    line = f"{attribute.source}: {attribute.name} is counted by decades"
+    if others:
+        line += f", without {len(others)} images whose value is no age, such as {others[0]}"
+    lines.append(line)
     return attribute._replace(groups={image: decade(age) for image, age in ages.items()})
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from utils.console import note
 from utils.emotions import fold_name
 from utils.errors import StageError, describe_os_error
 from utils.filenames import has_image_suffix
@@ -107,22 +108,34 @@ class TextTable:
         )
 
     def _find_encoding(self) -> str:
-        """Return the encoding of a text file: UTF-8, UTF-16 if it begins so, or else CP949."""
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        """Return the encoding of a text file: UTF-8, UTF-16 if it begins so, or else CP949.
+
+        A file that is none of them is read as UTF-8, with a note.
+        """
         with self.path.open("rb") as file:
             head = file.read(_CHUNK)
-            if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                return "utf-16"
-            if b"\0" in head:
-                raise StageError(f"{self.path} is a binary file, not a csv or tsv")
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        if b"\0" in head:
+            raise StageError(f"{self.path} is a binary file, not a csv or tsv")
+        if self._is_in("utf-8"):
+            return "utf-8-sig"
+        if not head.startswith(codecs.BOM_UTF8) and self._is_in("cp949"):
+            return "cp949"
+        note(f"{self.path}: some bytes are neither UTF-8 nor CP949, and are read as \ufffd")
+        return "utf-8-sig"
+
+    def _is_in(self, encoding: str) -> bool:
+        """Return whether the whole file can be decoded."""
+        decoder = codecs.getincrementaldecoder(encoding)()
+        with self.path.open("rb") as file:
             try:
-                while head:
-                    decoder.decode(head)
-                    head = file.read(_CHUNK)
+                while chunk := file.read(_CHUNK):
+                    decoder.decode(chunk)
                 decoder.decode(b"", final=True)
             except UnicodeDecodeError:
-                return "cp949"
-        return "utf-8-sig"
+                return False
+        return True
 
     def _rows(self, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Yield line and cells of each row that is not empty, the header among them."""

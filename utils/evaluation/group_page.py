@@ -70,10 +70,8 @@ def make_section(result: GroupedEvaluation) -> Section:
     test = None
     if result.compared:
         key = "groups.test.images" if result.people is None else "groups.test.people"
-        test = text(
-            key, n=result.compared, people=f"{result.people or 0:,}",
-            draws=f"{DRAWS:,}",
-        )  # fmt: skip
+        people = f"{result.people or 0:,}" + f" + {result.strangers:,}" * bool(result.strangers)
+        test = text(key, n=result.compared, people=people, draws=f"{DRAWS:,}")
     tables = [_make_table(attribute) for attribute in result.attributes]
     return Section(text("groups.hint", n=MIN_IMAGES), test, result.people is not None, tables)
 

@@ -24,6 +24,8 @@ def describe_test(result: GroupedEvaluation) -> str:
     draws = "answers dealt out at random"
     if result.people is not None:
         draws = f"signs drawn for each of {result.people:,} people"
+        if result.strangers:
+            draws += f" and of {result.strangers:,} images of unknown people"
     several = f" and {result.compared} attributes" if result.compared > 1 else ""
     return f"p: how likely so large a gap is by chance, over all pairs of groups{several} ({draws})"
 
@@ -43,9 +45,9 @@ def _describe(gap: Gap) -> str:
     lower, higher = (
         f"{group.name}: {group.scores.accuracy:.1%}" for group in (gap.lower, gap.higher)
     )
-    verdict = "larger" if gap.is_beyond_chance else "no larger"
+    verdict = "larger than chance" if gap.is_beyond_chance else "which may be chance"
     points = f"{100 * gap.difference:.1f} points"
-    return f"{points} ({lower}, {higher}), {verdict} than chance ({gap.p_text})"
+    return f"{points} ({lower}, {higher}), {verdict} ({gap.p_text})"
 
 
 def make_lines(result: GroupedEvaluation) -> list[str]:

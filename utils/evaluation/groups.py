@@ -18,7 +18,6 @@ between large ones. The probability p is multiplied by the number of attributes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.data.image_groups import Attribute, ImageGroups
+from utils.filenames import natural_key
 from utils.metrics import Scores, wilson
 
 MIN_IMAGES = 30  # of a group that is compared
@@ -128,6 +128,7 @@ class GroupedEvaluation:
 
     attributes: list[GroupedAttribute]
     people: int | None  # on all images; None: who is on an image is not known
+    strangers: int = 0  # the images of unknown people, each taken for a person of its own
 
     @property
     def compared(self) -> int:
@@ -155,17 +156,30 @@ def evaluate_groups(predictions: Predictions, groups: ImageGroups) -> GroupedEva
         replace(a, gaps=[replace(gap, p_corrected=min(1.0, tests * gap.p)) for gap in a.gaps])
         for a in attributes
     ]
-    return GroupedEvaluation(corrected, None if people is None else len(set(people.tolist())))
+    if people is None:
+        return GroupedEvaluation(corrected, None)
+    return GroupedEvaluation(corrected, _count_people(people), int((people < 0).sum()))
 
 
 def _number_people(paths: Sequence[Path], known: dict[Path, str]) -> np.ndarray | None:
     """Return the number of the person on each image, int64 (N,), or None if none has two images.
 
-    An image of an unknown person is taken for that of another one.
+    An image of an unknown person is taken for that of another one, with a number below 0.
     """
-    numbers: dict[object, int] = {}
-    people = [numbers.setdefault(known.get(path, path), len(numbers)) for path in paths]
-    return np.array(people) if len(numbers) < len(paths) else None
+    numbers: dict[str, int] = {}
+    people = np.array(
+        [
+            numbers.setdefault(known[path], len(numbers)) if path in known else -1 - i
+            for i, path in enumerate(paths)
+        ],
+        np.int64,
+    )
+    return people if len(np.unique(people)) < len(paths) else None
+
+
+def _count_people(people: np.ndarray) -> int:
+    """Return how many known people there are."""
+    return len(np.unique(people[people >= 0]))
 
 
 def _evaluate(
@@ -185,19 +199,12 @@ def _evaluate(
     return GroupedAttribute(attribute.name, attribute.source, groups, names.count(""), gaps)
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts names with numbers by these: 9 before 10."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
-    ]
-
-
 def _score(
     name: str, truth: np.ndarray, answers: np.ndarray, classes: int, people: np.ndarray | None
 ) -> Group:
     scores = Scores.of(truth, answers, classes)
     interval = macro_f1_interval(truth, answers, classes, people)
-    return Group(name, scores, None if people is None else len(np.unique(people)), interval)
+    return Group(name, scores, None if people is None else _count_people(people), interval)
 
 
 # --- intervals

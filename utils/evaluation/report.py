@@ -100,7 +100,7 @@ def _prediction_rows(evaluation: Evaluation) -> Iterable[list[object]]:
     for path, truth, prediction, probs in zip(
         evaluation.paths, evaluation.truth, evaluation.predictions, evaluation.probs, strict=True
     ):
-        file = path.relative_to(evaluation.root)
+        file = path.relative_to(evaluation.root).as_posix()
         yield [file, classes[truth], classes[prediction], *(f"{p:.6f}" for p in probs)]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.console import note, one_line
+from utils.console import markdown_row, note, one_line
 from utils.data.folds import COLUMNS, FIRST_CLASS, label_of, predictions_path, read_predictions
 from utils.data.image_folder import scan_class_folders
 from utils.data.sets import name_set, quoted
@@ -72,7 +72,7 @@ def of_folds(model_path: Path, root: Path) -> Suspects:
         raise StageError(f"{path} is about other images than those of {root}; {advice}")
     if gone := len(rows) - len(found):
         note(f"{path}: {gone} of its {len(rows)} images are no longer in {root} by that name")
-    if new := len(known) - len(found):
+    if new := len(known.keys() - {nfc(row[0]) for row in found}):
         note(f"{new} of {len(known)} images of {root} have no prediction, and are left out")
     classes = header[FIRST_CLASS:]
     labels = np.array([classes.index(label_of(row[0])) for row in found], np.int64)
@@ -115,13 +115,13 @@ def make_lines(suspects: Suspects, count: int) -> list[str]:
     ]
     if pairs := learning.pairs():
         lines += ["", "| label | true class | labels |", "|---|---|---|"]
-        lines += [f"| {classes[i]} | {classes[j]} | {n} |" for i, j, n in pairs[:SHOWN_PAIRS]]
+        lines += [markdown_row((classes[i], classes[j], n)) for i, j, n in pairs[:SHOWN_PAIRS]]
         if rest := sum(n for _, _, n in pairs[SHOWN_PAIRS:]):
             lines.append(f"| {len(pairs) - SHOWN_PAIRS} other pairs | | {rest} |")
     lines += ["", "| file | probability of the label | suggestion | its probability |"]
     lines.append("|---|---|---|---|")
     for file, _, suggestion, own, other, *_ in _rows(suspects, min(count, SHOWN)):
-        lines.append(f"| {one_line(file)} | {own:.1%} | {suggestion} | {other:.1%} |")
+        lines.append(markdown_row((one_line(file), f"{own:.1%}", suggestion, f"{other:.1%}")))
     return lines
 
 

@@ -40,8 +40,10 @@ class ConfidentLearning:
 
     @cached_property
     def suggestions(self) -> np.ndarray:
-        """The most probable class besides the label, int64 (N,)."""
+        """The most probable class besides the label that is a label of images, int64 (N,)."""
         others = self.probs.copy()
+        if (self.counts > 0).sum() > 1:
+            others[:, self.counts == 0] = -1
         others[np.arange(len(self.labels)), self.labels] = -1
         return others.argmax(1)
 

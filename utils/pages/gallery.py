@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from utils.filenames import natural_key
+
 DIGITS = 4  # of a probability
 
 
@@ -28,7 +30,9 @@ def gallery_data(classes: Sequence[str], cards: Iterable[Card]) -> dict[str, Any
     cards = list(cards)
     columns = list(dict.fromkeys(name for card in cards for name in card.groups))
     values = {
-        column: sorted({card.groups[column] for card in cards if card.groups.get(column)})
+        column: sorted(
+            {card.groups[column] for card in cards if card.groups.get(column)}, key=natural_key
+        )
         for column in columns
     }
     places = {

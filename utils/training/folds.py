@@ -184,8 +184,8 @@ def join_folds(args: argparse.Namespace, runs: Sequence[Run]) -> None:
     right = sum(row[1] == row[2] for row in rows)
     words = ["--model_path", str(args.model_path), "--data_path", str(args.data_path)]
     print(
-        f"{len(rows)} images of {args.data_path / 'train'} are predicted by models that have not "
-        f"seen them, {right / len(rows):.2%} as labelled -> {path}\n"
+        f"{len(rows)} images of {find_set(args.data_path, 'train')} are predicted by models that "
+        f"have not seen them, {right / len(rows):.2%} as labelled -> {path}\n"
         f"next: python test.py {shlex.join(words)} --split train --suspects 200",
         flush=True,
     )
