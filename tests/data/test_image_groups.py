@@ -94,12 +94,13 @@ def test_what_does_not_vary_or_varies_too_much_is_no_attribute(tmp_path):
     assert found.lines == ["t.csv: no groups by key (60 values), a (only only)"]
 
 
-def test_a_table_replaces_an_attribute_of_the_names(tmp_path):
+@pytest.mark.parametrize("sex", ["Sex", "성별"])
+def test_a_table_replaces_an_attribute_of_the_names(tmp_path, sex):
     images = hub_images(60)
     lines = [f"{path.name},{'mf'[i % 2]}" for i, path in enumerate(images)]
-    found = find_groups(images, [written(tmp_path / "t.csv", "file,Sex", *lines)])
-    assert counts(found).keys() == {"age", "place", "Sex"}
-    assert counts(found)["Sex"] == {"m": 30, "f": 30}
+    found = find_groups(images, [written(tmp_path / "t.csv", f"file,{sex}", *lines)])
+    assert counts(found).keys() == {"age", "place", sex}
+    assert counts(found)[sex] == {"m": 30, "f": 30}
     assert found.lines == ["sex: as in t.csv, not as in the file names"]
 
 

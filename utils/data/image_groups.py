@@ -27,8 +27,11 @@ _PEOPLE = (
     "subject", "subjectid", "person", "personid", "people", "participant", "participantid",
     "identity", "identityid", "uploader", "피험자", "인물", "사람",
 )  # fmt: skip
-# The same for how old he is.
-_AGES = {"age", "ages", "나이", "연령"}
+# Folded names of columns that hold an attribute of AI-Hub's names.
+_SYNONYMS = {
+    "gender": SEX, "성별": SEX, "ages": AGE, "나이": AGE, "연령": AGE, "location": PLACE,
+    "장소": PLACE, "배경": PLACE,
+}  # fmt: skip
 _YEARS = re.compile(r"([0-9]{1,3})(\.[0-9]*)?")
 
 
@@ -107,7 +110,7 @@ def _read_names(images: Sequence[Path]) -> tuple[dict[str, Attribute], list[str]
 def _read_tables(
     images: Sequence[Path], tables: Sequence[Path], has_place: bool
 ) -> tuple[dict[str, Attribute], list[str]]:
-    """Return folded name → attribute in the tables, and lines about them.
+    """Return key → attribute in the tables, see `_key`, and lines about them.
 
     The first table that knows an image's group counts. `has_place`: whether the names of photos
     hold a place, which then counts, and not what the annotators saw. A table may be about other
@@ -130,7 +133,7 @@ def _read_tables(
             for name, group in values.items():
                 if not group or (table.is_of_photos and has_place and name == PLACE):
                     continue
-                key = fold_name(name)
+                key = _key(name)
                 attribute = found.setdefault(key, Attribute(name, path.name, {}))
                 if attribute.groups.setdefault(image, group) != group:
                     conflicts[attribute.name] = conflicts.get(attribute.name, 0) + 1
@@ -142,6 +145,12 @@ def _read_tables(
     if others and len(others) == len(tables):
         raise others[0]
     return found, lines
+
+
+def _key(column: str) -> str:
+    """Return what columns of one meaning have in common: `sex` for Sex, gender and 성별."""
+    folded = fold_name(column)
+    return _SYNONYMS.get(folded, folded)
 
 
 def _people_in(images: Sequence[Path]) -> dict[Path, str]:
@@ -163,7 +172,7 @@ def _by_decade(attribute: Attribute, lines: list[str]) -> Attribute:
 
     If nine of ten values are years, the others are taken for unknown.
     """
-    if fold_name(attribute.name) not in _AGES:
+    if _key(attribute.name) != AGE:
         return attribute
     found = {image: _YEARS.fullmatch(group) for image, group in attribute.groups.items()}
     ages = {image: int(match[1]) for image, match in found.items() if match}
