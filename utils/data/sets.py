@@ -44,6 +44,11 @@ def find_set(root: Path, split: str) -> Path | None:
     return folders[0] if folders else None
 
 
+def train_folder(root: Path) -> Path:
+    """Return the folder of the training set by whatever name, or what it should be called."""
+    return find_set(root, "train") or root / "train"
+
+
 def announce(folder: Path, split: str) -> Path:
     """Return the folder of a set. A note says so if it is called otherwise."""
     if folder.name != split:

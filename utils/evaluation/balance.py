@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from utils.console import note
 from utils.data.image_folder import scan_class_folders
-from utils.data.sets import find_set
+from utils.data.sets import train_folder
 from utils.errors import StageError
 from utils.inference.model_info import ModelInfo
 
@@ -56,7 +56,7 @@ def find_priors(
     """
     if model.class_priors:
         return model.class_priors
-    root = find_set(data_path, "train") or data_path / "train"
+    root = train_folder(data_path)
     problem = f"{model_path} does not hold how frequent each class was in its training"
     if not root.is_dir():
         raise StageError(f"--balance: {problem}, and there is no {root} to count images in")

@@ -28,7 +28,7 @@ from utils.data.folds import (
     read_predictions,
 )
 from utils.data.image_folder import Sample
-from utils.data.sets import find_set
+from utils.data.sets import train_folder
 from utils.data.subset import Subset, take
 from utils.emotions import UNKNOWN
 from utils.errors import StageError
@@ -92,7 +92,7 @@ def plan_fold(
     """
     if not args.fold:
         return None
-    root = find_set(args.data_path, "train") or args.data_path / "train"
+    root = train_folder(args.data_path)
     known = {sample.path for sample in samples}
     everything = [*samples, *(sample for sample in others if sample.path not in known)]
     photos = make_photos(everything, root)
@@ -184,7 +184,7 @@ def join_folds(args: argparse.Namespace, runs: Sequence[Run]) -> None:
     right = sum(row[1] == row[2] for row in rows)
     words = ["--model_path", str(args.model_path), "--data_path", str(args.data_path)]
     print(
-        f"{len(rows)} images of {find_set(args.data_path, 'train')} are predicted by models that "
+        f"{len(rows)} images of {train_folder(args.data_path)} are predicted by models that "
         f"have not seen them, {right / len(rows):.2%} as labelled -> {path}\n"
         f"next: python test.py {shlex.join(words)} --split train --suspects 200",
         flush=True,
