@@ -154,6 +154,7 @@ def make_json(result: GroupedEvaluation, classes: Sequence[str]) -> dict[str, An
     return {
         "minimum_images": MIN_IMAGES,
         "people": result.people,
+        "images_of_unknown_people": result.strangers,
         "p_corrected_for_attributes": result.compared,
         "attributes": {
             attribute.name: {
