@@ -11,10 +11,10 @@ annotator first sees one of the votes on the face, and answers by a confusion ma
 A face's true class is then that of more than half of its votes, single votes dropped (Barsoum et
 al. 2016, arXiv 1608.01041); faces without one are left out.
 
-Each line gives means over the seeds: the percentages of correct labels and of faces without a
-label, by the majority (two of three) and by Dawid and Skene; the percentage of correct labels if
-Dawid and Skene label only as many faces as the majority, those of the highest probability; the
-model's own estimate of its labels' accuracy; and the largest error of its accuracies of annotators.
+The table reports means over the seeds, in per cent: label accuracy and the share of unlabelled
+faces, for the majority (two of three) and for Dawid-Skene; label accuracy of Dawid-Skene at the
+majority's coverage (the faces of the highest probability); the accuracy that the model estimates
+for its labels; and the largest error of its accuracies of annotators.
 """
 
 from __future__ import annotations

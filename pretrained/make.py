@@ -88,9 +88,9 @@ def check_names(names: list[str], classes: list[str]) -> None:
     if len(names) != len(classes) or not are_class_names(names):
         raise StageError(f"--classes: give {len(classes)} different names")
     emotions = list(map(emotion_called, classes))
-    for name, old in zip(names, classes, strict=True):
+    for name, old, emotion in zip(names, classes, emotions, strict=True):
         meant = emotion_called(name)
-        if meant in emotions and meant is not None and meant != emotion_called(old):
+        if meant and meant != emotion and meant in emotions:
             raise StageError(
                 f"--classes {' '.join(names)}: {name} stands in the place of {old}; the model's "
                 f"order is {' '.join(classes)}"

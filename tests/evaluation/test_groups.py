@@ -68,7 +68,7 @@ def test_people_are_counted_and_unknown_ones_are_others():
     names, people = ["a", "a", "b", "b"], ["ann", "ann", "ann"]
     result = evaluate_groups(predictions([0] * 4, [0] * 4), grouped(names, people))
     assert [group.people for group in result.attributes[0].groups] == [1, 1]
-    assert (result.people, result.strangers) == (1, 1)
+    assert (result.people, result.images_without_person) == (1, 1)
     alone = evaluate_groups(predictions([0] * 4, [0] * 4), grouped(names, ["x", "y", "z"]))
     assert alone.people is None  # nobody has two images
 

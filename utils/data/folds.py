@@ -73,8 +73,11 @@ def read_predictions(path: Path, advice: str) -> tuple[list[str], list[list[str]
     try:
         with path.open(encoding=CSV_ENCODING, errors="surrogateescape", newline="") as file:
             header, *rows = csv.reader(file)
-        is_whole = bool(rows) and all(_is_prediction(row, header) for row in rows)
-        is_whole = is_whole and len({nfc(row[0]) for row in rows}) == len(rows)
+        is_whole = (
+            bool(rows)
+            and all(_is_prediction(row, header) for row in rows)
+            and len({nfc(row[0]) for row in rows}) == len(rows)
+        )
     except OSError as error:
         raise StageError(describe_os_error(error)) from None
     except (ValueError, csv.Error):

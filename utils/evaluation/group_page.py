@@ -70,7 +70,9 @@ def make_section(result: GroupedEvaluation) -> Section:
     test = None
     if result.compared:
         key = "groups.test.images" if result.people is None else "groups.test.people"
-        people = f"{result.people or 0:,}" + f" + {result.strangers:,}" * bool(result.strangers)
+        people = f"{result.people or 0:,}"
+        if result.images_without_person:
+            people += f" + {result.images_without_person:,}"
         test = text(key, n=result.compared, people=people, draws=f"{DRAWS:,}")
     tables = [_make_table(attribute) for attribute in result.attributes]
     return Section(text("groups.hint", n=MIN_IMAGES), test, result.people is not None, tables)

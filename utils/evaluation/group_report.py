@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from utils.console import markdown_row
 from utils.data.image_groups import FILE_NAMES
 from utils.evaluation.groups import (
     MIN_IMAGES,
@@ -24,8 +25,8 @@ def describe_test(result: GroupedEvaluation) -> str:
     draws = "answers dealt out at random"
     if result.people is not None:
         draws = f"signs drawn for each of {result.people:,} people"
-        if result.strangers:
-            draws += f" and of {result.strangers:,} images of unknown people"
+        if result.images_without_person:
+            draws += f" and of {result.images_without_person:,} images of unknown people"
     several = f" and {result.compared} attributes" if result.compared > 1 else ""
     return f"p: how likely so large a gap is by chance, over all pairs of groups{several} ({draws})"
 
@@ -67,7 +68,7 @@ def make_lines(result: GroupedEvaluation) -> list[str]:
             cells += [f"{group.scores.macro_f1:.3f}", "{:.3f}–{:.3f}".format(*group.macro_f1_95)]
             cells += [f"{share:.1%}" for share, _ in group.shares]
             rows.append(cells)
-    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    lines = [markdown_row(cells) for cells in rows]
     shares = (
         f"0 to {classes[-1]}: share of the images that were given this class, with intervals in"
     )
@@ -103,7 +104,7 @@ def make_comparison(results: Sequence[GroupedEvaluation], names: Sequence[str]) 
         for name, result in zip(names, results, strict=True)
         for attribute in result.attributes
     ]
-    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    lines = [markdown_row(cells) for cells in rows]
     return [*lines, "", *gaps, *_remarks(results)]
 
 
@@ -141,7 +142,7 @@ def _shown(attribute: GroupedAttribute) -> list[Group]:
 
 def _name(attribute: GroupedAttribute, group: Group) -> str:
     """Return the first cell of a group's row."""
-    name = f"{attribute.name}: {group.name}".replace("|", "\\|")
+    name = f"{attribute.name}: {group.name}"
     return name if group.is_compared else f"{name} {SMALL}"
 
 
@@ -154,7 +155,7 @@ def make_json(result: GroupedEvaluation, classes: Sequence[str]) -> dict[str, An
     return {
         "minimum_images": MIN_IMAGES,
         "people": result.people,
-        "images_of_unknown_people": result.strangers,
+        "images_of_unknown_people": result.images_without_person,
         "p_corrected_for_attributes": result.compared,
         "attributes": {
             attribute.name: {

@@ -128,7 +128,7 @@ class GroupedEvaluation:
 
     attributes: list[GroupedAttribute]
     people: int | None  # on all images; None: who is on an image is not known
-    strangers: int = 0  # the images of unknown people, each taken for a person of its own
+    images_without_person: int = 0  # the test treats each as a separate person
 
     @property
     def compared(self) -> int:

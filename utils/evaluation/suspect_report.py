@@ -72,7 +72,7 @@ def of_folds(model_path: Path, root: Path) -> Suspects:
         raise StageError(f"{path} is about other images than those of {root}; {advice}")
     if gone := len(rows) - len(found):
         note(f"{path}: {gone} of its {len(rows)} images are no longer in {root} by that name")
-    if new := len(known.keys() - {nfc(row[0]) for row in found}):
+    if new := len(known) - len(found):
         note(f"{new} of {len(known)} images of {root} have no prediction, and are left out")
     classes = header[FIRST_CLASS:]
     labels = np.array([classes.index(label_of(row[0])) for row in found], np.int64)
